@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/file.h"
+
+#include "base/fd.h"
+#include "base/str.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { READ_CHUNK_BYTES = 16384, TREE_DEPTH_MAX = 64 };
+
+int file_read_at(int dirfd, const char *path, struct buf *out)
+{
+	auto_close int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+	if (fd < 0)
+		return -errno;
+	for (;;) {
+		char chunk[READ_CHUNK_BYTES];
+		ssize_t n = fd_read_full(fd, chunk, sizeof(chunk));
+		int r;
+
+		if (n <= 0)
+			return (int)n;
+		r = buf_append(out, chunk, (size_t)n);
+		if (r < 0)
+			return r;
+	}
+}
+
+int file_sync_dir(int dirfd)
+{
+	auto_close int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	return fsync(fd) < 0 ? -errno : 0;
+}
+
+static int sync_parent(int dirfd, const char *path)
+{
+	char copy[PATH_MAX];
+	auto_close int fd = -1;
+
+	str_copy(copy, sizeof(copy), path);
+	fd = openat(dirfd, dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	return fsync(fd) < 0 ? -errno : 0;
+}
+
+static int write_new(int dirfd, const char *path, const void *p, size_t n, unsigned mode)
+{
+	auto_close int fd = openat(dirfd, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = fd_write_all(fd, p, n);
+	if (r < 0)
+		return r;
+	return fsync(fd) < 0 ? -errno : 0;
+}
+
+int file_write_atomic_at(int dirfd, const char *path, const void *p, size_t n, unsigned mode)
+{
+	char tmp[PATH_MAX];
+	int r = str_fit(tmp, sizeof(tmp), "%s.tmp", path);
+
+	if (r < 0)
+		return r;
+	r = write_new(dirfd, tmp, p, n, mode);
+	if (r == 0 && renameat(dirfd, tmp, dirfd, path) < 0)
+		r = -errno;
+	if (r < 0) {
+		unlinkat(dirfd, tmp, 0);
+		return r;
+	}
+	return sync_parent(dirfd, path);
+}
+
+int file_write_at(int dirfd, const char *path, const char *text)
+{
+	auto_close int fd = openat(dirfd, path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = write(fd, text, strlen(text)); /* kernel files take a value in one write or not at all */
+	return n < 0 ? -errno : 0;
+}
+
+int file_mkdirs(const char *path)
+{
+	char part[PATH_MAX];
+	int r = str_fit(part, sizeof(part), "%s", path);
+
+	if (r < 0)
+		return r;
+	for (char *p = part + 1; *p != '\0'; p++) {
+		if (*p != '/')
+			continue;
+		*p = '\0';
+		if (mkdir(part, 0755) < 0 && errno != EEXIST)
+			return -errno;
+		*p = '/';
+	}
+	return mkdir(part, 0755) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static void close_dir(DIR **d)
+{
+	if (*d != NULL)
+		closedir(*d);
+}
+
+static int remove_entry(int dirfd, const char *name, unsigned depth);
+
+static int remove_children(int dirfd, const char *name, unsigned depth)
+{
+	auto_close int fd =
+		openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	cleanup(close_dir) DIR *d = NULL;
+	struct dirent *entry;
+	int first = 0;
+	int fd_of;
+
+	if (fd < 0)
+		return -errno;
+	d = fdopendir(fd);
+	if (d == NULL)
+		return -errno;
+	fd_of = take_fd(&fd); /* owned by d from here on */
+	while ((entry = readdir(d)) != NULL) {
+		int r;
+
+		if (streq(entry->d_name, ".") || streq(entry->d_name, ".."))
+			continue;
+		r = remove_entry(fd_of, entry->d_name, depth + 1);
+		if (r < 0 && first == 0)
+			first = r;
+	}
+	return first;
+}
+
+static int remove_entry(int dirfd, const char *name, unsigned depth)
+{
+	int r;
+
+	if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
+		return 0;
+	if (errno != EISDIR && errno != EPERM)
+		return -errno;
+	if (depth > TREE_DEPTH_MAX)
+		return -ELOOP;
+	r = remove_children(dirfd, name, depth);
+	if (r < 0)
+		return r;
+	return unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int file_remove_tree_at(int dirfd, const char *path)
+{
+	return remove_entry(dirfd, path, 0);
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/id.h"
+
+#include "base/str.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+
+enum { ALPHABET_LEN = sizeof(alphabet) - 1, UNBIASED = 256 - 256 % ALPHABET_LEN };
+
+static unsigned char random_byte(void)
+{
+	unsigned char b;
+
+	/* Up to 256 bytes getrandom(2) neither blocks nor is interrupted once seeded. */
+	if (getrandom(&b, 1, 0) != 1)
+		abort();
+	return b;
+}
+
+/* Uniform: bytes past the last whole multiple of the alphabet are drawn again. */
+static void random_chars(char *out, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		unsigned char b = random_byte();
+
+		while (b >= UNBIASED)
+			b = random_byte();
+		out[i] = alphabet[b % ALPHABET_LEN];
+	}
+	out[n] = '\0';
+}
+
+static bool all_of_alphabet(const char *s, size_t n)
+{
+	if (strnlen(s, n + 1) != n)
+		return false;
+	return strspn(s, alphabet) == n;
+}
+
+struct sandbox_id id_new(void)
+{
+	struct sandbox_id id;
+
+	id.s[0] = 'i';
+	random_chars(id.s + 1, SANDBOX_ID_LEN - 1);
+	return id;
+}
+
+int id_parse(const char *s, struct sandbox_id *out)
+{
+	if (!all_of_alphabet(s, SANDBOX_ID_LEN))
+		return -EINVAL;
+	str_copy(out->s, sizeof(out->s), s);
+	return 0;
+}
+
+bool id_equal(const struct sandbox_id *a, const struct sandbox_id *b)
+{
+	return streq(a->s, b->s);
+}
+
+struct instance_tag tag_new(void)
+{
+	struct instance_tag tag;
+
+	random_chars(tag.s, TAG_LEN);
+	return tag;
+}
+
+int tag_parse(const char *s, struct instance_tag *out)
+{
+	if (!all_of_alphabet(s, TAG_LEN))
+		return -EINVAL;
+	str_copy(out->s, sizeof(out->s), s);
+	return 0;
+}
+
+bool name_valid(const char *s)
+{
+	size_t n = strnlen(s, NAME_MAX_LEN + 1);
+
+	if (n == 0 || n > NAME_MAX_LEN || strchr(alphabet, s[0]) == NULL)
+		return false;
+	return strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_.-") == n;
+}
+
+void random_hex(char *out, size_t n_chars)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < n_chars; i++)
+		out[i] = digits[random_byte() & 15];
+	out[n_chars] = '\0';
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One operation, as it travels through every blocking call: who it is, until when it may take,
+ * what ends it early, and the error it ended with. Owned by one worker at a time.
+ */
+#pragma once
+
+#include "base/err.h"
+
+struct op {
+	uint64_t id;          /* unique within a daemon's life; on every log line and 500 reply */
+	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 = none */
+	int cancel_fd;        /* readable = give up; -1 = cannot be cancelled; borrowed */
+	const char *fault;    /* the fault rule of this daemon, for the plan engine; NULL = none */
+	struct err err;
+};
+
+/**
+ * op_init() - start an operation with a new id
+ * @timeout_ms:	from now; 0 = no deadline
+ * @cancel_fd:	borrowed for the life of the op; -1 = cannot be cancelled
+ */
+void op_init(struct op *op, uint64_t timeout_ms, int cancel_fd);
+
+/** op_child() - an op with the same id and cancel_fd and an own error, ending at the sooner of both
+ * deadlines; @timeout_ms 0 = the parent's deadline */
+struct op op_child(const struct op *parent, uint64_t timeout_ms);
+
+/** op_poll_ms() - milliseconds until the deadline for poll(2): -1 = none, 0 = passed */
+int op_poll_ms(const struct op *op);
+
+/** op_check() - whether it may go on. Return: 0; -ETIMEDOUT; -ECANCELED. Does not set op->err */
+must_check int op_check(const struct op *op);
+
+/**
+ * op_wait_fd() - wait until a descriptor is ready
+ * @fd:		descriptor; -1 waits for nothing but the deadline and the cancellation
+ * @events:	POLLIN or POLLOUT; POLLHUP and POLLERR end the wait too
+ * @also_fd:	a second descriptor whose POLLIN ends the wait (a pidfd, say); -1 = none
+ *
+ * Thread: worker. Return: 1 @fd is ready; 2 only @also_fd is; -ETIMEDOUT; -ECANCELED; -errno.
+ * Does not set op->err.
+ */
+must_check int op_wait_fd(const struct op *op, int fd, short events, int also_fd);

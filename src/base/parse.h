@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Typed parsers: the whole string is the value, or it is an error. No leading blanks, no sign. */
+#pragma once
+
+#include "base/macros.h"
+
+/** parse_u64() - a decimal number in [@min, @max]. Return: 0; -EINVAL no number; -ERANGE */
+must_check int parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *out);
+
+/**
+ * parse_size_mib() - a size in MiB: "512", "512M", "512MiB", "2G", "2GiB", "1T" (powers of 1024)
+ *
+ * Return: 0; -EINVAL; -ERANGE.
+ */
+must_check int parse_size_mib(const char *s, uint64_t *out_mib);
+
+/** parse_bool() - "true" "yes" "on" "1" or "false" "no" "off" "0". Return: 0; -EINVAL */
+must_check int parse_bool(const char *s, bool *out);

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The host's side of the guest agent: waiting for it, and telling it who it is. Workers only. */
+#pragma once
+
+#include "base/op.h"
+
+#include <jansson.h>
+#include <netinet/in.h>
+
+enum { GUEST_PORT = 49983 };
+
+/* The console line by which the agent says that it listens; it is written once per boot. */
+#define GUEST_READY_LINE "viv-agent: ready"
+
+/**
+ * guest_wait_ready() - wait for the agent's line on the console of a booting guest
+ * @console_fd:	non-blocking; borrowed
+ * @vmm_pidfd:	its POLLIN ends the wait: the VMM died
+ * @feed:	gets every byte that was read, for the console's ring
+ *
+ * Return: 0; -errno with op->err set: ERR_VMM the VMM ended; ERR_AGENT the agent said why it cannot go on
+ * ("viv-agent: fatal: …"), the kernel panicked, or the deadline passed.
+ */
+must_check int guest_wait_ready(int console_fd, int vmm_pidfd,
+				void (*feed)(const char *p, size_t n, void *arg), void *arg,
+				struct op *op);
+
+/* What POST /init carries. Everything is borrowed. */
+struct guest_identity {
+	const char *id;
+	const char *template_id;
+	const char *hostname;
+	const char *default_user;    /* NULL = the agent's: root */
+	const char *default_workdir; /* NULL or "" = the user's home */
+	const char *access_token;    /* NULL = none is asked for */
+	const json_t *env;           /* object of strings; NULL = {} */
+};
+
+/**
+ * guest_init() - tell the agent who it is, the time, fresh entropy and the environment
+ * @addr:		the guest as the host sees it
+ * @vmm_pidfd:		its POLLIN ends the wait; -1 = none
+ * @out_version:	the agent's version; array of @size bytes
+ *
+ * Return: 0; -errno with op->err set.
+ */
+must_check int guest_init(struct in_addr addr, const struct guest_identity *identity, int vmm_pidfd,
+			  char *out_version, size_t size, struct op *op);
+
+/** guest_health() - whether the agent answers GET /health. Return: 0; -errno with op->err set */
+must_check int guest_health(struct in_addr addr, int vmm_pidfd, struct op *op);

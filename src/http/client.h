@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Blocking HTTP/1.1 client over one connected socket, for workers (agent, VMMs) and the command
+ * line. Every wait is a poll with the op's deadline and cancel fd. Keep-alive: requests follow one
+ * another on the same socket as long as http_client_reusable() is true.
+ */
+#pragma once
+
+#include "base/op.h"
+#include "http/codec.h"
+
+#include <sys/socket.h>
+
+struct http_client {
+	int fd;          /* connected, non-blocking; owned; -1 = closed */
+	struct buf in;   /* received, not yet used */
+	struct http_head head;
+	struct http_body body;
+	bool reusable;
+};
+
+/* An unconnected client; http_client_done() is safe on it. */
+#define HTTP_CLIENT_INIT                                                                           \
+	{                                                                                          \
+		.fd = -1, .in = BUF_INIT(HTTP_HEAD_MAX + 65536)                                    \
+	}
+
+/**
+ * http_client_connect() - connect to a socket address
+ * @c:		HTTP_CLIENT_INIT or closed
+ * @also_fd:	its POLLIN ends the wait (a pidfd); -1 = none
+ *
+ * Thread: worker. Return: 0; -errno with op->err set.
+ */
+must_check int http_client_connect(struct http_client *c, const struct sockaddr *addr, socklen_t len,
+				   int also_fd, struct op *op);
+
+/** http_client_connect_unix() - connect to a unix socket by path. Return: 0; -errno, op->err set */
+must_check int http_client_connect_unix(struct http_client *c, const char *path, struct op *op);
+
+/** http_client_done() - close and free; idempotent */
+void http_client_done(struct http_client *c);
+
+#define auto_http_client cleanup(http_client_done) struct http_client
+
+/**
+ * http_client_send() - send a request with a whole body
+ * @fields:	headers beside Host and Content-Length, ended by a NULL name; NULL = none
+ *
+ * Thread: worker. Return: 0; -errno with op->err set.
+ */
+must_check int http_client_send(struct http_client *c, const char *method, const char *target,
+				const struct http_field *fields, const void *body, size_t n,
+				struct op *op);
+
+/** http_client_head() - wait for the head of the response (100 Continue is skipped); then c->head is
+ * valid until the next request. Return: 0; -errno with op->err set */
+must_check int http_client_head(struct http_client *c, struct op *op);
+
+/**
+ * http_client_read() - the next piece of the response's body
+ * @out:	bytes are appended
+ *
+ * Return: > 0 bytes appended; 0 the body is complete; -ECONNRESET the connection ended early; -errno;
+ * op->err set on failure.
+ */
+must_check ssize_t http_client_read(struct http_client *c, struct buf *out, struct op *op);
+
+/**
+ * http_client_read_ready() - as http_client_read(), but never waits, for callers with their own poll
+ *
+ * Return: as http_client_read(); -EAGAIN when nothing is there yet (op->err not set).
+ */
+must_check ssize_t http_client_read_ready(struct http_client *c, struct buf *out, struct op *op);
+
+/**
+ * http_client_call() - send a request and collect the response
+ * @out:	body is appended; its maximum bounds it
+ *
+ * Return: the HTTP status; -errno with op->err set.
+ */
+must_check int http_client_call(struct http_client *c, const char *method, const char *target,
+				const struct http_field *fields, const void *body, size_t n,
+				struct buf *out, struct op *op);

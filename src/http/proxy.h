@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reverse proxy of one exchange to an upstream address: streams both ways with back-pressure,
+ * removes hop-by-hop headers (RFC 9110 section 7.6.1), passes upgrades through as tunnels.
+ * Loop thread only. It knows nothing of sandboxes: the caller resolves the address.
+ */
+#pragma once
+
+#include "http/server.h"
+
+#include <netinet/in.h>
+
+/* Streams of one destination, so that all of them can be cut at once; embedded by the owner. */
+struct proxy_group {
+	struct proxy_conn *first;
+	size_t n;
+};
+
+struct proxy_spec {
+	struct sockaddr_in addr;
+	struct proxy_group *group;        /* must outlive its streams */
+	unsigned connect_timeout_ms;      /* 0 = 5000 */
+	const char *host;                 /* Host for the upstream; NULL = as the client sent it */
+	const char *const *drop_headers;  /* names not passed on, ended by NULL; NULL = none */
+	void (*on_fail)(struct http_exchange *x, int code, void *arg);
+	/* nothing was answered yet and the upstream is out of reach: code is a positive errno
+	 * (ECONNREFUSED: nobody listens on the port); it must answer the exchange */
+	void (*on_done)(void *arg); /* the stream ended, in whatever way; may be NULL */
+	void *arg;
+};
+
+/** proxy_start() - hand an exchange over to the proxy, which binds it and answers it */
+void proxy_start(uv_loop_t *loop, struct http_exchange *x, const struct proxy_spec *spec);
+
+/** proxy_abort_all() - reset every stream of a group, towards both sides, and no other's */
+void proxy_abort_all(struct proxy_group *g);

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Network slots. Every sandbox sees the same inside: 169.254.0.21/30 on eth0 with gateway .22 and the
+ * same MAC, so that a snapshot restores anywhere. Around it a slot: a network namespace with a tap, a
+ * veth pair to the host, NAT both ways, and a host-side address of its own from the instance's block.
+ *
+ * Names: slot N of instance T has the namespace viv-T-N and the host link vivT-N, whose alias is the id
+ * of the sandbox that claimed it. A slot without alias belongs to nobody (the pool).
+ */
+#pragma once
+
+#include "base/id.h"
+#include "base/op.h"
+
+#include <netinet/in.h>
+
+enum { NET_SLOTS_MAX = 512 };
+
+#define NET_GUEST_ADDR   0xa9fe0015U /* 169.254.0.21 */
+#define NET_GATEWAY_ADDR 0xa9fe0016U /* 169.254.0.22 */
+#define NET_PREFIX_LEN   30
+#define NET_GUEST_MAC    "02:76:69:76:00:01"
+
+struct net;
+
+struct net_config {
+	struct instance_tag tag;
+	uint32_t range_addr;      /* the range that instances share, host byte order: 10.11.0.0 */
+	unsigned range_prefix;    /* 16; each instance takes a block of 1024 addresses of it */
+	uint32_t block_hint;      /* first address of the block used last time; 0 = none */
+};
+
+/**
+ * net_open() - take the instance's address block and set up what is shared by its slots
+ *
+ * The block: the hint unless another instance holds it, else the first free one. It is held by an
+ * abstract socket while the daemon lives and by its slots' addresses after that. The host's table
+ * (nft "vivarium_<tag>") lets guests out by masquerading when there is an uplink, never to the host,
+ * other sandboxes, private ranges or link-local addresses. A missing uplink is no error.
+ *
+ * Thread: main, at start. Return: 0; -errno with @e set.
+ */
+must_check int net_open(const struct net_config *config, struct net **out, struct err *e);
+
+/** net_block() - first address of the block that was taken, to be kept as the next hint */
+uint32_t net_block(const struct net *net);
+
+/** net_close() - forget the network and release the block; slots and the host's table stay */
+void net_close(struct net *net);
+
+/**
+ * net_teardown() - remove the host's table if no slot of the instance is left
+ *
+ * Thread: main, at a clean end. Return: 0; -errno with @e set.
+ */
+must_check int net_teardown(struct net *net, struct err *e);
+
+struct net_slot {
+	unsigned number;   /* 0 .. NET_SLOTS_MAX - 1 */
+	char netns[32];
+	char link[16];     /* the host's end of the veth pair */
+	char tap[16];      /* inside the namespace */
+	int netns_fd;      /* owned; -1 */
+	int tap_fd;        /* owned; -1: only while a VMM is about to be started */
+	struct in_addr addr; /* the guest as the host sees it, network byte order */
+};
+
+#define NET_SLOT_INIT                                                                              \
+	{                                                                                          \
+		.netns_fd = -1, .tap_fd = -1                                                       \
+	}
+
+/**
+ * net_slot_acquire() - claim a slot for a sandbox, making one if none is free
+ * @out:	NET_SLOT_INIT; on success with netns_fd open and no tap yet
+ *
+ * The claim is the link's alias, set before anything else uses the slot. Thread: worker, several at
+ * once. Return: 0; -errno with op->err set (ERR_EXHAUSTED: all slots are taken).
+ */
+must_check int net_slot_acquire(struct net *net, const struct sandbox_id *id, struct net_slot *out,
+				struct op *op);
+
+/** net_slot_tap() - make the tap of a claimed slot and keep its descriptor in slot->tap_fd; it is up.
+ * Return: 0; -errno with op->err set */
+must_check int net_slot_tap(struct net_slot *slot, struct op *op);
+
+/**
+ * net_slot_release() - give up whatever slot is claimed by a sandbox; needs only the id
+ *
+ * Thread: worker. Return: 0 (also when there is none); -errno with op->err set.
+ */
+must_check int net_slot_release(struct net *net, const struct sandbox_id *id, struct op *op);
+
+/** net_slot_adopt() - find the slot claimed by a sandbox again and open its namespace.
+ * Return: 1 found, @out filled; 0 none; -errno with op->err set when unsure */
+must_check int net_slot_adopt(struct net *net, const struct sandbox_id *id, struct net_slot *out,
+			      struct op *op);
+
+/** net_slot_done() - close the descriptors; the slot stays; idempotent */
+void net_slot_done(struct net_slot *slot);
+
+/**
+ * net_sweep() - remove this instance's slots that no sandbox of @known owns: links without alias or with
+ * the alias of an unknown id, namespaces without link
+ * @known:	whether an id is a sandbox of ours
+ *
+ * Return: how many were removed; -errno with op->err set.
+ */
+must_check int net_sweep(struct net *net, bool (*known)(const struct sandbox_id *id, void *arg),
+			 void *arg, struct op *op);

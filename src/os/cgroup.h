@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cgroup v2. Each VMM is born in a fresh cgroup below the instance's, so that finding and killing it
+ * needs no pid and cannot hit a recycled one. A directory that was ever killed by cgroup.kill kills
+ * the next child that is cloned into it (kernel 6.18, measured): directories are never used twice,
+ * create removes a leftover first.
+ */
+#pragma once
+
+#include "base/op.h"
+
+/**
+ * cgroup_open_root() - open, making it if need be, the cgroup of an instance
+ * @name:	"vivarium-<tag>"
+ * @mount_dir:	where to mount a cgroup2 hierarchy when the host has none mounted (made if missing)
+ * @out_fd:	directory descriptor; caller owns
+ *
+ * Thread: main or worker. Return: 0; -errno with @e set.
+ */
+must_check int cgroup_open_root(const char *name, const char *mount_dir, int *out_fd, struct err *e);
+
+/** cgroup_create() - make a fresh child cgroup (a leftover is killed and removed first).
+ * Return: its directory descriptor, caller owns; -errno, op->err set */
+must_check int cgroup_create(int root_fd, const char *name, struct op *op);
+
+/**
+ * cgroup_remove() - kill all processes in a child cgroup, wait until it is empty, remove it
+ *
+ * Thread: worker. Return: 0 (also when absent); -errno, op->err set (-ETIMEDOUT: still populated).
+ */
+must_check int cgroup_remove(int root_fd, const char *name, struct op *op);
+
+/** cgroup_first_pid() - a process in a child cgroup. Return: pid > 0; 0 empty; -ENOENT absent; -errno */
+must_check int cgroup_first_pid(int root_fd, const char *name);
+
+/** cgroup_list() - call @fn for each child's name; ends at the first that returns < 0.
+ * Return: 0; what @fn returned; -errno */
+must_check int cgroup_list(int root_fd, int (*fn)(const char *name, void *arg), void *arg);

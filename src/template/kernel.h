@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest kernels: <state>/kernels/<version>/ holds `vmlinux` (uncompressed, PVH), the few `modules/` that a
+ * guest needs in the order in which they load (`modules/order`), and initramfs images named by the agent
+ * they carry. Several versions lie side by side; nothing is installed on the host.
+ */
+#pragma once
+
+#include "base/op.h"
+#include "template/template.h"
+
+enum { KERNEL_VERSION_SIZE = 64 };
+
+struct kernel {
+	char version[KERNEL_VERSION_SIZE]; /* "6.1.0-56-cloud-amd64" */
+	char vmlinux[512];                 /* absolute path */
+};
+
+/**
+ * kernel_find() - choose a kernel
+ * @version:	the recorded one, or NULL / "" for the newest by version order
+ * @out:	filled on success
+ *
+ * Return: 0; 1 @version is gone and @out is the newest instead (warn); -ENOENT with @e set when there is
+ * none at all (how to get one).
+ */
+must_check int kernel_find(const char *state_dir, const char *version, struct kernel *out,
+			   struct err *e);
+
+/**
+ * kernel_fetch() - get Debian's cloud kernel from the package archive and unpack it into kernels/
+ *
+ * Return: 0 it is there, with @out filled; -errno with op->err set.
+ */
+must_check int kernel_fetch(const char *state_dir, struct kernel *out,
+			    const struct progress *progress, struct op *op);
+
+/**
+ * kernel_initramfs() - the initramfs with an agent for a kernel; made when it is not there yet
+ * @agent_path:	the static viv-agent
+ * @out_path:	array of @size bytes
+ *
+ * Several threads and processes may call it at once (temporary name, rename).
+ * Return: 0; -errno with op->err set.
+ */
+must_check int kernel_initramfs(const char *state_dir, const struct kernel *kernel,
+				const char *agent_path, char *out_path, size_t size, struct op *op);

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Virtual machine monitors: one interface, several drivers, each a child process per sandbox. Callers see
+ * only these wrappers, which check capabilities and state, and the bits in caps. All functions block
+ * (workers) and take the op's deadline; none logs. A VMM is not tied to the daemon's life: it runs on
+ * when the daemon dies, and vmm_adopt() finds it again.
+ */
+#pragma once
+
+#include "base/id.h"
+#include "base/op.h"
+#include "base/buf.h"
+
+#include <sys/types.h>
+
+enum vmm_caps {
+	VMM_CAP_PAUSE = 1 << 0,    /* vmm_pause(), vmm_resume() */
+	VMM_CAP_SNAPSHOT = 1 << 1, /* save and restore of device state */
+	VMM_CAP_DIFF = 1 << 2,
+	VMM_CAP_LAZY = 1 << 3,
+	VMM_CAP_BALLOON = 1 << 4,
+};
+
+enum vmm_accel { VMM_ACCEL_AUTO, VMM_ACCEL_TCG, VMM_ACCEL_KVM, VMM_ACCEL_N };
+
+enum vmm_image_format { VMM_IMAGE_RAW, VMM_IMAGE_QCOW2 };
+
+struct vmm_image {
+	enum vmm_image_format format;
+	int fd; /* borrowed */
+};
+
+/* What to start. Everything is borrowed for the call. */
+struct vmm_spec {
+	struct sandbox_id id;
+	const char *binary;      /* path of the VMM; NULL = the driver's default in PATH */
+	enum vmm_accel accel;
+	unsigned cpus;           /* 1 .. 64 */
+	uint64_t memory_mib;     /* 64 .. 1 TiB; anonymous memory (DESIGN section 7.1) */
+	const char *kernel;      /* uncompressed vmlinux (PVH) */
+	const char *initrd;
+	const char *cmdline;     /* added to what the driver needs */
+	const struct vmm_image *disk; /* the root disk's chain, top first */
+	size_t n_disk;
+	int tap_fd;              /* -1 = no network */
+	const char *mac;
+	int netns_fd;            /* -1 = the daemon's */
+	int cgroup_fd;           /* fresh; -1 = none */
+	unsigned uid, gid;       /* what it becomes; never 0 */
+	int run_dirfd;           /* its sockets and log are made here: qmp.sock, console.sock, vmm.log */
+};
+
+struct vmm; /* first member of each driver's object */
+struct vmm_ops;
+
+/* What a running VMM told us that nobody asked for. */
+enum vmm_event {
+	VMM_EVENT_NONE,
+	VMM_EVENT_STOPPED,   /* vCPUs do not run */
+	VMM_EVENT_RUNNING,
+	VMM_EVENT_IO_ERROR,  /* frozen by a full or failing host disk */
+	VMM_EVENT_PANIC,     /* guest kernel panicked */
+	VMM_EVENT_SHUTDOWN,  /* guest powered off or rebooted; the process will end */
+	VMM_EVENT_CLOSED,    /* the control connection ended */
+};
+
+/** vmm_driver() - find a driver by name ("qemu"), or the default with NULL; NULL if unknown */
+const struct vmm_ops *vmm_driver(const char *name);
+
+/** vmm_name(), vmm_caps() - of a driver */
+const char *vmm_name(const struct vmm_ops *ops);
+unsigned vmm_caps(const struct vmm_ops *ops);
+
+/**
+ * vmm_probe() - is the VMM there and usable here?
+ * @binary:		as in struct vmm_spec
+ * @out_version:	array of @size bytes: "7.2.22"
+ *
+ * Return: 0; -errno with op->err set: what is missing, and the package that has it.
+ */
+must_check int vmm_probe(const struct vmm_ops *ops, const char *binary, char *out_version,
+			 size_t size, struct op *op);
+
+/**
+ * vmm_start() - spawn and configure a VM and let it run
+ * @out:	a started VM; vmm_free() forgets it, vmm_stop() ends it
+ *
+ * After a failure no process is left, but sockets in the run directory and the cgroup may be.
+ * Return: 0; -errno with op->err set: ERR_VMM with the last lines of its log when it died.
+ */
+must_check int vmm_start(const struct vmm_ops *ops, const struct vmm_spec *spec, struct vmm **out,
+			 struct op *op);
+
+/**
+ * vmm_adopt() - find a VM that an earlier daemon started
+ * @pid:	a process of its cgroup
+ *
+ * Return: 1 it answers, @out is set; 0 it is gone; -errno with op->err set when unsure.
+ */
+must_check int vmm_adopt(const struct vmm_ops *ops, const struct sandbox_id *id, int run_dirfd,
+			 pid_t pid, struct vmm **out, struct op *op);
+
+/** vmm_pause(), vmm_resume() - stop and continue the vCPUs. Return: 0; -errno with op->err set */
+must_check int vmm_pause(struct vmm *vmm, struct op *op);
+must_check int vmm_resume(struct vmm *vmm, struct op *op);
+
+/** vmm_pid(), vmm_pidfd() - its process; the pidfd is borrowed and readable when it ended */
+pid_t vmm_pid(const struct vmm *vmm);
+int vmm_pidfd(const struct vmm *vmm);
+
+/** vmm_console_fd() - the guest's serial console, non-blocking, borrowed; -1 if it is not open */
+int vmm_console_fd(const struct vmm *vmm);
+
+/** vmm_event_fd() - readable when vmm_next_event() has something; borrowed; -1 if there is none */
+int vmm_event_fd(const struct vmm *vmm);
+
+/** vmm_next_event() - take an event that arrived; never waits. Return: an event, VMM_EVENT_NONE */
+enum vmm_event vmm_next_event(struct vmm *vmm);
+
+/** vmm_reap() - after the pidfd became readable: take the exit status. Return: exit code, 128 + signal,
+ * or -1 when unknown (it was not our child) */
+int vmm_reap(struct vmm *vmm);
+
+/** vmm_stop() - end the VM now and wait until its process is gone. Return: 0; -errno, op->err set */
+must_check int vmm_stop(struct vmm *vmm, struct op *op);
+
+/** vmm_free() - forget it: closes descriptors; the process stays as it is; NULL is allowed */
+void vmm_free(struct vmm *vmm);
