@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The HTTP API: E2B's control plane, our own resources beside it, and the proxy into the sandboxes,
+ * all on one listener. Thin: a request becomes a call of the manager, its outcome a reply. The loop
+ * thread only. Errors are {"code": HTTP status, "message": text, "error_code": kind}.
+ */
+#pragma once
+
+#include "http/server.h"
+#include "sandbox/sandbox.h"
+
+struct api;
+
+/** api_new() - an API over a manager, which must outlive it */
+struct api *api_new(struct manager *m);
+
+/** api_free() - after the server that uses it; NULL is allowed */
+void api_free(struct api *api);
+
+/** api_handle() - handler for an http server; @arg is the struct api */
+void api_handle(struct http_exchange *x, void *arg);

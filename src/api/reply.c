@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/api-internal.h"
+#include "base/str.h"
+
+#include <stdlib.h>
+
+void reply_json(struct http_exchange *x, int status, const struct http_field *fields, json_t *value)
+{
+	auto_free char *text = value == NULL ? NULL : json_dumps(value, JSON_COMPACT);
+	static const char failed[] = "{\"code\":500,\"message\":\"no memory for the reply\"}";
+
+	json_decref(value);
+	if (text == NULL)
+		http_reply(x, 500, NULL, "application/json", failed, sizeof(failed) - 1);
+	else
+		http_reply(x, status, fields, "application/json", text, strlen(text));
+}
+
+void reply_error(struct http_exchange *x, const struct err *e)
+{
+	int status = err_kind_http(e->kind);
+
+	reply_json(x, status, NULL,
+		   json_pack("{s:i, s:s, s:s}", "code", status, "message", e->msg, "error_code",
+			     err_kind_name(e->kind)));
+}
+
+void reply_empty(struct http_exchange *x)
+{
+	http_reply(x, 204, NULL, NULL, NULL, 0);
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How sandboxes look in JSON: E2B's fields, and our own in the object `vivarium`. */
+#include "api/api-internal.h"
+#include "base/clock.h"
+#include "base/str.h"
+
+#include <arpa/inet.h>
+
+/* The envd version whose API the agent serves, as E2B's clients compare it. */
+static const char envd_version[] = "0.6.13";
+/* Dead in E2B's API, but its clients require a string. */
+static const char client_id[] = "vivarium";
+/* Far enough for "no deadline" where a client insists on a date. */
+static const uint64_t no_deadline_ms = 253370764800000; /* year 9999 */
+
+static json_t *json_of_map(const char *text)
+{
+	json_t *map = json_loads(text, 0, NULL);
+
+	return map != NULL ? map : json_object();
+}
+
+static void set_text(json_t *o, const char *key, const char *value)
+{
+	/* A field without memory for it is missing; the reply says so by its absence. */
+	if (value[0] != '\0')
+		ignore_err(json_object_set_new(o, key, json_string(value)));
+}
+
+static void set_time(json_t *o, const char *key, uint64_t ms)
+{
+	char text[CLOCK_RFC3339_SIZE];
+
+	clock_rfc3339(ms, text);
+	set_text(o, key, text);
+}
+
+/* E2B knows running and paused; what is between is neither, and `vivarium.state` is exact. */
+static const char *e2b_state(enum db_state s)
+{
+	return s == DB_PAUSED || s == DB_STOPPED || s == DB_RESUMING || s == DB_STARTING
+		       ? "paused"
+		       : "running";
+}
+
+static json_t *own_fields(const struct sandbox *sb)
+{
+	const struct db_sandbox *row = sandbox_row(sb);
+	json_t *own = json_pack("{s:s, s:i, s:I, s:I, s:I}", "state", db_state_name(row->state),
+				"cpus", row->cpus, "memoryMB", (json_int_t)row->memory_mib,
+				"diskSizeMB", (json_int_t)row->disk_mib, "diskAllocatedBytes",
+				(json_int_t)sandbox_disk_allocated(sb));
+
+	set_text(own, "name", row->name);
+	set_text(own, "lastError", row->last_error);
+	set_time(own, "createdAt", row->created_ms);
+	if (row->end_ms != 0)
+		set_time(own, "deadline", row->end_ms);
+	return own;
+}
+
+static json_t *timing_of(const struct sandbox *sb)
+{
+	const struct plan_timing *t = sandbox_timing(sb);
+	json_t *steps = json_array();
+
+	for (size_t i = 0; i < t->n; i++)
+		ignore_err(json_array_append_new(
+			steps, json_pack("{s:s, s:f}", "step", t->steps[i].name, "ms",
+					 (double)t->steps[i].ns / NS_PER_MS))); /* as set_text() */
+	return steps;
+}
+
+static json_t *own_fields_in_full(const struct sandbox *sb)
+{
+	const struct db_sandbox *row = sandbox_row(sb);
+	json_t *own = own_fields(sb);
+	char text[INET_ADDRSTRLEN];
+	struct in_addr addr;
+
+	set_text(own, "user", row->user);
+	set_text(own, "workdir", row->workdir);
+	set_text(own, "kernelVersion", row->kernel_version);
+	set_text(own, "vmm", row->vmm_name);
+	set_text(own, "vmmVersion", row->vmm_version);
+	set_text(own, "vivdVersion", row->vivd_version);
+	set_text(own, "agentVersion", row->agent_version);
+	set_text(own, "diskDriver", row->disk_driver);
+	if (sandbox_address(sb, &addr, NULL) == 0)
+		set_text(own, "address", inet_ntop(AF_INET, &addr, text, sizeof(text)));
+	if (sandbox_pid(sb) != 0)
+		ignore_err(json_object_set_new(own, "vmmPid", json_integer(sandbox_pid(sb))));
+	ignore_err(json_object_set_new(own, "env", json_of_map(row->env_json)));
+	ignore_err(json_object_set_new(own, "createSteps", timing_of(sb)));
+	return own;
+}
+
+json_t *json_of_sandbox(const struct sandbox *sb)
+{
+	const struct db_sandbox *row = sandbox_row(sb);
+	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:o}", "sandboxID", row->id.s, "templateID",
+			      row->template_name, "clientID", client_id, "envdVersion",
+			      envd_version, "vivarium", own_fields(sb));
+
+	set_text(o, "envdAccessToken", row->access_token);
+	return o;
+}
+
+static json_t *listed(const struct sandbox *sb, json_t *own)
+{
+	const struct db_sandbox *row = sandbox_row(sb);
+	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:o, s:o}", "sandboxID",
+			      row->id.s, "templateID", row->template_name, "clientID", client_id,
+			      "envdVersion", envd_version, "state", e2b_state(row->state),
+			      "cpuCount", row->cpus, "memoryMB", (json_int_t)row->memory_mib,
+			      "diskSizeMB", (json_int_t)row->disk_mib, "metadata",
+			      json_of_map(row->metadata_json), "vivarium", own);
+
+	set_time(o, "startedAt", row->started_ms);
+	set_time(o, "endAt", row->end_ms != 0 ? row->end_ms : no_deadline_ms);
+	return o;
+}
+
+json_t *json_of_listed(const struct sandbox *sb)
+{
+	return listed(sb, own_fields(sb));
+}
+
+json_t *json_of_detail(const struct sandbox *sb)
+{
+	json_t *o = listed(sb, own_fields_in_full(sb));
+
+	set_text(o, "envdAccessToken", sandbox_row(sb)->access_token);
+	return o;
+}

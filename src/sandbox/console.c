@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/console.h"
+
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+static const char log_name[] = "console.log";
+
+int console_open(struct console *c, int run_dirfd)
+{
+	auto_buf old = BUF_INIT(4 * CONSOLE_RING_BYTES);
+	int r = file_read_at(run_dirfd, log_name, &old);
+
+	if (r == 0)
+		console_feed(c, buf_head(&old), old.len);
+	c->log_fd = openat(run_dirfd, log_name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (c->log_fd < 0)
+		return -errno;
+	c->log_bytes = old.len;
+	return 0;
+}
+
+/* Starts the file anew with what the ring holds. */
+static int rewrite_log(struct console *c)
+{
+	if (ftruncate(c->log_fd, 0) < 0)
+		return -errno;
+	c->log_bytes = c->ring.len;
+	return fd_write_all(c->log_fd, buf_head(&c->ring), c->ring.len);
+}
+
+static void log_bytes(struct console *c, const char *p, size_t n)
+{
+	int r;
+
+	if (c->log_fd < 0)
+		return;
+	if (c->log_bytes + n > (uint64_t)2 * CONSOLE_RING_BYTES) {
+		r = rewrite_log(c);
+	} else {
+		c->log_bytes += n;
+		r = fd_write_all(c->log_fd, p, n);
+	}
+	if (r < 0)
+		fd_close(&c->log_fd);
+}
+
+void console_feed(struct console *c, const char *p, size_t n)
+{
+	size_t keep = MIN(n, (size_t)CONSOLE_RING_BYTES);
+	const char *tail = p + (n - keep);
+
+	if (c->ring.len + keep > CONSOLE_RING_BYTES)
+		buf_consume(&c->ring, c->ring.len + keep - CONSOLE_RING_BYTES);
+	/* Without memory these bytes are missing from the ring; the guest goes on. */
+	ignore_err(buf_append(&c->ring, tail, keep));
+	log_bytes(c, tail, keep);
+}
+
+char *console_tail(const struct console *c, size_t max)
+{
+	size_t n = MIN(c->ring.len, max);
+	const char *from = n == 0 ? "" : buf_head(&c->ring) + (c->ring.len - n);
+	const char *line = n < c->ring.len ? memchr(from, '\n', n) : NULL;
+	char *out;
+	size_t used = 0;
+
+	if (line != NULL) {
+		n -= (size_t)(line + 1 - from);
+		from = line + 1;
+	}
+	out = xcalloc(n + 1, 1);
+	for (size_t i = 0; i < n; i++) {
+		unsigned char ch = (unsigned char)from[i];
+
+		if (ch >= ' ' || ch == '\n' || ch == '\t')
+			out[used++] = from[i];
+	}
+	return out;
+}
+
+void console_done(struct console *c)
+{
+	fd_close(&c->log_fd);
+	buf_done(&c->ring);
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Making a sandbox: reserve its row, run the plan on a worker, hand it out or undo it. */
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "os/work.h"
+#include "sandbox/sandbox-internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+struct create {
+	struct sandbox *sb;
+	struct op op;
+	int result;
+	unsigned leaks;
+	sandbox_create_fn done;
+	void *arg;
+};
+
+static void create_work(void *arg)
+{
+	struct create *c = arg;
+
+	c->result = plan_run(&create_plan, c->sb, &c->op, &c->sb->timing, &c->leaks);
+}
+
+static void hand_out(struct create *c)
+{
+	struct sandbox *sb = c->sb;
+
+	sb->row.started_ms = clock_realtime_ms();
+	if (sb->row.timeout_s != 0)
+		sb->row.end_ms = sb->row.started_ms + sb->row.timeout_s * MS_PER_S;
+	db_set_str(&sb->row.kernel_version, sb->res.kernel_version);
+	db_set_str(&sb->row.agent_version, sb->res.agent_version);
+	sandbox_set_state(sb, DB_RUNNING, NULL);
+	watch_start(sb);
+	log_info("sandbox.created", kv_str("id", sb->row.id.s), kv_str("name", sb->row.name),
+		 kv_u64("ms", sb->timing.total_ns / NS_PER_MS));
+	c->done(sb, NULL, c->arg);
+}
+
+static void create_done(void *arg)
+{
+	struct create *c = arg;
+	struct sandbox *sb = c->sb;
+	struct manager *m = sb->m;
+
+	sandbox_end(sb);
+	if (c->result == 0 && sb->doomed)
+		c->result = err_set(&c->op.err, ERR_CANCELLED,
+				    "sandbox %s was removed while it was made", sb->row.id.s);
+	else if (c->result < 0)
+		log_error("sandbox.create_failed", kv_str("id", sb->row.id.s),
+			  kv_u64("op", c->op.id), kv_str("error", c->op.err.msg));
+	if (c->result == 0) {
+		hand_out(c);
+	} else {
+		c->done(NULL, &c->op.err, c->arg);
+		if (sb->timing.n == create_plan.n)
+			sandbox_start_destroy(sb); /* it was whole when it was removed */
+		else
+			sandbox_drop(sb, c->leaks);
+	}
+	free(c);
+	manager_operation_ended(m);
+}
+
+/* Fills in what the sandbox is made with, so that `inspect` can tell for ever. */
+static void record_versions(struct manager *m, struct db_sandbox *row)
+{
+	db_set_str(&row->vmm_name, vmm_name(m->vmm));
+	db_set_str(&row->vmm_version, m->vmm_version);
+	db_set_str(&row->vivd_version, m->config.version);
+	db_set_str(&row->disk_driver, disk_name(m->disk));
+}
+
+static int reserve(struct manager *m, struct db_sandbox *spec, struct template *t, struct err *e)
+{
+	int r = spec_complete(m, spec, t, e);
+
+	if (r < 0)
+		return r;
+	spec->id = id_new();
+	spec->state = DB_CREATING;
+	spec->created_ms = clock_realtime_ms();
+	spec->started_ms = spec->created_ms;
+	record_versions(m, spec);
+	return db_sandbox_insert(m->db, spec, e);
+}
+
+int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn done, void *arg,
+		   struct sandbox_id *out_id, struct err *e)
+{
+	auto_close int cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct template template;
+	struct create *c;
+	int r;
+
+	if (m->closing)
+		return err_set(e, ERR_EXHAUSTED,
+			       "vivd is shutting down; try again when it is back");
+	if (cancel_fd < 0)
+		return err_errno(e, errno, "make an eventfd");
+	r = reserve(m, spec, &template, e);
+	if (r < 0)
+		return r;
+	c = xcalloc(1, sizeof(*c));
+	*c = (struct create){ .sb = sandbox_new(m, spec), .done = done, .arg = arg };
+	c->sb->res.template = template;
+	c->sb->cancel_fd = take_fd(&cancel_fd);
+	*out_id = c->sb->row.id;
+	op_init(&c->op, 0, c->sb->cancel_fd);
+	c->op.fault = m->config.fault;
+	sandbox_begin(c->sb);
+	work_submit(m->loop, create_work, create_done, c);
+	return 0;
+}
+
+void sandbox_cancel_create(struct manager *m, const struct sandbox_id *id)
+{
+	struct sandbox *sb = manager_find(m, id->s, NULL);
+
+	if (sb == NULL || sb->row.state != DB_CREATING || sb->cancel_fd < 0)
+		return;
+	sb->doomed = true;
+	ignore_err(eventfd_write(sb->cancel_fd, 1)); /* it cannot overflow by ones */
+}

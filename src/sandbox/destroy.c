@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The ends of a sandbox: destroy (everything goes, data too), the end of its VM (what is volatile
+ * goes, data stays), and the reaper, which tries again what could not be released.
+ */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "os/work.h"
+#include "sandbox/sandbox-internal.h"
+
+#include <stdlib.h>
+
+enum { REAP_FIRST_MS = 1000, REAP_MOST_MS = 60000 };
+
+struct release {
+	struct sandbox *sb;
+	bool data;
+	unsigned leaks;
+};
+
+static void release_work(void *arg)
+{
+	struct release *rel = arg;
+
+	rel->leaks = plan_release(&create_plan, rel->sb, rel->data, rel->sb->m->config.fault);
+}
+
+static void release_done(void *arg)
+{
+	struct release *rel = arg;
+	struct sandbox *sb = rel->sb;
+	struct manager *m = sb->m;
+
+	sandbox_end(sb);
+	if (rel->data) {
+		sandbox_drop(sb, rel->leaks);
+	} else {
+		sb->row.leaked = rel->leaks > 0;
+		sandbox_set_state(sb, sb->row.state, NULL);
+		if (sb->doomed)
+			sandbox_start_destroy(sb);
+		else if (rel->leaks > 0)
+			reap_later(m);
+	}
+	free(rel);
+	manager_operation_ended(m);
+}
+
+static void start_release(struct sandbox *sb, bool data)
+{
+	struct release *rel = xcalloc(1, sizeof(*rel));
+
+	*rel = (struct release){ .sb = sb, .data = data };
+	watch_stop(sb);
+	proxy_abort_all(&sb->streams);
+	sandbox_begin(sb);
+	work_submit(sb->m->loop, release_work, release_done, rel);
+}
+
+void sandbox_start_destroy(struct sandbox *sb)
+{
+	sandbox_set_state(sb, DB_DELETING, NULL);
+	start_release(sb, true);
+}
+
+void sandbox_stopped(struct sandbox *sb, const char *why)
+{
+	log_warning("sandbox.stopped", kv_str("id", sb->row.id.s), kv_str("why", why));
+	sandbox_set_state(sb, DB_STOPPED, why);
+	start_release(sb, false);
+}
+
+void sandbox_destroy(struct sandbox *sb, void (*done)(const struct err *e, void *arg), void *arg)
+{
+	destroy_waiters_push(&sb->waiters, (struct destroy_waiter){ done, arg });
+	sb->doomed = true;
+	if (sb->busy)
+		sandbox_cancel_create(sb->m, &sb->row.id); /* anything else is waited for */
+	else
+		sandbox_start_destroy(sb);
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+	free(handle);
+}
+
+static void on_reap(uv_timer_t *timer)
+{
+	struct manager *m = timer->data;
+
+	m->reaper = NULL;
+	uv_close((uv_handle_t *)timer, on_closed);
+	if (m->closing)
+		return;
+	for (size_t i = m->all.n; i-- > 0;) {
+		struct sandbox *sb = m->all.at[i];
+
+		if (sb->busy)
+			continue;
+		if (sb->unsure)
+			reconcile_adopt(sb);
+		else if (sb->row.leaked)
+			start_release(sb, sb->row.state == DB_DELETING);
+	}
+}
+
+void reap_later(struct manager *m)
+{
+	if (m->reaper != NULL || m->closing)
+		return;
+	m->reap_ms = m->reap_ms == 0 ? REAP_FIRST_MS : MIN(2 * m->reap_ms, (uint64_t)REAP_MOST_MS);
+	m->reaper = xcalloc(1, sizeof(*m->reaper));
+	uv_timer_init(m->loop, m->reaper);
+	m->reaper->data = m;
+	uv_timer_start(m->reaper, on_reap, m->reap_ms, 0);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fault points, for the tests of undo and recovery. A rule is "PLAN.STEP.WHEN=ACTION", for example
+ * "create.slot.before=fail": PLAN is a plan's name or "release", WHEN is before or after, ACTION is
+ * fail (the step reports an error) or kill (the daemon ends by SIGKILL, as if by kill -9). It is
+ * the hidden setting `fault` of vivd; without it a fault point is one comparison with NULL.
+ */
+#pragma once
+
+#include "base/op.h"
+
+/** fault_valid() - whether a string is a rule */
+bool fault_valid(const char *rule);
+
+/**
+ * fault_point() - fail or die here if the rule says so
+ * @rule:	NULL = never
+ * @when:	"before" or "after"
+ *
+ * Return: 0; -EIO with @e set.
+ */
+must_check int fault_point(const char *rule, const char *plan, const char *step, const char *when,
+			   struct err *e);

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/plan.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "sandbox/fault.h"
+#include "sandbox/sandbox-internal.h"
+
+enum { RELEASE_TIMEOUT_MS = 30 * MS_PER_S };
+
+static int acquire_step(const struct plan *plan, const struct step *step, struct sandbox *sb,
+			struct op *op)
+{
+	int r = op_check(op);
+
+	if (r < 0)
+		return err_errno(&op->err, -r, "gave up");
+	r = fault_point(op->fault, plan->name, step->name, "before", &op->err);
+	if (r == 0)
+		r = step->acquire(sb, op);
+	if (r == 0)
+		r = fault_point(op->fault, plan->name, step->name, "after", &op->err);
+	return r;
+}
+
+static unsigned release_step(const struct step *step, struct sandbox *sb, const char *fault)
+{
+	uint64_t start_ns = clock_now_ns();
+	struct op op;
+	int r;
+
+	op_init(&op, RELEASE_TIMEOUT_MS, -1);
+	r = fault_point(fault, "release", step->name, "before", &op.err);
+	if (r == 0)
+		r = step->release(sb, &op);
+	if (r == 0)
+		r = fault_point(fault, "release", step->name, "after", &op.err);
+	log_debug("step.released", kv_str("id", sandbox_id(sb)), kv_str("step", step->name),
+		  kv_u64("us", (clock_now_ns() - start_ns) / NS_PER_US));
+	if (r >= 0)
+		return 0;
+	log_error("step.release_failed", kv_str("id", sandbox_id(sb)), kv_str("step", step->name),
+		  kv_u64("op", op.id), kv_str("error", op.err.msg));
+	return 1;
+}
+
+/* Releases the steps of one life, last acquired first. */
+static unsigned release_life(const struct plan *plan, size_t n, struct sandbox *sb,
+			     enum step_life life, const char *fault)
+{
+	unsigned failed = 0;
+
+	for (size_t i = n; i-- > 0;) {
+		if (plan->steps[i].life == life && plan->steps[i].release != NULL)
+			failed += release_step(&plan->steps[i], sb, fault);
+	}
+	return failed;
+}
+
+static unsigned unwind(const struct plan *plan, size_t n, struct sandbox *sb, bool data,
+		       const char *fault)
+{
+	unsigned failed = release_life(plan, n, sb, STEP_VOLATILE, fault);
+
+	if (failed > 0 || !data)
+		return failed;
+	return release_life(plan, n, sb, STEP_DATA, fault);
+}
+
+unsigned plan_release(const struct plan *plan, struct sandbox *sb, bool data, const char *fault)
+{
+	return unwind(plan, plan->n, sb, data, fault);
+}
+
+static void note_time(struct plan_timing *timing, const char *name, uint64_t ns)
+{
+	if (timing == NULL || timing->n == PLAN_STEPS_MAX)
+		return;
+	timing->steps[timing->n].name = name;
+	timing->steps[timing->n].ns = ns;
+	timing->n++;
+	timing->total_ns += ns;
+}
+
+int plan_run(const struct plan *plan, struct sandbox *sb, struct op *op, struct plan_timing *timing,
+	     unsigned *out_leaks)
+{
+	if (timing != NULL)
+		*timing = (struct plan_timing){ 0 };
+	*out_leaks = 0;
+	for (size_t i = 0; i < plan->n; i++) {
+		uint64_t start_ns = clock_now_ns();
+		int r = acquire_step(plan, &plan->steps[i], sb, op);
+
+		if (r < 0) {
+			*out_leaks = unwind(plan, i + 1, sb, true, op->fault);
+			return err_wrap(&op->err, "%s", plan->steps[i].name);
+		}
+		note_time(timing, plan->steps[i].name, clock_now_ns() - start_ns);
+	}
+	return 0;
+}
+
+int plan_adopt(const struct plan *plan, struct sandbox *sb, struct op *op)
+{
+	for (size_t i = 0; i < plan->n; i++) {
+		const struct step *step = &plan->steps[i];
+		int r = step->adopt != NULL ? step->adopt(sb, op) : 1;
+
+		if (r < 0)
+			return err_wrap(&op->err, "adopt %s", step->name);
+		if (r == 0) {
+			log_debug("step.gone", kv_str("id", sandbox_id(sb)),
+				  kv_str("step", step->name));
+			return 0;
+		}
+	}
+	return 1;
+}

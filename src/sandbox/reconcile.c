@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The start of a daemon: intents on one side, the host on the other.
+ *
+ *  - A row that was being created or deleted is unwound whole: nobody was given it, or it was on
+ * its way out.
+ *  - A row whose VM should run is adopted; if a part of it is gone, what is volatile is released
+ * and it is stopped, with its data; if that cannot be told, nothing is touched and it is tried
+ * again.
+ *  - Slots, cgroups and run directories with our tag that no row owns are removed.
+ *  - Data without a row is never deleted: it is named in the log.
+ *
+ * All of it runs before the loop does, so nothing can come in between.
+ */
+#include "base/file.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "os/cgroup.h"
+#include "sandbox/sandbox-internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+
+enum { ADOPT_TIMEOUT_MS = 10000, SWEEP_TIMEOUT_MS = 30000 };
+
+static int load_row(struct db_sandbox *row, void *arg)
+{
+	sandbox_new(arg, row);
+	return 0;
+}
+
+static void adopted(struct sandbox *sb)
+{
+	sb->unsure = false;
+	log_info("sandbox.adopted", kv_str("id", sb->row.id.s),
+		 kv_u64("pid", (uint64_t)vmm_pid(sb->res.vmm)));
+	watch_start(sb);
+}
+
+void reconcile_adopt(struct sandbox *sb)
+{
+	struct op op;
+	int r;
+
+	op_init(&op, ADOPT_TIMEOUT_MS, -1);
+	r = plan_adopt(&create_plan, sb, &op);
+	if (r > 0) {
+		adopted(sb);
+	} else if (r == 0) {
+		sb->unsure = false;
+		sandbox_stopped(sb, "its VM was gone when vivd started");
+	} else {
+		sb->unsure = true;
+		log_warning("sandbox.unsure", kv_str("id", sb->row.id.s),
+			    kv_str("error", op.err.msg));
+		reap_later(sb->m);
+	}
+}
+
+/* Finishes the undoing of a create, or the destroy, that an earlier daemon was in. */
+static void finish_removal(struct sandbox *sb)
+{
+	unsigned leaks = plan_release(&create_plan, sb, true, sb->m->config.fault);
+
+	log_info("sandbox.unwound", kv_str("id", sb->row.id.s),
+		 kv_str("state", db_state_name(sb->row.state)), kv_u64("leaks", leaks));
+	sandbox_drop(sb, leaks);
+}
+
+static void settle(struct sandbox *sb)
+{
+	switch (sb->row.state) {
+	case DB_CREATING:
+	case DB_DELETING:
+		finish_removal(sb);
+		break;
+	case DB_RUNNING:
+	case DB_PAUSING:
+		reconcile_adopt(sb);
+		break;
+	case DB_PAUSED:
+	case DB_RESUMING:
+	case DB_STARTING:
+	case DB_STOPPED:
+		if (sb->row.leaked)
+			reap_later(sb->m);
+		break;
+	case DB_STATE_N:
+		break;
+	}
+}
+
+static bool is_known(const struct sandbox_id *id, void *arg)
+{
+	struct manager *m = arg;
+
+	vec_foreach (at, &m->all) {
+		if (id_equal(&(*at)->row.id, id))
+			return true;
+	}
+	return false;
+}
+
+static int sweep_cgroup(const char *name, void *arg)
+{
+	struct manager *m = arg;
+	struct sandbox_id id;
+	struct op op;
+
+	if (id_parse(name, &id) == 0 && is_known(&id, m))
+		return 0;
+	op_init(&op, SWEEP_TIMEOUT_MS, -1);
+	log_warning("sweep.cgroup", kv_str("name", name));
+	if (cgroup_remove(m->cgroup_fd, name, &op) < 0)
+		log_error("sweep.failed", kv_str("cgroup", name), kv_str("error", op.err.msg));
+	return 0;
+}
+
+static void sweep_run_entry(struct manager *m, const char *name)
+{
+	int r;
+
+	log_warning("sweep.run_directory", kv_str("id", name));
+	r = file_remove_tree_at(m->run_fd, name);
+	if (r < 0)
+		log_error("sweep.failed", kv_str("run_directory", name),
+			  kv_str("error", strerror(-r)));
+}
+
+static void keep_state_entry(struct manager *m, const char *name)
+{
+	log_warning("data.without_intent", kv_str("id", name),
+		    kv_str("directory", m->config.state_dir),
+		    kv_str("hint", "kept; no row of the store owns it"));
+}
+
+static void each_unknown(struct manager *m, int dirfd,
+			 void (*fn)(struct manager *m, const char *name))
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	struct sandbox_id id;
+
+	while (d != NULL && (entry = readdir(d)) != NULL) {
+		if (id_parse(entry->d_name, &id) == 0 && !is_known(&id, m))
+			fn(m, entry->d_name);
+	}
+	if (d != NULL)
+		closedir(d);
+}
+
+static void sweep(struct manager *m)
+{
+	struct op op;
+	int r;
+
+	/* VMMs end first: a slot's namespace goes when nobody is in it any more. */
+	r = cgroup_list(m->cgroup_fd, sweep_cgroup, m);
+	if (r < 0)
+		log_error("sweep.failed", kv_str("cgroups", strerror(-r)));
+	op_init(&op, SWEEP_TIMEOUT_MS, -1);
+	r = net_sweep(m->net, is_known, m, &op);
+	if (r < 0)
+		log_error("sweep.failed", kv_str("slots", op.err.msg));
+	else if (r > 0)
+		log_warning("sweep.slots", kv_u64("removed", (uint64_t)r));
+	each_unknown(m, m->run_fd, sweep_run_entry);
+	each_unknown(m, m->sandboxes_fd, keep_state_entry);
+}
+
+int reconcile(struct manager *m, struct err *e)
+{
+	int r = db_sandbox_each(m->db, load_row, m, e);
+
+	if (r < 0)
+		return r;
+	sweep(m);
+	/* Backwards: settling may take a sandbox out of the table. */
+	for (size_t i = m->all.n; i-- > 0;)
+		settle(m->all.at[i]);
+	return 0;
+}

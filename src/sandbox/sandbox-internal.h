@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of sandbox/ share and nobody else sees. */
+#pragma once
+
+#include "base/op.h"
+#include "base/vec.h"
+#include "disk/disk.h"
+#include "guest/guest.h"
+#include "net/net.h"
+#include "sandbox/console.h"
+#include "sandbox/sandbox.h"
+#include "template/kernel.h"
+#include "template/template.h"
+#include "vmm/vmm.h"
+
+VEC_DEFINE(sandbox_list, struct sandbox *)
+
+/* What is currently true of a sandbox. Owned by the worker while an operation runs, else by the
+ * loop. */
+struct resources {
+	int dirfd;     /* <state>/sandboxes/<id>; owned; -1 */
+	int run_dirfd; /* <run>/<id>; owned; -1 */
+	int cgroup_fd; /* owned; -1 */
+	struct net_slot slot;
+	struct vmm *vmm; /* owned; NULL = none */
+	struct console console;
+	struct template template; /* of a sandbox that is being created */
+	char kernel_version[KERNEL_VERSION_SIZE];
+	char agent_version[32];
+};
+
+#define RESOURCES_INIT                                                                             \
+	{                                                                                          \
+		.dirfd = -1, .run_dirfd = -1, .cgroup_fd = -1, .slot = NET_SLOT_INIT,              \
+		.console = CONSOLE_INIT                                                            \
+	}
+
+struct destroy_waiter {
+	void (*done)(const struct err *e, void *arg);
+	void *arg;
+};
+VEC_DEFINE(destroy_waiters, struct destroy_waiter)
+
+struct sandbox {
+	struct manager *m; /* borrowed */
+	struct db_sandbox row;
+	struct resources res;
+	struct plan_timing timing;
+	bool busy;           /* an operation owns res */
+	bool doomed;         /* destroy as soon as it is not busy */
+	bool unsure;         /* adoption could not be decided yet; nothing of it is touched */
+	int cancel_fd;       /* eventfd of a create under way; owned; -1 */
+	struct watch *watch; /* loop handles on its VM; NULL = not watched */
+	struct proxy_group streams;
+	struct destroy_waiters waiters;
+};
+
+struct manager {
+	uv_loop_t *loop;              /* borrowed */
+	struct manager_config config; /* strings owned */
+	struct db *db;
+	struct net *net;
+	const struct vmm_ops *vmm;
+	const struct disk_ops *disk;
+	struct instance_tag tag;
+	int lock_fds[2];  /* state and run directory: one daemon each */
+	int sandboxes_fd; /* <state>/sandboxes */
+	int run_fd;       /* <run> */
+	int cgroup_fd;    /* the instance's cgroup */
+	char cgroup_name[32];
+	char vmm_version[32];
+	char newest_kernel[KERNEL_VERSION_SIZE];
+	uint64_t host_memory_mib;
+	struct sandbox_list all; /* oldest first */
+	unsigned n_busy;
+	bool closing;
+	void (*closed)(void *arg);
+	void *closed_arg;
+	uv_timer_t *reaper; /* armed while something is leaked or unsure */
+	uint64_t reap_ms;   /* its current back-off */
+};
+
+/* The one plan of cold-booted sandboxes (steps.c). */
+extern const struct plan create_plan;
+
+/** sandbox_new() - put a sandbox into the table; @row moves into it */
+struct sandbox *sandbox_new(struct manager *m, struct db_sandbox *row);
+
+/** sandbox_free() - take it out of the table and forget it; its watch must be off */
+void sandbox_free(struct sandbox *sb);
+
+/** sandbox_set_state() - the one place where a state changes: checks the table, writes the row */
+void sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last_error);
+
+/** sandbox_begin(), sandbox_end() - an operation starts to own, and gives back, the resources */
+void sandbox_begin(struct sandbox *sb);
+void sandbox_end(struct sandbox *sb);
+
+/** manager_operation_ended() - the last line of every operation: a shutdown may wait for it */
+void manager_operation_ended(struct manager *m);
+
+/** sandbox_drop() - after all was released: delete the row, tell the waiters, free it */
+void sandbox_drop(struct sandbox *sb, unsigned leaks);
+
+/** sandbox_start_destroy() - begin to destroy a sandbox that is not busy */
+void sandbox_start_destroy(struct sandbox *sb);
+
+/** sandbox_stopped() - its VM is gone: release what is volatile, keep the data, remember why */
+void sandbox_stopped(struct sandbox *sb, const char *why);
+
+/** watch_start() - watch a running VM: its end, its events, its console, its deadline */
+void watch_start(struct sandbox *sb);
+
+/** watch_stop() - stop watching, before the resources go to a worker */
+void watch_stop(struct sandbox *sb);
+
+/** reap_later() - something is leaked or unsure: try again with back-off */
+void reap_later(struct manager *m);
+
+/** reconcile() - bring intents and the host together at start. Return: 0; -errno with @e set */
+must_check int reconcile(struct manager *m, struct err *e);
+
+/** reconcile_adopt() - decide on one sandbox whose VM should be running: watched, stopped or unsure
+ */
+void reconcile_adopt(struct sandbox *sb);
+
+/** resources_close() - close all descriptors; nothing on the host changes */
+void resources_close(struct resources *res);
+
+/** spec_complete() - check a wish and fill in the defaults. Return: 0; -errno with @e set */
+must_check int spec_complete(struct manager *m, struct db_sandbox *spec, struct template *out,
+			     struct err *e);

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/sandbox.h"
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "sandbox/sandbox-internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* DESIGN section 6: which state may follow which. Deleting is allowed from anywhere. */
+static const unsigned followers[DB_STATE_N] = {
+	[DB_CREATING] = 1U << DB_RUNNING,
+	[DB_RUNNING] = 1U << DB_PAUSING | 1U << DB_STOPPED,
+	[DB_PAUSING] = 1U << DB_PAUSED | 1U << DB_RUNNING | 1U << DB_STOPPED,
+	[DB_PAUSED] = 1U << DB_RESUMING,
+	[DB_RESUMING] = 1U << DB_RUNNING | 1U << DB_PAUSED | 1U << DB_STOPPED,
+	[DB_STARTING] = 1U << DB_RUNNING | 1U << DB_STOPPED,
+	[DB_STOPPED] = 1U << DB_STARTING,
+	[DB_DELETING] = 0,
+};
+
+struct sandbox *sandbox_new(struct manager *m, struct db_sandbox *row)
+{
+	struct sandbox *sb = xcalloc(1, sizeof(*sb));
+
+	*sb = (struct sandbox){ .m = m, .row = *row, .res = RESOURCES_INIT, .cancel_fd = -1 };
+	db_sandbox_init(row);
+	sandbox_list_push(&m->all, sb);
+	return sb;
+}
+
+static void list_remove(struct sandbox_list *list, const struct sandbox *sb)
+{
+	for (size_t i = 0; i < list->n; i++) {
+		if (list->at[i] != sb)
+			continue;
+		list->n--;
+		memmove(&list->at[i], &list->at[i + 1], (list->n - i) * sizeof(list->at[0]));
+		return;
+	}
+}
+
+void sandbox_free(struct sandbox *sb)
+{
+	assert(sb->watch == NULL && !sb->busy);
+	proxy_abort_all(&sb->streams);
+	list_remove(&sb->m->all, sb);
+	resources_close(&sb->res);
+	fd_close(&sb->cancel_fd);
+	destroy_waiters_done(&sb->waiters);
+	db_sandbox_done(&sb->row);
+	free(sb);
+}
+
+void sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last_error)
+{
+	struct err e = { 0 };
+
+	assert(state == sb->row.state || state == DB_DELETING ||
+	       (followers[sb->row.state] & 1U << state) != 0);
+	log_info("sandbox.state", kv_str("id", sb->row.id.s),
+		 kv_str("from", db_state_name(sb->row.state)), kv_str("to", db_state_name(state)));
+	sb->row.state = state;
+	if (last_error != NULL)
+		db_set_str(&sb->row.last_error, last_error);
+	/* What is in memory stays true; the next change writes the whole row again. */
+	if (db_sandbox_update(sb->m->db, &sb->row, &e) < 0)
+		log_error("store.write_failed", kv_str("id", sb->row.id.s), kv_str("error", e.msg));
+}
+
+void sandbox_begin(struct sandbox *sb)
+{
+	assert(!sb->busy);
+	sb->busy = true;
+	sb->m->n_busy++;
+}
+
+void sandbox_end(struct sandbox *sb)
+{
+	struct manager *m = sb->m;
+
+	sb->busy = false;
+	fd_close(&sb->cancel_fd);
+	m->n_busy--;
+}
+
+void sandbox_drop(struct sandbox *sb, unsigned leaks)
+{
+	struct manager *m = sb->m;
+	struct destroy_waiters waiters = sb->waiters;
+	struct err e = { 0 };
+
+	sb->waiters = (struct destroy_waiters){ 0 };
+	if (leaks > 0) {
+		err_set(&e, ERR_SYSTEM,
+			"sandbox %s: %u resources could not be released yet; vivd goes on trying, "
+			"its log says which",
+			sb->row.id.s, leaks);
+		sb->row.leaked = true;
+		sandbox_set_state(sb, DB_DELETING, e.msg);
+		reap_later(m);
+	} else if (db_sandbox_delete(m->db, &sb->row.id, &e) == 0) {
+		log_info("sandbox.removed", kv_str("id", sb->row.id.s));
+		sandbox_free(sb);
+	} else {
+		sb->row.leaked = true;
+		reap_later(m);
+	}
+	vec_foreach (w, &waiters)
+		w->done(err_is_set(&e) ? &e : NULL, w->arg);
+	destroy_waiters_done(&waiters);
+}
+
+struct sandbox *manager_find(struct manager *m, const char *text, struct err *e)
+{
+	struct sandbox *found = NULL;
+	size_t n = strlen(text);
+	size_t hits = 0;
+
+	vec_foreach (at, &m->all) {
+		const struct db_sandbox *row = &(*at)->row;
+
+		if (streq(row->id.s, text) || (n > 0 && streq(row->name, text)))
+			return *at;
+		if (n > 0 && str_starts(row->id.s, text)) {
+			found = *at;
+			hits++;
+		}
+	}
+	if (hits == 1)
+		return found;
+	if (hits > 1)
+		err_set(e, ERR_INVALID, "'%s' is the beginning of %zu sandbox ids; give more of it",
+			text, hits);
+	else
+		err_set(e, ERR_NOT_FOUND, "no sandbox '%s'; `viv ls` shows those that exist", text);
+	return NULL;
+}
+
+void manager_each(struct manager *m, void (*fn)(struct sandbox *sb, void *arg), void *arg)
+{
+	for (size_t i = m->all.n; i-- > 0;)
+		fn(m->all.at[i], arg);
+}
+
+const struct db_sandbox *sandbox_row(const struct sandbox *sb)
+{
+	return &sb->row;
+}
+
+const char *sandbox_id(const struct sandbox *sb)
+{
+	return sb->row.id.s;
+}
+
+int sandbox_address(const struct sandbox *sb, struct in_addr *out, struct err *e)
+{
+	if (sb->row.state != DB_RUNNING || sb->busy || sb->unsure)
+		return err_set(e, ERR_NOT_FOUND, "sandbox %s is %s, not running", sb->row.id.s,
+			       db_state_name(sb->row.state));
+	*out = sb->res.slot.addr;
+	return 0;
+}
+
+struct proxy_group *sandbox_streams(struct sandbox *sb)
+{
+	return &sb->streams;
+}
+
+const struct plan_timing *sandbox_timing(const struct sandbox *sb)
+{
+	return &sb->timing;
+}
+
+uint64_t sandbox_disk_allocated(const struct sandbox *sb)
+{
+	/* While an operation runs the directory belongs to its worker. */
+	if (sb->busy || sb->res.dirfd < 0)
+		return 0;
+	return disk_allocated(sb->m->disk, sb->res.dirfd);
+}
+
+char *sandbox_console(const struct sandbox *sb)
+{
+	if (sb->busy)
+		return str_dup("");
+	return console_tail(&sb->res.console, CONSOLE_RING_BYTES);
+}
+
+int64_t sandbox_pid(const struct sandbox *sb)
+{
+	return sb->busy || sb->res.vmm == NULL ? 0 : vmm_pid(sb->res.vmm);
+}

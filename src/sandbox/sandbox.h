@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sandboxes: the only place that sees all drivers.
+ *
+ * Theory of operation. One manager per daemon owns the table of sandboxes; it lives on the loop
+ * thread, and all functions here are called on it. A sandbox has an intent (its row in the store)
+ * and resources (what is currently true: directories, slot, cgroup, VMM). An operation (create,
+ * destroy, the end of a dead VM) runs a plan on a worker; while it does, the worker owns the
+ * resources and the loop does not touch them; readers see the row, which only the loop writes.
+ * There is one operation at a time per sandbox: destroy cancels a create and waits for anything
+ * else; every other second operation is a conflict.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/id.h"
+#include "http/proxy.h"
+#include "sandbox/plan.h"
+#include "store/db.h"
+
+#include <netinet/in.h>
+#include <uv.h>
+
+struct manager;
+struct sandbox;
+
+/* Settings, copied (strings are dup'ed) by manager_open(). */
+struct manager_config {
+	const char *state_dir;
+	const char *run_dir;
+	const char *vmm;          /* driver names */
+	const char *vmm_binary;   /* NULL = the driver's default */
+	const char *acceleration; /* "auto", "tcg", "kvm" */
+	const char *disk;
+	const char *agent_path;
+	const char *version; /* of vivd */
+	const char *fault;   /* NULL = none */
+	uint32_t net_range;  /* host byte order */
+	unsigned net_prefix;
+	unsigned vmm_uid_base;
+	unsigned default_cpus;
+	unsigned max_cpus;
+	uint64_t default_memory_mib;
+	uint64_t max_memory_mib; /* 0 = the host's */
+	uint64_t default_disk_mib;
+	uint64_t agent_timeout_ms; /* for a guest to come up; already scaled for TCG */
+};
+
+/**
+ * manager_open() - open the store and the host's shared objects, and reconcile: adopt what lives,
+ * release what is volatile and gone, finish what was under way; returns when the table is complete
+ *
+ * Thread: main, before the loop runs. Return: 0; -errno with @e set.
+ */
+must_check int manager_open(uv_loop_t *loop, const struct manager_config *config,
+			    struct manager **out, struct err *e);
+
+/**
+ * manager_shutdown() - accept no more operations, cancel creates, and call @done when none runs
+ *
+ * VMs keep running: the next daemon adopts them.
+ */
+void manager_shutdown(struct manager *m, void (*done)(void *arg), void *arg);
+
+/** manager_close() - forget everything (after manager_shutdown() was done); VMs keep running */
+void manager_close(struct manager *m);
+
+/** manager_uv_loop() - the loop it lives on */
+uv_loop_t *manager_uv_loop(const struct manager *m);
+
+/** manager_find() - a sandbox by id, by name, or by a prefix of an id that only one has.
+ * Return: borrowed until the loop runs again; NULL with @e set (ERR_NOT_FOUND; ERR_INVALID:
+ * ambiguous) */
+struct sandbox *manager_find(struct manager *m, const char *text, struct err *e);
+
+/** manager_each() - call @fn for every sandbox, newest first */
+void manager_each(struct manager *m, void (*fn)(struct sandbox *sb, void *arg), void *arg);
+
+/* Versions that `viv version` shows; "" = unknown. */
+struct manager_versions {
+	const char *vivd;
+	const char *vmm;
+	const char *vmm_version;
+	const char *kernel; /* newest, what a new sandbox would boot */
+};
+
+/** manager_versions() - of the daemon and what it uses; valid until the next call */
+struct manager_versions manager_versions(struct manager *m);
+
+/**
+ * sandbox_create_fn - how a create ended
+ * @sb:	the running sandbox, borrowed; NULL on failure
+ * @e:	the error on failure
+ */
+typedef void (*sandbox_create_fn)(struct sandbox *sb, const struct err *e, void *arg);
+
+/**
+ * sandbox_create() - make a sandbox
+ * @spec:	what is wished for: name, template_name, cpus, memory_mib, disk_mib, user, workdir,
+ *env_json, metadata_json, access_token, timeout_s; 0 and "" mean the default. Its strings move into
+ *the sandbox (also on failure).
+ * @done:	called once, later, on the loop; not when this function itself fails
+ * @out_id:	the id that was reserved
+ *
+ * Return: 0 it is under way; -errno with @e set: refused, nothing was made.
+ */
+must_check int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn done,
+			      void *arg, struct sandbox_id *out_id, struct err *e);
+
+/** sandbox_cancel_create() - undo a create that is under way (its caller went away); else nothing
+ */
+void sandbox_cancel_create(struct manager *m, const struct sandbox_id *id);
+
+/**
+ * sandbox_destroy() - end a sandbox and delete its data
+ * @done:	called once, later, on the loop: @e is NULL or the error
+ *
+ * A create under way is cancelled. Several destroys of one sandbox all end well.
+ */
+void sandbox_destroy(struct sandbox *sb, void (*done)(const struct err *e, void *arg), void *arg);
+
+/** sandbox_row() - its intent; borrowed, for reading */
+const struct db_sandbox *sandbox_row(const struct sandbox *sb);
+
+/** sandbox_id() - its id; borrowed */
+const char *sandbox_id(const struct sandbox *sb);
+
+/** sandbox_address() - the guest as the host sees it. Return: 0; -ENOENT with @e set: it is not
+ * running */
+must_check int sandbox_address(const struct sandbox *sb, struct in_addr *out, struct err *e);
+
+/** sandbox_streams() - the group of proxied streams into a sandbox, reset when its VM ends */
+struct proxy_group *sandbox_streams(struct sandbox *sb);
+
+/** sandbox_timing() - how long the steps of its last operation took */
+const struct plan_timing *sandbox_timing(const struct sandbox *sb);
+
+/** sandbox_disk_allocated() - bytes that its layer takes on the host */
+uint64_t sandbox_disk_allocated(const struct sandbox *sb);
+
+/** sandbox_console() - the last of its console, NUL-terminated; caller frees */
+char *sandbox_console(const struct sandbox *sb);
+
+/** sandbox_pid() - its VMM's process; 0 = none */
+int64_t sandbox_pid(const struct sandbox *sb);

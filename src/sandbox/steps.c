@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The steps of a cold-booted sandbox. Each name on the host derives from the sandbox's id
+ * (directories, cgroup, alias of the slot's link), so that a release needs nothing else; the
+ * resources only hold what is open right now.
+ *
+ * Order matters on the way back: the VMM goes first, and with its cgroup every process of it,
+ * before the slot, the directories and the disk layer that it uses.
+ */
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "os/cgroup.h"
+#include "sandbox/handles.h"
+#include "sandbox/sandbox-internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MIB = 1024 * 1024 };
+
+/* Opens <parent>/<id>. Return: descriptor; -errno. */
+static int open_dir(int parent_fd, const char *id)
+{
+	int fd = openat(parent_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int make_dir(int parent_fd, const char *id, const char *what, struct op *op)
+{
+	int fd;
+
+	if (mkdirat(parent_fd, id, 0700) < 0)
+		return err_errno(&op->err, errno, "make %s %s", what, id);
+	fd = open_dir(parent_fd, id);
+	return fd < 0 ? err_errno(&op->err, -fd, "open %s %s", what, id) : fd;
+}
+
+static int adopt_dir(int parent_fd, const char *id, int *fd)
+{
+	int r;
+
+	fd_close(fd);
+	r = open_dir(parent_fd, id);
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return r;
+	*fd = r;
+	return 1;
+}
+
+static int statedir_acquire(struct sandbox *sb, struct op *op)
+{
+	int fd = make_dir(sb->m->sandboxes_fd, sb->row.id.s, "sandbox directory", op);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	sb->res.dirfd = fd;
+	r = file_sync_dir(sb->m->sandboxes_fd);
+	return r < 0 ? err_errno(&op->err, -r, "sync directory of sandboxes") : 0;
+}
+
+static int statedir_release(struct sandbox *sb, struct op *op)
+{
+	int r;
+
+	fd_close(&sb->res.dirfd);
+	r = file_remove_tree_at(sb->m->sandboxes_fd, sb->row.id.s);
+	return r < 0 ? err_errno(&op->err, -r, "remove sandbox directory %s", sb->row.id.s) : 0;
+}
+
+static int statedir_adopt(struct sandbox *sb, struct op *op)
+{
+	int r = adopt_dir(sb->m->sandboxes_fd, sb->row.id.s, &sb->res.dirfd);
+
+	return r < 0 ? err_errno(&op->err, -r, "open sandbox directory %s", sb->row.id.s) : r;
+}
+
+static struct disk_spec disk_spec_of(const struct sandbox *sb)
+{
+	return (struct disk_spec){
+		.dirfd = sb->res.dirfd,
+		.base_path = sb->res.template.root_path,
+		.size_bytes = sb->row.disk_mib * MIB,
+	};
+}
+
+static int layer_acquire(struct sandbox *sb, struct op *op)
+{
+	struct disk_spec spec = disk_spec_of(sb);
+
+	return disk_create(sb->m->disk, &spec, op);
+}
+
+static int layer_release(struct sandbox *sb, struct op *op)
+{
+	auto_close int dirfd = open_dir(sb->m->sandboxes_fd, sb->row.id.s);
+
+	if (dirfd == -ENOENT)
+		return 0;
+	if (dirfd < 0)
+		return err_errno(&op->err, -dirfd, "open sandbox directory %s", sb->row.id.s);
+	return disk_release(sb->m->disk, dirfd, op);
+}
+
+static int layer_adopt(struct sandbox *sb, struct op *op)
+{
+	return disk_exists(sb->m->disk, sb->res.dirfd, op);
+}
+
+static int rundir_acquire(struct sandbox *sb, struct op *op)
+{
+	int fd;
+	int r = file_remove_tree_at(sb->m->run_fd, sb->row.id.s); /* of an earlier start */
+
+	if (r < 0)
+		return err_errno(&op->err, -r, "remove old run directory %s", sb->row.id.s);
+	fd = make_dir(sb->m->run_fd, sb->row.id.s, "run directory", op);
+	if (fd < 0)
+		return fd;
+	sb->res.run_dirfd = fd;
+	r = console_open(&sb->res.console, fd);
+	return r < 0 ? err_errno(&op->err, -r, "open console log of %s", sb->row.id.s) : 0;
+}
+
+static int rundir_release(struct sandbox *sb, struct op *op)
+{
+	int r;
+
+	fd_close(&sb->res.console.log_fd); /* what was printed last stays in memory */
+	fd_close(&sb->res.run_dirfd);
+	r = file_remove_tree_at(sb->m->run_fd, sb->row.id.s);
+	return r < 0 ? err_errno(&op->err, -r, "remove run directory %s", sb->row.id.s) : 0;
+}
+
+static int rundir_adopt(struct sandbox *sb, struct op *op)
+{
+	int r = adopt_dir(sb->m->run_fd, sb->row.id.s, &sb->res.run_dirfd);
+
+	if (r > 0 && sb->res.console.log_fd < 0)
+		ignore_err(console_open(&sb->res.console, sb->res.run_dirfd)); /* only a log */
+	return r < 0 ? err_errno(&op->err, -r, "open run directory %s", sb->row.id.s) : r;
+}
+
+static int slot_acquire(struct sandbox *sb, struct op *op)
+{
+	return net_slot_acquire(sb->m->net, &sb->row.id, &sb->res.slot, op);
+}
+
+static int slot_release(struct sandbox *sb, struct op *op)
+{
+	net_slot_done(&sb->res.slot);
+	return net_slot_release(sb->m->net, &sb->row.id, op);
+}
+
+static int slot_adopt(struct sandbox *sb, struct op *op)
+{
+	net_slot_done(&sb->res.slot);
+	return net_slot_adopt(sb->m->net, &sb->row.id, &sb->res.slot, op);
+}
+
+static int cgroup_acquire(struct sandbox *sb, struct op *op)
+{
+	int fd = cgroup_create(sb->m->cgroup_fd, sb->row.id.s, op);
+
+	if (fd < 0)
+		return fd;
+	sb->res.cgroup_fd = fd;
+	return 0;
+}
+
+static int cgroup_release(struct sandbox *sb, struct op *op)
+{
+	fd_close(&sb->res.cgroup_fd);
+	return cgroup_remove(sb->m->cgroup_fd, sb->row.id.s, op);
+}
+
+static int cgroup_adopt(struct sandbox *sb, struct op *op)
+{
+	int r = adopt_dir(sb->m->cgroup_fd, sb->row.id.s, &sb->res.cgroup_fd);
+
+	return r < 0 ? err_errno(&op->err, -r, "open cgroup of %s", sb->row.id.s) : r;
+}
+
+/* A uid of its own for each slot of each instance: no VMM can signal or trace another's. */
+static unsigned vmm_uid(const struct sandbox *sb)
+{
+	const struct manager *m = sb->m;
+	uint32_t block = net_block(m->net) - m->config.net_range;
+
+	return m->config.vmm_uid_base + block / 2 + sb->res.slot.number;
+}
+
+static int start_vmm(struct sandbox *sb, const struct kernel *kernel, const char *initrd,
+		     const struct disk *disk, struct op *op)
+{
+	struct vmm_image images[DISK_CHAIN_MAX];
+	unsigned uid = vmm_uid(sb);
+	struct vmm_spec spec = {
+		.id = sb->row.id,
+		.binary = sb->m->config.vmm_binary,
+		.accel = streq(sb->m->config.acceleration, "kvm")   ? VMM_ACCEL_KVM
+			 : streq(sb->m->config.acceleration, "tcg") ? VMM_ACCEL_TCG
+								    : VMM_ACCEL_AUTO,
+		.cpus = sb->row.cpus,
+		.memory_mib = sb->row.memory_mib,
+		.kernel = kernel->vmlinux,
+		.initrd = initrd,
+		.disk = images,
+		.n_disk = disk->n,
+		.tap_fd = sb->res.slot.tap_fd,
+		.mac = NET_GUEST_MAC,
+		.netns_fd = sb->res.slot.netns_fd,
+		.cgroup_fd = sb->res.cgroup_fd,
+		.uid = uid,
+		.gid = uid,
+		.run_dirfd = sb->res.run_dirfd,
+	};
+
+	for (size_t i = 0; i < disk->n; i++) {
+		images[i].fd = disk->chain[i].fd;
+		images[i].format =
+			disk->chain[i].format == DISK_QCOW2 ? VMM_IMAGE_QCOW2 : VMM_IMAGE_RAW;
+	}
+	return vmm_start(sb->m->vmm, &spec, &sb->res.vmm, op);
+}
+
+/* A hint for people and for speed; without it nothing is different. */
+static void write_handles(const struct sandbox *sb)
+{
+	struct handles h = HANDLES_INIT;
+
+	h.pid = vmm_pid(sb->res.vmm);
+	str_copy(h.netns, sizeof(h.netns), sb->res.slot.netns);
+	str_copy(h.tap, sizeof(h.tap), sb->res.slot.tap);
+	str_copy(h.cgroup, sizeof(h.cgroup), sb->m->cgroup_name);
+	handles_complete(&h);
+	ignore_err(handles_write(sb->res.run_dirfd, &h));
+}
+
+static int vmm_acquire(struct sandbox *sb, struct op *op)
+{
+	struct disk_spec spec = disk_spec_of(sb);
+	cleanup(disk_done) struct disk disk = { .n = 0 };
+	struct kernel kernel;
+	char initrd[512];
+	int r = kernel_find(sb->m->config.state_dir, sb->row.kernel_version, &kernel, &op->err);
+
+	if (r < 0)
+		return r;
+	if (r == 1)
+		log_warning("sandbox.kernel_gone", kv_str("id", sb->row.id.s),
+			    kv_str("recorded", sb->row.kernel_version),
+			    kv_str("booting", kernel.version));
+	r = kernel_initramfs(sb->m->config.state_dir, &kernel, sb->m->config.agent_path, initrd,
+			     sizeof(initrd), op);
+	if (r < 0)
+		return r;
+	str_copy(sb->res.kernel_version, sizeof(sb->res.kernel_version), kernel.version);
+	r = disk_open(sb->m->disk, &spec, &disk, op);
+	if (r == 0)
+		r = net_slot_tap(&sb->res.slot, op);
+	if (r == 0)
+		r = start_vmm(sb, &kernel, initrd, &disk, op);
+	fd_close(&sb->res.slot.tap_fd); /* the VMM has its own; the tap goes with it */
+	if (r == 0)
+		write_handles(sb);
+	return r;
+}
+
+static int vmm_release(struct sandbox *sb, struct op *op)
+{
+	int r = 0;
+
+	if (sb->res.vmm != NULL) {
+		r = vmm_stop(sb->res.vmm, op);
+		vmm_free(sb->res.vmm);
+		sb->res.vmm = NULL;
+	}
+	return r; /* one that we have no handle of ends with its cgroup */
+}
+
+static int vmm_step_adopt(struct sandbox *sb, struct op *op)
+{
+	int pid = cgroup_first_pid(sb->m->cgroup_fd, sb->row.id.s);
+
+	if (pid == 0 || pid == -ENOENT)
+		return 0;
+	if (pid < 0)
+		return err_errno(&op->err, -pid, "read cgroup of %s", sb->row.id.s);
+	return vmm_adopt(sb->m->vmm, &sb->row.id, sb->res.run_dirfd, pid, &sb->res.vmm, op);
+}
+
+static void feed_console(const char *p, size_t n, void *arg)
+{
+	console_feed(arg, p, n);
+}
+
+/* Puts the last console lines behind an error: they usually say why a guest did not come up. */
+static int explain_with_console(struct sandbox *sb, struct op *op, int r)
+{
+	auto_free char *tail = console_tail(&sb->res.console, 240);
+	size_t used = strlen(op->err.msg);
+
+	if (tail[0] != '\0' && op->err.kind != ERR_CANCELLED &&
+	    str_fit(op->err.msg + used, sizeof(op->err.msg) - used, "; console: %s", tail) < 0)
+		op->err.msg[used] = '\0';
+	return r;
+}
+
+static int say_identity(struct sandbox *sb, struct op *op)
+{
+	json_t *env = json_loads(sb->row.env_json, 0, NULL);
+	struct guest_identity who = {
+		.id = sb->row.id.s,
+		.template_id = sb->row.template_name,
+		.hostname = sb->row.name[0] != '\0' ? sb->row.name : sb->row.id.s,
+		.default_user = sb->row.user,
+		.default_workdir = sb->row.workdir,
+		.access_token = sb->row.access_token[0] != '\0' ? sb->row.access_token : NULL,
+		.env = env,
+	};
+	int r = guest_init(sb->res.slot.addr, &who, vmm_pidfd(sb->res.vmm), sb->res.agent_version,
+			   sizeof(sb->res.agent_version), op);
+
+	json_decref(env);
+	return r;
+}
+
+static int agent_acquire(struct sandbox *sb, struct op *op)
+{
+	struct op child = op_child(op, sb->m->config.agent_timeout_ms);
+	int r = guest_wait_ready(vmm_console_fd(sb->res.vmm), vmm_pidfd(sb->res.vmm), feed_console,
+				 &sb->res.console, &child);
+
+	if (r == 0)
+		r = say_identity(sb, &child);
+	op->err = child.err;
+	return r < 0 ? explain_with_console(sb, op, r) : 0;
+}
+
+static const struct step create_steps[] = {
+	{ "statedir", STEP_DATA, statedir_acquire, statedir_release, statedir_adopt },
+	{ "layer", STEP_DATA, layer_acquire, layer_release, layer_adopt },
+	{ "rundir", STEP_VOLATILE, rundir_acquire, rundir_release, rundir_adopt },
+	{ "slot", STEP_VOLATILE, slot_acquire, slot_release, slot_adopt },
+	{ "cgroup", STEP_VOLATILE, cgroup_acquire, cgroup_release, cgroup_adopt },
+	{ "vmm", STEP_VOLATILE, vmm_acquire, vmm_release, vmm_step_adopt },
+	{ "agent", STEP_VOLATILE, agent_acquire, NULL, NULL },
+};
+static_assert(ARRAY_SIZE(create_steps) <= PLAN_STEPS_MAX, "every step's time is kept");
+
+const struct plan create_plan = { "create", create_steps, ARRAY_SIZE(create_steps) };
+
+void resources_close(struct resources *res)
+{
+	vmm_free(take_ptr(&res->vmm));
+	net_slot_done(&res->slot);
+	fd_close(&res->cgroup_fd);
+	fd_close(&res->run_dirfd);
+	fd_close(&res->dirfd);
+	console_done(&res->console);
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Watching a running VM from the loop: its process (pidfd), its events, its console, and the
+ * sandbox's deadline. The watch is taken off before the resources go to a worker, since these
+ * descriptors are part of them.
+ */
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "sandbox/sandbox-internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { WHY_CONSOLE_BYTES = 600, CONSOLE_CHUNK_BYTES = 4096 };
+
+struct watch {
+	struct sandbox *sb;
+	uv_poll_t process;
+	uv_poll_t events;
+	uv_poll_t console;
+	uv_timer_t deadline;
+	unsigned open; /* handles that libuv has not closed yet */
+};
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+	struct watch *w = handle->data;
+
+	if (--w->open == 0)
+		free(w);
+}
+
+static void close_handle(uv_handle_t *handle)
+{
+	if (handle->data != NULL && !uv_is_closing(handle))
+		uv_close(handle, on_handle_closed);
+}
+
+void watch_stop(struct sandbox *sb)
+{
+	struct watch *w = take_ptr(&sb->watch);
+
+	if (w == NULL)
+		return;
+	close_handle((uv_handle_t *)&w->process);
+	close_handle((uv_handle_t *)&w->events);
+	close_handle((uv_handle_t *)&w->console);
+	close_handle((uv_handle_t *)&w->deadline);
+}
+
+static void drain_console(struct sandbox *sb)
+{
+	char chunk[CONSOLE_CHUNK_BYTES];
+	ssize_t n;
+
+	while ((n = read(vmm_console_fd(sb->res.vmm), chunk, sizeof(chunk))) > 0)
+		console_feed(&sb->res.console, chunk, (size_t)n);
+}
+
+static void on_process(uv_poll_t *handle, int status, int events)
+{
+	struct sandbox *sb = ((struct watch *)handle->data)->sb;
+	auto_free char *tail = NULL;
+	auto_free char *why = NULL;
+	int code;
+
+	(void)status;
+	(void)events;
+	if (vmm_console_fd(sb->res.vmm) >= 0)
+		drain_console(sb);
+	code = vmm_reap(sb->res.vmm);
+	tail = console_tail(&sb->res.console, WHY_CONSOLE_BYTES);
+	if (code == 0)
+		why = str_printf("the guest ended itself (power off or reboot); console: %s", tail);
+	else if (code < 0)
+		why = str_printf("the VMM ended; console: %s", tail);
+	else
+		why = str_printf("the VMM ended with code %d; console: %s", code, tail);
+	sandbox_stopped(sb, why);
+}
+
+static void on_console(uv_poll_t *handle, int status, int events)
+{
+	struct sandbox *sb = ((struct watch *)handle->data)->sb;
+	char chunk[CONSOLE_CHUNK_BYTES];
+	ssize_t n;
+
+	(void)events;
+	n = status < 0 ? 0 : read(vmm_console_fd(sb->res.vmm), chunk, sizeof(chunk));
+	if (n > 0)
+		console_feed(&sb->res.console, chunk, (size_t)n);
+	else if (n == 0 || errno != EAGAIN)
+		uv_poll_stop(handle); /* the VMM closed it; its end is seen by the pidfd */
+}
+
+static void on_event(uv_poll_t *handle, int status, int events)
+{
+	struct sandbox *sb = ((struct watch *)handle->data)->sb;
+	enum vmm_event event;
+
+	(void)events;
+	while ((event = vmm_next_event(sb->res.vmm)) != VMM_EVENT_NONE) {
+		if (event == VMM_EVENT_IO_ERROR)
+			log_error(
+				"sandbox.io_error", kv_str("id", sb->row.id.s),
+				kv_str("why",
+				       "the host's disk is full or failing; the guest is frozen"));
+		else if (event == VMM_EVENT_PANIC)
+			log_warning("sandbox.panic", kv_str("id", sb->row.id.s));
+		else if (event == VMM_EVENT_CLOSED)
+			status = -1;
+	}
+	if (status < 0)
+		uv_poll_stop(handle);
+}
+
+static void on_expired(const struct err *e, void *arg)
+{
+	(void)arg;
+	if (e != NULL)
+		log_error("sandbox.expire_failed", kv_str("error", e->msg));
+}
+
+static void on_deadline(uv_timer_t *timer)
+{
+	struct sandbox *sb = ((struct watch *)timer->data)->sb;
+
+	log_info("sandbox.expired", kv_str("id", sb->row.id.s));
+	sandbox_destroy(sb, on_expired, NULL);
+}
+
+static void watch_fd(struct watch *w, uv_poll_t *handle, int fd, uv_poll_cb fn)
+{
+	if (fd < 0 || uv_poll_init(w->sb->m->loop, handle, fd) < 0)
+		return;
+	handle->data = w;
+	w->open++;
+	uv_poll_start(handle, UV_READABLE, fn);
+}
+
+static void watch_deadline(struct watch *w)
+{
+	uint64_t end_ms = w->sb->row.end_ms;
+	uint64_t now_ms = clock_realtime_ms();
+
+	if (end_ms == 0)
+		return;
+	uv_timer_init(w->sb->m->loop, &w->deadline);
+	w->deadline.data = w;
+	w->open++;
+	uv_timer_start(&w->deadline, on_deadline, end_ms > now_ms ? end_ms - now_ms : 0, 0);
+}
+
+void watch_start(struct sandbox *sb)
+{
+	struct watch *w = xcalloc(1, sizeof(*w));
+
+	assert(sb->watch == NULL);
+	w->sb = sb;
+	sb->watch = w;
+	watch_fd(w, &w->process, vmm_pidfd(sb->res.vmm), on_process);
+	watch_fd(w, &w->events, vmm_event_fd(sb->res.vmm), on_event);
+	watch_fd(w, &w->console, vmm_console_fd(sb->res.vmm), on_console);
+	watch_deadline(w);
+}
