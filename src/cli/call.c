@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests to vivd, and what a person is told when they fail. */
+#include "base/str.h"
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+enum { REPLY_MAX_BYTES = 64 << 20 };
+
+const char *json_text(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s != NULL ? s : "";
+}
+
+json_int_t json_number(const json_t *o, const char *key)
+{
+	return json_integer_value(json_object_get(o, key));
+}
+
+/* vivd's own words for what went wrong. */
+static int refused(int status, struct buf *reply, struct op *op)
+{
+	auto_json *o = json_loadb(buf_str(reply), reply->len, 0, NULL);
+	const char *message = json_text(o, "message");
+	enum err_kind kind = status == 404 ? ERR_NOT_FOUND : ERR_SYSTEM;
+
+	if (message[0] == '\0')
+		return err_set(&op->err, kind, "vivd answered %d", status);
+	return err_set(&op->err, kind, "%s", message);
+}
+
+static int call(struct cli *cli, const char *method, const char *target, const json_t *body,
+		struct buf *reply, struct op *op)
+{
+	static const struct http_field json_type[] = { { "Content-Type", "application/json" },
+						       { NULL, NULL } };
+	auto_free char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT);
+	int r = cli_connect(cli, op);
+
+	if (r < 0)
+		return r;
+	r = http_client_call(&cli->client, method, target, body != NULL ? json_type : NULL, text,
+			     text != NULL ? strlen(text) : 0, reply, op);
+	if (r < 0)
+		return r;
+	return r >= 200 && r < 300 ? 0 : refused(r, reply, op);
+}
+
+int cli_call(struct cli *cli, const char *method, const char *target, const json_t *body,
+	     json_t **out, struct op *op)
+{
+	auto_buf reply = BUF_INIT(REPLY_MAX_BYTES);
+	int r = call(cli, method, target, body, &reply, op);
+
+	if (r == 0 && out != NULL) {
+		*out = json_loadb(buf_str(&reply), reply.len, 0, NULL);
+		if (*out == NULL)
+			return err_set(&op->err, ERR_SYSTEM, "vivd's answer to %s %s is not JSON",
+				       method, target);
+	}
+	return r;
+}
+
+int cli_get_text(struct cli *cli, const char *target, char **out, struct op *op)
+{
+	auto_buf reply = BUF_INIT(REPLY_MAX_BYTES);
+	int r = call(cli, "GET", target, NULL, &reply, op);
+
+	if (r == 0)
+		*out = buf_steal(&reply);
+	return r;
+}
+
+int cli_find(struct cli *cli, const char *name, json_t **out, struct op *op)
+{
+	char target[512];
+
+	/* No character of a name or id means anything in a path; others name nothing. */
+	if (name[0] == '\0' ||
+	    strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-") != strlen(name) ||
+	    str_fit(target, sizeof(target), "/sandboxes/%s", name) < 0)
+		return err_set(&op->err, ERR_NOT_FOUND, "no sandbox '%s'", name);
+	return cli_call(cli, "GET", target, NULL, out, op);
+}
+
+int cli_fail(struct cli *cli, const struct op *op, int code)
+{
+	struct signalfd_siginfo info;
+
+	if (op->err.kind == ERR_CANCELLED &&
+	    read(cli->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		return EXIT_SIGNAL_BASE + (int)info.ssi_signo;
+	fprintf(stderr, "viv: %s\n", op->err.msg);
+	return code;
+}

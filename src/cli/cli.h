@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command line: one file per verb, a table of verbs in main.c. It speaks the daemon's HTTP API
+ * over the unix socket and nothing else.
+ */
+#pragma once
+
+#include "base/op.h"
+#include "http/client.h"
+
+#include <jansson.h>
+
+/* Exit codes: a command's own is passed on; these are viv's. */
+enum {
+	EXIT_OK = 0,
+	EXIT_FAILED = 1,
+	EXIT_USAGE = 2,
+	EXIT_VIV = 125, /* viv or vivd failed before the command could run */
+	EXIT_NOT_EXECUTABLE = 126,
+	EXIT_NOT_FOUND = 127,
+	EXIT_SIGNAL_BASE = 128,
+};
+
+struct cli {
+	const char *socket;  /* path of vivd's socket */
+	const char *run_dir; /* its directory, where a vivd that we start logs */
+	bool socket_given;   /* by --socket or VIVARIUM_SOCKET: do not start a vivd for it */
+	int signal_fd;       /* SIGINT, SIGTERM, SIGHUP, SIGQUIT; ends every wait */
+	struct http_client client;
+};
+
+struct verb {
+	const char *name;
+	const char *usage;   /* after "viv <name> " */
+	const char *summary; /* one line */
+	const char *help;    /* options, one a line; may be "" */
+	int (*run)(struct cli *cli, int argc,
+		   char **argv); /* argv[0] is the verb; returns an exit code */
+};
+
+extern const struct verb verb_run, verb_create, verb_exec, verb_ls, verb_inspect, verb_rm,
+	verb_logs, verb_version;
+
+/** cli_connect() - connect to vivd, starting it when it is not running. Return: 0; -errno, op->err
+ * set */
+must_check int cli_connect(struct cli *cli, struct op *op);
+
+/**
+ * cli_call() - one request to vivd
+ * @body:	borrowed; NULL = none
+ * @out:	the reply's JSON, new reference; NULL when it has none; may be NULL
+ *
+ * Return: 0 the status was 2xx; -errno with op->err set: vivd's message, or why it is out of reach.
+ */
+must_check int cli_call(struct cli *cli, const char *method, const char *target, const json_t *body,
+			json_t **out, struct op *op);
+
+/** cli_get_text() - GET a text; caller frees *@out. Return: 0; -errno with op->err set */
+must_check int cli_get_text(struct cli *cli, const char *target, char **out, struct op *op);
+
+/** cli_find() - the detail of a sandbox by name, id or prefix; new reference. Return: 0; -errno */
+must_check int cli_find(struct cli *cli, const char *name, json_t **out, struct op *op);
+
+/** cli_fail() - print "viv: <message>" for an error. Return: @code, or 128 + the signal that ended
+ * it */
+int cli_fail(struct cli *cli, const struct op *op, int code);
+
+/** cli_usage() - print what is wrong and how the verb is used. Return: EXIT_USAGE */
+int cli_usage(const struct verb *verb, const char *fmt, ...) printf_like(2, 3);
+
+/** json_text() - a string member, "" when absent */
+const char *json_text(const json_t *o, const char *key);
+
+/** json_number() - an integer member, 0 when absent */
+json_int_t json_number(const json_t *o, const char *key);
+
+static inline void json_done(json_t **j)
+{
+	json_decref(*j);
+}
+
+#define auto_json cleanup(json_done) json_t

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* viv ls: the sandboxes as a table. */
+#include "base/str.h"
+#include "cli/cli.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { MIB = 1024 * 1024 };
+
+/* All pages in one array. Return: 0; -errno with op->err set. */
+static int fetch(struct cli *cli, json_t *all, struct op *op)
+{
+	auto_free char *token = str_dup("");
+
+	for (;;) {
+		auto_free char *target = str_printf("/v2/sandboxes?all=true%s%s",
+						    token[0] != '\0' ? "&nextToken=" : "", token);
+		auto_json *page = NULL;
+		const char *next;
+		int r = cli_call(cli, "GET", target, NULL, &page, op);
+
+		if (r < 0)
+			return r;
+		json_array_extend(all, page);
+		next = http_head_get(&cli->client.head, "X-Next-Token");
+		if (next == NULL)
+			return 0;
+		free(token);
+		token = str_dup(next);
+	}
+}
+
+static void print_row(const json_t *sandbox)
+{
+	const json_t *own = json_object_get(sandbox, "vivarium");
+	const char *name = json_text(own, "name");
+
+	printf("%-20s  %-16s  %-8s  %-12s  %4lld  %6lldM  %6lldM of %lldM\n",
+	       json_text(sandbox, "sandboxID"), name[0] != '\0' ? name : "-",
+	       json_text(own, "state"), json_text(sandbox, "templateID"),
+	       (long long)json_number(own, "cpus"), (long long)json_number(own, "memoryMB"),
+	       (long long)json_number(own, "diskAllocatedBytes") / MIB,
+	       (long long)json_number(own, "diskSizeMB"));
+}
+
+static int run(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
+						 { "quiet", no_argument, NULL, 'q' },
+						 { 0 } };
+	auto_json *all = json_array();
+	bool json = false;
+	bool quiet = false;
+	struct op op;
+	const json_t *sandbox;
+	size_t i;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "q", options, NULL)) != -1) {
+		if (c == '?')
+			return EXIT_USAGE;
+		json = json || c == 'j';
+		quiet = quiet || c == 'q';
+	}
+	if (optind < argc)
+		return cli_usage(&verb_ls, "it takes no '%s'", argv[optind]);
+	op_init(&op, 0, cli->signal_fd);
+	if (fetch(cli, all, &op) < 0)
+		return cli_fail(cli, &op, EXIT_FAILED);
+	if (json) {
+		json_dumpf(all, stdout, JSON_INDENT(2));
+		putchar('\n');
+		return EXIT_OK;
+	}
+	if (!quiet)
+		printf("%-20s  %-16s  %-8s  %-12s  %4s  %7s  %s\n", "ID", "NAME", "STATE",
+		       "TEMPLATE", "CPUS", "MEMORY", "DISK");
+	json_array_foreach(all, i, sandbox)
+	{
+		if (quiet)
+			puts(json_text(sandbox, "sandboxID"));
+		else
+			print_row(sandbox);
+	}
+	return EXIT_OK;
+}
+
+const struct verb verb_ls = {
+	.name = "ls",
+	.usage = "[--json | --quiet]",
+	.summary = "List the sandboxes, newest first",
+	.help = "  --json       as JSON\n"
+		"  -q, --quiet  only the ids\n",
+	.run = run,
+};

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* viv version: of viv, and of vivd and what it uses if it runs. */
+#include "base/str.h"
+#include "cli/cli.h"
+#include "viv-config.h"
+
+#include <getopt.h>
+#include <stdio.h>
+
+/* Only asks: `viv version` starts no daemon. */
+static json_t *ask(struct cli *cli)
+{
+	auto_http_client c = HTTP_CLIENT_INIT;
+	auto_buf reply = BUF_INIT(65536);
+	struct op op;
+
+	op_init(&op, 2000, cli->signal_fd);
+	if (http_client_connect_unix(&c, cli->socket, &op) < 0 ||
+	    http_client_call(&c, "GET", "/version", NULL, NULL, 0, &reply, &op) != 200)
+		return NULL;
+	return json_loadb(buf_str(&reply), reply.len, 0, NULL);
+}
+
+static int run(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
+	auto_json *all = ask(cli);
+	bool json = false;
+	const char *key;
+	json_t *value;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c == '?')
+			return EXIT_USAGE;
+		json = true;
+	}
+	if (json) {
+		auto_json *o = json_pack("{s:s, s:O?}", "viv", VIV_VERSION, "server", all);
+
+		json_dumpf(o, stdout, JSON_INDENT(2));
+		putchar('\n');
+		return EXIT_OK;
+	}
+	printf("%-12s %s\n", "viv", VIV_VERSION);
+	if (all == NULL)
+		printf("%-12s %s\n", "vivd", "not running");
+	json_object_foreach(all, key, value) printf("%-12s %s\n", key, json_string_value(value));
+	return EXIT_OK;
+}
+
+const struct verb verb_version = {
+	.name = "version",
+	.usage = "[--json]",
+	.summary = "Show the versions of viv, vivd, VMM and kernel",
+	.help = "  --json  as JSON\n",
+	.run = run,
+};
