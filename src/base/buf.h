@@ -33,7 +33,8 @@ void buf_init(struct buf *b, size_t max);
 /** buf_done() - free the memory; idempotent; the maximum stays */
 void buf_done(struct buf *b);
 
-/** buf_append() - add bytes. Return: 0; -EMSGSIZE past the maximum; -ENOMEM. Unchanged on failure */
+/** buf_append() - add bytes. Return: 0; -EMSGSIZE past the maximum; -ENOMEM. Unchanged on failure
+ */
 must_check int buf_append(struct buf *b, const void *p, size_t n);
 
 /** buf_puts() - add a string without its NUL; as buf_append() */
@@ -65,7 +66,8 @@ void buf_clear(struct buf *b);
 /** buf_str() - the bytes with a NUL behind them, borrowed until the next change; "" when empty */
 const char *buf_str(struct buf *b);
 
-/** buf_steal() - the bytes with a NUL behind them as new memory that the caller frees; empties @b */
+/** buf_steal() - the bytes with a NUL behind them as new memory that the caller frees; empties @b
+ */
 char *buf_steal(struct buf *b);
 
 /** buf_head() - the first byte; valid for len bytes until the next change */

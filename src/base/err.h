@@ -30,7 +30,7 @@ enum err_kind {
 #define X(name, text, status) ERR_##name,
 	ERR_KINDS(X)
 #undef X
-	ERR_KIND_N
+		ERR_KIND_N
 };
 
 /* A zeroed struct is "no error". `code` is the errno behind it, or 0. */

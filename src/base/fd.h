@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* File descriptors: closed by attribute, moved by take_fd(). "No descriptor" is -1 or any negative. */
+/* File descriptors: closed by attribute, moved by take_fd(). "No descriptor" is -1 or any negative.
+ */
 #pragma once
 
 #include "base/macros.h"

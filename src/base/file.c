@@ -93,7 +93,8 @@ int file_write_at(int dirfd, const char *path, const char *text)
 
 	if (fd < 0)
 		return -errno;
-	n = write(fd, text, strlen(text)); /* kernel files take a value in one write or not at all */
+	n = write(fd, text,
+		  strlen(text)); /* kernel files take a value in one write or not at all */
 	return n < 0 ? -errno : 0;
 }
 
@@ -125,8 +126,7 @@ static int remove_entry(int dirfd, const char *name, unsigned depth);
 
 static int remove_children(int dirfd, const char *name, unsigned depth)
 {
-	auto_close int fd =
-		openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	auto_close int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	cleanup(close_dir) DIR *d = NULL;
 	struct dirent *entry;
 	int first = 0;

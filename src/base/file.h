@@ -14,7 +14,8 @@
 must_check int file_read_at(int dirfd, const char *path, struct buf *out);
 
 /**
- * file_write_atomic_at() - replace a file durably: temporary name, fsync, rename, fsync of the folder
+ * file_write_atomic_at() - replace a file durably: temporary name, fsync, rename, fsync of the
+ * folder
  * @mode:	permission bits of the new file
  *
  * After a crash the file is the old one or the new one. Return: 0; -errno.
@@ -22,10 +23,12 @@ must_check int file_read_at(int dirfd, const char *path, struct buf *out);
 must_check int file_write_atomic_at(int dirfd, const char *path, const void *p, size_t n,
 				    unsigned mode);
 
-/** file_write_at() - write into an existing file (a kernel file in /proc or /sys). Return: 0; -errno */
+/** file_write_at() - write into an existing file (a kernel file in /proc or /sys). Return: 0;
+ * -errno */
 must_check int file_write_at(int dirfd, const char *path, const char *text);
 
-/** file_mkdirs() - make a directory and its parents, 0755 & ~umask. Return: 0 (also if there); -errno */
+/** file_mkdirs() - make a directory and its parents, 0755 & ~umask. Return: 0 (also if there);
+ * -errno */
 must_check int file_mkdirs(const char *path);
 
 /**

@@ -99,7 +99,8 @@ void log_event(enum log_level level, const char *event, const struct kv *kvs, si
 	}
 	for (size_t i = 0; r == 0 && i < n; i++)
 		r = put_kv(&b, &kvs[i]);
-	/* A line that is too long loses its last fields; a log that cannot be written has no reader. */
+	/* A line that is too long loses its last fields; a log that cannot be written has no
+	 * reader. */
 	ignore_err(buf_puts(&b, "\n"));
 	ignore_err(fd_write_all(STDERR_FILENO, buf_head(&b), b.len));
 }

@@ -29,7 +29,8 @@ static inline struct kv kv_u64(const char *key, uint64_t value)
 	return (struct kv){ .key = key, .num = value };
 }
 
-/** log_setup() - set the lowest level that is written; the first call may also open the journal form */
+/** log_setup() - set the lowest level that is written; the first call may also open the journal
+ * form */
 void log_setup(enum log_level level);
 
 /** log_level_parse() - "error", "warning", "info", "debug". Return: 0; -EINVAL */

@@ -31,4 +31,5 @@
 		*v = (struct name){ 0 };                                                           \
 	}
 
-#define vec_foreach(item, v) for (__typeof__((v)->at) item = (v)->at; item < (v)->at + (v)->n; item++)
+#define vec_foreach(item, v)                                                                       \
+	for (__typeof__((v)->at) item = (v)->at; item < (v)->at + (v)->n; item++)
