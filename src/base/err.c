@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/err.h"
 
+#include "base/str.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -59,6 +61,14 @@ static int errno_of(const struct err *e)
 	return codes[e->kind] != 0 ? -codes[e->kind] : -EIO;
 }
 
+/* Adds to a message what still fits of a text. */
+static void append(struct err *e, const char *text)
+{
+	size_t used = strlen(e->msg);
+
+	str_copy(e->msg + used, sizeof(e->msg) - used, text);
+}
+
 int err_set(struct err *e, enum err_kind kind, const char *fmt, ...)
 {
 	struct err tmp = { .kind = kind };
@@ -78,18 +88,15 @@ int err_errno(struct err *e, int code, const char *fmt, ...)
 {
 	if (e != NULL && !err_is_set(e)) {
 		char reason[128];
-		size_t used;
 		va_list ap;
-		int n;
 
 		e->kind = kind_of_errno(code);
 		e->code = code;
 		va_start(ap, fmt);
-		n = vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+		vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
 		va_end(ap);
-		used = n < 0 ? 0 : MIN((size_t)n, sizeof(e->msg) - 1);
-		snprintf(e->msg + used, sizeof(e->msg) - used, ": %s",
-			 strerror_r(code, reason, sizeof(reason)));
+		append(e, ": ");
+		append(e, strerror_r(code, reason, sizeof(reason)));
 	}
 	return -code;
 }
@@ -98,8 +105,6 @@ int err_wrap(struct err *e, const char *fmt, ...)
 {
 	char old[sizeof(e->msg)];
 	va_list ap;
-	size_t used;
-	int n;
 
 	if (e == NULL)
 		return -EIO;
@@ -107,9 +112,9 @@ int err_wrap(struct err *e, const char *fmt, ...)
 	if (!err_is_set(e))
 		e->kind = ERR_INTERNAL;
 	va_start(ap, fmt);
-	n = vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+	vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
 	va_end(ap);
-	used = n < 0 ? 0 : MIN((size_t)n, sizeof(e->msg) - 1);
-	snprintf(e->msg + used, sizeof(e->msg) - used, ": %s", old);
+	append(e, ": ");
+	append(e, old);
 	return errno_of(e);
 }

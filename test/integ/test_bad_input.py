@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong gets one clear line that names it, the right code, and leaves nothing behind."""
+
+import os
+import signal
+import socket
+import subprocess
+
+import pytest
+import vivarium
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(shared):
+    before = vivarium.inventory(shared, shared.tag)
+    yield
+    assert vivarium.inventory(shared, shared.tag) == before
+
+
+@pytest.mark.parametrize("options,words", [
+    (["--template", "nope"], ["template", "nope"]),
+    (["--template", "../x"], ["template", "../x"]),
+    (["--cpus", "0"], ["cpus"]),
+    (["--cpus", "100000"], ["cpus", "100000"]),
+    (["--memory", "1M"], ["memory", "1"]),
+    (["--memory", "0"], ["memory"]),
+    (["--memory", "900T"], ["memory"]),
+    (["--memory", "500G"], ["memory", "host"]),
+    (["--disk", "10M"], ["disk", "10", "base"]),
+    (["--disk", "99999999999T"], ["disk"]),
+    (["--name", "Not Good"], ["name", "Not Good"]),
+    (["--env", "=x"], ["env"]),
+    (["--workdir"], ["workdir"]),
+    (["--bogus"], ["bogus"]),
+])
+def test_bad_options(shared, options, words):
+    r = shared.viv("run", *options, "--", "true")
+    assert r.returncode in (2, 125)
+    first = r.stderr.decode().splitlines()[0].lower()
+    for word in words:
+        assert word.lower() in first, first
+
+
+def test_duplicate_name(shared):
+    assert shared.viv("create", "--name", "twin").returncode == 0
+    r = shared.viv("create", "--name", "twin")
+    assert r.returncode == 125 and b"twin" in r.stderr
+    assert shared.create(name="twin")[0] == 409
+    assert shared.viv("rm", "twin").returncode == 0
+
+
+@pytest.mark.parametrize("verb", [["exec", "nobody", "--", "true"], ["inspect", "nobody"],
+                                  ["rm", "nobody"], ["logs", "nobody"]])
+def test_unknown_sandbox(shared, verb):
+    r = shared.viv(*verb)
+    assert r.returncode in (1, 125)
+    assert r.stderr.count(b"\n") == 1 and b"nobody" in r.stderr
+
+
+@pytest.mark.parametrize("argv", [[], ["nonsense"], ["run"], ["run", "--"], ["exec"], ["inspect"], ["rm"],
+                                  ["ls", "x"]])
+def test_wrong_usage(shared, argv):
+    r = shared.viv(*argv)
+    assert r.returncode == 2 and r.stderr and not r.stdout
+
+
+@pytest.mark.parametrize("body,word", [
+    ("", "JSON"), ("{", "JSON"), ("[]", "object"), ('"x"', "object"), ("{}", "templateID"),
+    ('{"templateID": 5}', "templateID"), ('{"templateID": "base", "timeout": 0}', "timeout"),
+    ('{"templateID": "base", "timeout": -1}', "timeout"),
+    ('{"templateID": "base", "timeout": "x"}', "timeout"),
+    ('{"templateID": "base", "metadata": {"a": 1}}', "metadata"),
+    ('{"templateID": "base", "envVars": {"A=B": "1"}}', "A=B"),
+    ('{"templateID": "base", "vivarium": {"color": 1}}', "vivarium.color"),
+    ('{"templateID": "base", "vivarium": {"cpus": 1.5}}', "cpus"),
+    ('{"templateID": "base", "vivarium": []}', "vivarium"),
+    ('{"templateID": "base", "autoPause": true}', "autoPause"),
+    ('{"templateID": "base", "network": {"denyOut": ["1.2.3.4"]}}', "network.denyOut"),
+    ('{"templateID": "base", "volumeMounts": [{"name": "a", "path": "/a"}]}', "volumeMounts"),
+    ('{"templateID": "base", "templateID": "base"}', "duplicate"),
+])
+@pytest.mark.parametrize("path", ["/sandboxes", "/v2/sandboxes"])
+def test_bad_create_bodies(shared, path, body, word):
+    status, reply = shared.request("POST", path, body, {"Content-Type": "application/json"})
+    assert status == 400 and reply["code"] == 400
+    assert word in reply["message"]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "state=dead", "order=up",
+                                   "nextToken=%00", "nextToken=NOPE", "state=%zz"])
+def test_bad_list_queries(shared, query):
+    status, reply = shared.request("GET", f"/v2/sandboxes?{query}")
+    assert status == 400 and query.split("=")[0] in reply["message"]
+
+
+def test_unknown_paths_and_methods(shared):
+    assert shared.request("GET", "/nope")[0] == 404
+    assert shared.request("PUT", "/v2/sandboxes")[0] == 405
+    assert shared.request("GET", "/sandboxes/unknown0000000000000")[0] == 404
+    assert shared.request("DELETE", "/sandboxes/unknown0000000000000")[0] == 404
+
+
+@pytest.mark.parametrize("headers,status", [
+    ({"E2b-Sandbox-Id": "i123"}, 400), ({"E2b-Sandbox-Port": "49983"}, 400),
+    ({"E2b-Sandbox-Id": "i1", "E2b-Sandbox-Port": "x"}, 400),
+    ({"E2b-Sandbox-Id": "i1", "E2b-Sandbox-Port": "70000"}, 400),
+    ({"E2b-Sandbox-Id": "iaaaaaaaaaaaaaaaaaaa", "E2b-Sandbox-Port": "49983"}, 502),
+])
+def test_bad_proxy_headers(shared, headers, status):
+    got, reply = shared.request("GET", "/health", headers=headers)
+    assert got == status and reply["code"] == status
+
+
+@pytest.mark.parametrize("path", ["/init", "//init", "/%69nit", "/init/", "/INIT", "/init?x=1", "/freeze"])
+def test_host_only_paths_are_not_proxied(shared, path):
+    headers = {"E2b-Sandbox-Id": "iaaaaaaaaaaaaaaaaaaa", "E2b-Sandbox-Port": "49983"}
+    assert shared.request("POST", path, "{}", headers)[0] == 404
+
+
+@pytest.mark.parametrize("data", [
+    b"GARBAGE\r\n\r\n", b"GET / HTTP/3.0\r\n\r\n", b"GET /\r\n\r\n", b"\x16\x03\x01\x02\x00",
+    b"POST /sandboxes HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"GET / HTTP/1.1\r\nA : b\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"A: " + b"x" * 40000 + b"\r\n\r\n",
+])
+def test_malformed_http(shared, data):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(15)
+        s.connect(str(shared.run_dir / "vivd.sock"))
+        s.sendall(data)
+        s.shutdown(socket.SHUT_WR)
+        reply = b""
+        while piece := s.recv(65536):
+            reply += piece
+    assert reply == b"" or reply.startswith(b"HTTP/1.1 4") or reply.startswith(b"HTTP/1.1 5"), reply
+    assert shared.request("GET", "/health")[0] == 204
+
+
+def test_a_body_that_is_too_large(shared):
+    status, _ = shared.request("POST", "/sandboxes", "x" * (2 << 20))
+    assert status == 413
+
+
+def test_second_daemon_on_one_directory(shared):
+    r = subprocess.run([shared.build / "src" / "vivd"], env=shared.env(), capture_output=True, text=True)
+    assert r.returncode != 0 and "another vivd" in r.stderr and str(shared.state) in r.stderr
+    assert shared.request("GET", "/health")[0] == 204
+
+
+@pytest.mark.parametrize("setting,value,word", [
+    ("vmm", "nothing", "nothing"), ("disk", "nothing", "nothing"), ("default_cpus", "x", "default_cpus"),
+    ("network_range", "10.0.0.0/30", "network_range"), ("log_level", "loud", "log_level"),
+    ("listen", "127.0.0.1:3999", "API key"),
+])
+def test_bad_settings(build, prepared, setting, value, word):
+    instance = vivarium.Instance(build, prepared, **{setting: value})
+    assert not instance.start()
+    assert word in instance.log_text()
+    instance.settings.clear()
+    instance.close()
+
+
+def test_missing_vmm(make_instance):
+    instance = make_instance(vmm_binary="/no/such/qemu")
+    assert instance.start(), instance.log_text()
+    r = instance.viv("run", "--", "true")
+    assert r.returncode == 125 and b"/no/such/qemu" in r.stderr
+
+
+def test_broken_vmm(make_instance):
+    instance = make_instance(vmm_binary="/bin/false")
+    assert instance.start(), instance.log_text()
+    r = instance.viv("run", "--", "true")
+    assert r.returncode == 125 and r.stderr
+
+
+def test_corrupt_kernel(make_instance, prepared):
+    instance = make_instance()
+    (instance.state / "kernels").unlink()
+    (instance.state / "kernels").mkdir()
+    for version in (prepared / "kernels").iterdir():
+        if version.is_dir():
+            subprocess.run(["cp", "-r", version, instance.state / "kernels"], check=True)
+            image = instance.state / "kernels" / version.name / "vmlinux"
+            image.chmod(0o644)
+            image.write_bytes(os.urandom(1 << 20))
+    assert instance.start(), instance.log_text()
+    r = instance.viv("run", "--", "true")
+    assert r.returncode == 125 and b"kernel" in r.stderr.lower(), r.stderr
+
+
+def test_no_kernel(make_instance):
+    instance = make_instance()
+    (instance.state / "kernels").unlink()
+    (instance.state / "kernels").mkdir()
+    assert instance.start(), instance.log_text()
+    r = instance.viv("run", "--", "true")
+    assert r.returncode == 125 and b"vivd prepare" in r.stderr, r.stderr
+
+
+def test_a_guest_that_never_comes_up(make_instance):
+    """Its last console lines say why."""
+    instance = make_instance(agent_start_timeout_s=1, tcg_timeout_factor=1)
+    assert instance.start(), instance.log_text()
+    r = instance.viv("run", "--", "true")
+    assert r.returncode == 125 and b"agent" in r.stderr
+
+
+def test_full_disk(make_instance, tmp_path):
+    instance = make_instance()
+    disk = instance.dir / "small"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], check=True)
+    try:
+        kept = {p.name: os.readlink(p) for p in instance.state.iterdir()}
+        instance.state = disk
+        for name, target in kept.items():
+            (disk / name).symlink_to(target)
+        assert instance.start(), instance.log_text()
+        (disk / "filler").write_bytes(b"x" * (os.statvfs(disk).f_bavail * 4096 - 8192))
+        r = instance.viv("run", "--", "true")
+        assert r.returncode == 125 and b"space" in r.stderr, r.stderr
+        (disk / "filler").unlink()
+        assert instance.viv("run", "--", "true").returncode in (0, 125)
+        assert instance.get("/v2/sandboxes?all=true") == []
+        tag = instance.tag
+        instance.stop()
+        assert not any(v for k, v in vivarium.inventory(instance, tag).items() if k != "mounts")
+    finally:
+        instance.stop(signal.SIGKILL)
+        subprocess.run(["umount", disk], check=True)
+        instance.state = instance.dir / "state"

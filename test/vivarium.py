@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A daemon of its own for a test, and what the host looks like from outside."""
+
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import tempfile
+import time
+
+
+def run(*argv, **kw):
+    return subprocess.run(argv, capture_output=True, text=True, **kw)
+
+
+def lines(*argv):
+    return run(*argv).stdout.splitlines()
+
+
+def cgroup2_mount():
+    for line in open("/proc/self/mounts"):
+        _, where, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return pathlib.Path(where)
+    return None
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path, timeout=120):
+        super().__init__("localhost", timeout=timeout)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+class Instance:
+    """One state directory with its daemon. Templates and kernels are shared, by symbolic link."""
+
+    def __init__(self, build, prepared, **settings):
+        self.build = pathlib.Path(build)
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="viv-test-"))
+        self.state, self.run_dir = self.dir / "state", self.dir / "run"
+        self.state.mkdir()
+        for shared in ("templates", "kernels"):
+            (self.state / shared).symlink_to(pathlib.Path(prepared) / shared)
+        self.settings = settings
+        self.process = None
+        self.log = self.dir / "vivd.log"
+
+    # The daemon.
+
+    def env(self, **more):
+        env = {k: v for k, v in os.environ.items() if not k.startswith("VIVARIUM_")}
+        env.update(VIVARIUM_STATE_DIR=str(self.state), VIVARIUM_RUN_DIR=str(self.run_dir))
+        env.update({f"VIVARIUM_{k.upper()}": str(v) for k, v in {**self.settings, **more}.items()})
+        return env
+
+    def start(self, wait=True, **settings):
+        """Starts vivd; returns whether it came up (with `wait`)."""
+        read, write = os.pipe()
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [self.build / "src" / "vivd", f"--ready-fd={write}"], env=self.env(**settings),
+                pass_fds=[write], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        os.close(write)
+        ready = os.read(read, 16) if wait else b"ready"
+        os.close(read)
+        if not ready.startswith(b"ready"):
+            self.process.wait()
+        return ready.startswith(b"ready")
+
+    def stop(self, sig=signal.SIGTERM):
+        if self.process is None:
+            return None
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        code = self.process.wait(timeout=120)
+        self.process = None
+        return code
+
+    def wait_dead(self, timeout=120):
+        code = self.process.wait(timeout=timeout)
+        self.process = None
+        return code
+
+    def close(self):
+        """Removes every sandbox, stops the daemon and its directory; fails if that leaves a trace."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+        for sandbox in self.get("/v2/sandboxes?all=true"):
+            self.request("DELETE", f"/sandboxes/{sandbox['sandboxID']}")
+        tag = self.tag
+        self.stop()
+        left = {k: v for k, v in inventory(self, tag).items() if v and k != "files"}
+        assert left == {}, left
+        shutil.rmtree(self.dir)
+
+    @property
+    def tag(self):
+        db = sqlite3.connect(f"file:{self.state}/vivarium.db?mode=ro", uri=True)
+        try:
+            return db.execute("SELECT tag FROM instance").fetchone()[0]
+        finally:
+            db.close()
+
+    def rows(self):
+        db = sqlite3.connect(f"file:{self.state}/vivarium.db?mode=ro", uri=True)
+        try:
+            return dict(db.execute("SELECT id, state FROM sandbox").fetchall())
+        finally:
+            db.close()
+
+    # Its clients.
+
+    def viv(self, *argv, stdin=None, timeout=180, **kw):
+        return subprocess.run([self.build / "src" / "viv", *map(str, argv)], env=self.env(), input=stdin,
+                              stdin=subprocess.DEVNULL if stdin is None else None,
+                              capture_output=True, timeout=timeout, **kw)
+
+    def popen(self, *argv, **kw):
+        return subprocess.Popen([self.build / "src" / "viv", *map(str, argv)], env=self.env(), **kw)
+
+    def request(self, method, target, body=None, headers=None):
+        """Status, and the JSON or text of the reply."""
+        c = UnixConnection(self.run_dir / "vivd.sock")
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body)
+        c.request(method, target, body=body, headers=headers or {})
+        r = c.getresponse()
+        data = r.read()
+        c.close()
+        is_json = (r.getheader("Content-Type") or "").startswith("application/json")
+        return r.status, json.loads(data) if is_json and data else data.decode()
+
+    def get(self, target):
+        status, body = self.request("GET", target)
+        assert status == 200, (status, body)
+        return body
+
+    def create(self, **fields):
+        own = {k: fields.pop(k) for k in ("name", "cpus", "memoryMB", "diskSizeMB", "user", "workdir")
+               if k in fields}
+        return self.request("POST", "/v2/sandboxes",
+                            {"templateID": "base", "timeout": None, "vivarium": own, **fields})
+
+    def log_text(self):
+        return self.log.read_text(errors="replace")
+
+
+def inventory(instance, tag):
+    """What exists on the host of one instance, as the host's own tools show it."""
+    cgroup = cgroup2_mount()
+    mine = (cgroup or instance.run_dir / "cgroup") / f"vivarium-{tag}"
+    where = str(instance.dir)
+    processes = []
+    for proc in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            cg = (proc / "cgroup").read_text()
+            cmd = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if f"vivarium-{tag}" in cg or ("qemu" in cmd and where in cmd):
+            processes.append(int(proc.name))
+    tables = [t for t in lines("nft", "list", "tables") if t.endswith(f"vivarium_{tag}")]
+    return {
+        "links": sorted(l["ifname"] for l in json.loads(run("ip", "-j", "link").stdout or "[]")
+                        if l["ifname"].startswith(f"viv{tag}")),
+        "netns": sorted(n.split()[0] for n in lines("ip", "netns", "list")
+                        if n.startswith(f"viv-{tag}")),
+        "nft": tables,
+        "cgroups": sorted(str(p.relative_to(mine)) for p in mine.glob("**/") if p.is_dir()),
+        "loops": [l for l in lines("losetup", "-a") if where in l],
+        "mounts": [l for l in open("/proc/self/mounts").read().splitlines()
+                   if where in l or f"viv-{tag}" in l],
+        "processes": sorted(processes),
+        "files": files(instance),
+    }
+
+
+def files(instance):
+    """Files of sandboxes, in both directories."""
+    found = []
+    for top in (instance.state / "sandboxes", instance.run_dir):
+        for path in top.glob("i*"):
+            found += [str(path.relative_to(instance.dir))]
+            found += [str(p.relative_to(instance.dir)) for p in path.glob("**/*")]
+    return sorted(found)
+
+
+def wait_for(condition, timeout=60, what="condition"):
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"{what}: not true within {timeout} s")
