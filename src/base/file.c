@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { READ_CHUNK_BYTES = 16384, TREE_DEPTH_MAX = 64 };
+enum { READ_CHUNK_BYTES = 8192, TREE_DEPTH_MAX = 64 };
 
 int file_read_at(int dirfd, const char *path, struct buf *out)
 {

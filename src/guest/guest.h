@@ -2,15 +2,11 @@
 /* The host's side of the guest agent: waiting for it, and telling it who it is. Workers only. */
 #pragma once
 
+#include "base/guestwords.h"
 #include "base/op.h"
 
 #include <jansson.h>
 #include <netinet/in.h>
-
-enum { GUEST_PORT = 49983 };
-
-/* The console line by which the agent says that it listens; it is written once per boot. */
-#define GUEST_READY_LINE "viv-agent: ready"
 
 /**
  * guest_wait_ready() - wait for the agent's line on the console of a booting guest

@@ -2,7 +2,7 @@
 /*
  * Blocking HTTP/1.1 client over one connected socket, for workers (agent, VMMs) and the command
  * line. Every wait is a poll with the op's deadline and cancel fd. Keep-alive: requests follow one
- * another on the same socket as long as http_client_reusable() is true.
+ * another on the same socket as long as `reusable` is true.
  */
 #pragma once
 
@@ -16,7 +16,9 @@ struct http_client {
 	struct buf in;   /* received, not yet used */
 	struct http_head head;
 	struct http_body body;
-	bool reusable;
+	bool reusable;   /* connected, and no request is under way; http_client_send() needs it */
+	char method[16]; /* of the last request */
+	char peer[112];  /* for messages: "/run/vivarium/vivd.sock", "10.11.0.2:49983" */
 };
 
 /* An unconnected client; http_client_done() is safe on it. */
@@ -30,7 +32,7 @@ struct http_client {
  * @c:		HTTP_CLIENT_INIT or closed
  * @also_fd:	its POLLIN ends the wait (a pidfd); -1 = none
  *
- * Thread: worker. Return: 0; -errno with op->err set.
+ * Thread: worker. Return: 0; -ECONNABORTED @also_fd ended the wait; -errno; op->err set.
  */
 must_check int http_client_connect(struct http_client *c, const struct sockaddr *addr, socklen_t len,
 				   int also_fd, struct op *op);
@@ -47,6 +49,7 @@ void http_client_done(struct http_client *c);
  * http_client_send() - send a request with a whole body
  * @fields:	headers beside Host and Content-Length, ended by a NULL name; NULL = none
  *
+ * A server that hangs up while the request is sent is no failure yet: it may have answered before.
  * Thread: worker. Return: 0; -errno with op->err set.
  */
 must_check int http_client_send(struct http_client *c, const char *method, const char *target,
@@ -77,6 +80,7 @@ must_check ssize_t http_client_read_ready(struct http_client *c, struct buf *out
  * http_client_call() - send a request and collect the response
  * @out:	body is appended; its maximum bounds it
  *
+ * After an upgrade (101) there is no body to collect: what follows is for http_client_read().
  * Return: the HTTP status; -errno with op->err set.
  */
 must_check int http_client_call(struct http_client *c, const char *method, const char *target,

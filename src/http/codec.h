@@ -6,10 +6,11 @@
  * Theory of operation. Heads are collected whole (32 KiB at most) and parsed once; bodies stream.
  * What is refused, since two readers of one message could disagree about it: obs-fold, a bare CR or
  * LF inside a line, white space before a colon, control characters, both Content-Length and
- * Transfer-Encoding, several Content-Lengths that differ, a Transfer-Encoding other than "chunked",
- * chunked in HTTP/1.0, chunk extensions over 256 bytes, trailers over the head's limit, more than
- * 100 headers, targets that are neither origin-form nor "*" (OPTIONS). HTTP/1.0 and 1.1 only.
- * Trailers are read and dropped. No allocation but the caller's head buffer; no I/O.
+ * Transfer-Encoding, a second one of these or of Host, a Transfer-Encoding other than "chunked",
+ * chunked in HTTP/1.0, blanks around a chunk's size, chunk extensions over 256 bytes, trailers over
+ * the head's limit, more than 100 headers, targets that are neither origin-form nor "*" (OPTIONS).
+ * HTTP/1.0 and 1.1 only. Trailers are read and dropped. No allocation but the caller's head buffer;
+ * no I/O.
  */
 #pragma once
 

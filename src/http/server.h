@@ -14,12 +14,17 @@
  *
  * Back-pressure. http_reply_write() copies into the connection's output. Above 256 KiB queued
  * http_reply_blocked() is true; on_drain is called when it falls below 64 KiB.
+ *
+ * libuv writes without MSG_NOSIGNAL: the process must ignore SIGPIPE.
  */
 #pragma once
 
 #include "http/codec.h"
 
 #include <uv.h>
+
+/* The most that http_exchange_take() may find received already. */
+enum { HTTP_EARLY_MAX = 128 << 10 };
 
 struct http_server;
 struct http_exchange;
@@ -131,7 +136,8 @@ void http_exchange_abort(struct http_exchange *x);
 /**
  * http_exchange_take() - take the connection out of the server, for a tunnel (after an upgrade)
  * @out_stream:	the open libuv stream; owned by the caller, who closes it and frees it with free()
- * @early:	bytes that were received behind the head are appended here
+ * @early:	bytes that were received behind the head are appended here; its max must be
+ *		HTTP_EARLY_MAX or more
  *
  * The exchange is gone afterwards, without on_close.
  */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cgroup v2. Each VMM is born in a fresh cgroup below the instance's, so that finding and killing it
- * needs no pid and cannot hit a recycled one. A directory that was ever killed by cgroup.kill kills
- * the next child that is cloned into it (kernel 6.18, measured): directories are never used twice,
- * create removes a leftover first.
+ * cgroup v2. Each VMM is born in a fresh cgroup below the instance's, so that finding and killing
+ * it needs no pid and cannot hit a recycled one. A directory that was ever killed by cgroup.kill
+ * kills the next child that is cloned into it (kernel 6.18, measured): directories are never used
+ * twice, create removes a leftover first.
  */
 #pragma once
 
@@ -17,7 +17,8 @@
  *
  * Thread: main or worker. Return: 0; -errno with @e set.
  */
-must_check int cgroup_open_root(const char *name, const char *mount_dir, int *out_fd, struct err *e);
+must_check int cgroup_open_root(const char *name, const char *mount_dir, int *out_fd,
+				struct err *e);
 
 /** cgroup_create() - make a fresh child cgroup (a leftover is killed and removed first).
  * Return: its directory descriptor, caller owns; -errno, op->err set */
@@ -30,9 +31,14 @@ must_check int cgroup_create(int root_fd, const char *name, struct op *op);
  */
 must_check int cgroup_remove(int root_fd, const char *name, struct op *op);
 
-/** cgroup_first_pid() - a process in a child cgroup. Return: pid > 0; 0 empty; -ENOENT absent; -errno */
+/** cgroup_first_pid() - a process in a child cgroup. Return: pid > 0; 0 empty; -ENOENT absent;
+ * -errno */
 must_check int cgroup_first_pid(int root_fd, const char *name);
 
 /** cgroup_list() - call @fn for each child's name; ends at the first that returns < 0.
  * Return: 0; what @fn returned; -errno */
 must_check int cgroup_list(int root_fd, int (*fn)(const char *name, void *arg), void *arg);
+
+/** cgroup_close_root() - remove the instance's cgroup if it has no children; @root_fd stays open.
+ * Return: 0 (also when children are left); -errno, op->err set */
+must_check int cgroup_close_root(int root_fd, struct op *op);

@@ -8,14 +8,14 @@
 
 #include "base/err.h"
 
-/** netns_create() - make a namespace with its loopback up. Return: 0; -EEXIST; -errno with @e set */
+/** netns_create() - make a namespace with its loopback up. Return: 0; -EEXIST; -errno, @e set */
 must_check int netns_create(const char *name, struct err *e);
 
 /** netns_open() - open a namespace. Return: descriptor, caller owns; -ENOENT absent or no namespace
  * (a leftover file after a reboot); -errno */
 must_check int netns_open(const char *name);
 
-/** netns_delete() - remove a namespace and its leftover file. Return: 0 (also when absent); -errno */
+/** netns_delete() - remove a namespace and its leftover file. Return: 0 (also if absent); -errno */
 must_check int netns_delete(const char *name);
 
 /** netns_list() - call @fn for each name in /run/netns; ends at the first that returns < 0 */

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Virtual machine monitors: one interface, several drivers, each a child process per sandbox. Callers see
- * only these wrappers, which check capabilities and state, and the bits in caps. All functions block
- * (workers) and take the op's deadline; none logs. A VMM is not tied to the daemon's life: it runs on
- * when the daemon dies, and vmm_adopt() finds it again.
+ * Virtual machine monitors: one interface, several drivers, each a child process per sandbox.
+ * Callers see only these wrappers, which check capabilities and state, and the bits in caps. All
+ * functions block (workers) and take the op's deadline; none logs. A VMM is not tied to the
+ * daemon's life: it runs on when the daemon dies, and vmm_adopt() finds it again. A VM is for one
+ * thread at a time: while a worker has it, the loop neither reads its console nor takes its events.
  */
 #pragma once
 
+#include "base/buf.h"
 #include "base/id.h"
 #include "base/op.h"
-#include "base/buf.h"
 
 #include <sys/types.h>
 
@@ -33,21 +34,22 @@ struct vmm_image {
 /* What to start. Everything is borrowed for the call. */
 struct vmm_spec {
 	struct sandbox_id id;
-	const char *binary;      /* path of the VMM; NULL = the driver's default in PATH */
+	const char *binary; /* path of the VMM; NULL = the driver's default in PATH */
 	enum vmm_accel accel;
-	unsigned cpus;           /* 1 .. 64 */
-	uint64_t memory_mib;     /* 64 .. 1 TiB; anonymous memory (DESIGN section 7.1) */
-	const char *kernel;      /* uncompressed vmlinux (PVH) */
-	const char *initrd;
-	const char *cmdline;     /* added to what the driver needs */
+	unsigned cpus;       /* 1 .. 64 */
+	uint64_t memory_mib; /* 64 .. 1 TiB; anonymous memory */
+	const char
+		*kernel; /* uncompressed vmlinux (PVH); a file that all may read, as the initrd */
+	const char *initrd;           /* NULL = none */
+	const char *cmdline;          /* added to what the driver needs */
 	const struct vmm_image *disk; /* the root disk's chain, top first */
 	size_t n_disk;
-	int tap_fd;              /* -1 = no network */
+	int tap_fd; /* -1 = no network */
 	const char *mac;
-	int netns_fd;            /* -1 = the daemon's */
-	int cgroup_fd;           /* fresh; -1 = none */
-	unsigned uid, gid;       /* what it becomes; never 0 */
-	int run_dirfd;           /* its sockets and log are made here: qmp.sock, console.sock, vmm.log */
+	int netns_fd;      /* -1 = the daemon's */
+	int cgroup_fd;     /* fresh; -1 = none */
+	unsigned uid, gid; /* what it becomes; never 0 */
+	int run_dirfd;     /* its sockets and log are made here: qmp.sock, console.sock, vmm.log */
 };
 
 struct vmm; /* first member of each driver's object */
@@ -56,12 +58,12 @@ struct vmm_ops;
 /* What a running VMM told us that nobody asked for. */
 enum vmm_event {
 	VMM_EVENT_NONE,
-	VMM_EVENT_STOPPED,   /* vCPUs do not run */
+	VMM_EVENT_STOPPED, /* vCPUs do not run */
 	VMM_EVENT_RUNNING,
-	VMM_EVENT_IO_ERROR,  /* frozen by a full or failing host disk */
-	VMM_EVENT_PANIC,     /* guest kernel panicked */
-	VMM_EVENT_SHUTDOWN,  /* guest powered off or rebooted; the process will end */
-	VMM_EVENT_CLOSED,    /* the control connection ended */
+	VMM_EVENT_IO_ERROR, /* frozen by a full or failing host disk */
+	VMM_EVENT_PANIC,    /* guest kernel panicked */
+	VMM_EVENT_SHUTDOWN, /* guest powered off or rebooted; the process will end */
+	VMM_EVENT_CLOSED,   /* the control connection ended */
 };
 
 /** vmm_driver() - find a driver by name ("qemu"), or the default with NULL; NULL if unknown */
@@ -104,11 +106,16 @@ must_check int vmm_adopt(const struct vmm_ops *ops, const struct sandbox_id *id,
 must_check int vmm_pause(struct vmm *vmm, struct op *op);
 must_check int vmm_resume(struct vmm *vmm, struct op *op);
 
+/** vmm_running() - whether its vCPUs run, as far as replies and the events taken so far tell; an
+ * adopted VM tells at once */
+bool vmm_running(const struct vmm *vmm);
+
 /** vmm_pid(), vmm_pidfd() - its process; the pidfd is borrowed and readable when it ended */
 pid_t vmm_pid(const struct vmm *vmm);
 int vmm_pidfd(const struct vmm *vmm);
 
-/** vmm_console_fd() - the guest's serial console, non-blocking, borrowed; -1 if it is not open */
+/** vmm_console_fd() - the guest's serial console, non-blocking, borrowed; -1 if it is not open. It
+ * has to be read all the time: a guest whose console nobody reads gets slow */
 int vmm_console_fd(const struct vmm *vmm);
 
 /** vmm_event_fd() - readable when vmm_next_event() has something; borrowed; -1 if there is none */
@@ -117,11 +124,12 @@ int vmm_event_fd(const struct vmm *vmm);
 /** vmm_next_event() - take an event that arrived; never waits. Return: an event, VMM_EVENT_NONE */
 enum vmm_event vmm_next_event(struct vmm *vmm);
 
-/** vmm_reap() - after the pidfd became readable: take the exit status. Return: exit code, 128 + signal,
- * or -1 when unknown (it was not our child) */
+/** vmm_reap() - after the pidfd became readable: take the exit status. Return: exit code, 128 +
+ * signal, or -1 when unknown (it was not our child) */
 int vmm_reap(struct vmm *vmm);
 
-/** vmm_stop() - end the VM now and wait until its process is gone. Return: 0; -errno, op->err set */
+/** vmm_stop() - end the VM now and wait until its process is gone. Return: 0; -errno, op->err set
+ */
 must_check int vmm_stop(struct vmm *vmm, struct op *op);
 
 /** vmm_free() - forget it: closes descriptors; the process stays as it is; NULL is allowed */

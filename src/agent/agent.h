@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What all services of the agent share. Everything runs on the loop's thread. */
+#pragma once
+
+#include "base/macros.h"
+
+#include <jansson.h>
+#include <uv.h>
+
+struct http_server;
+struct process;
+
+/* Who this sandbox is; set by POST /init, again after every restore. */
+struct identity {
+	char *access_token;    /* NULL = none is asked for */
+	char *default_user;    /* never NULL */
+	char *default_workdir; /* NULL = the user's home */
+	json_t *env;           /* object of strings: the environment of all processes; never NULL */
+};
+
+struct agent {
+	uv_loop_t loop;
+	uv_signal_t on_child;
+	uv_signal_t on_stop[3];
+	struct http_server *server;
+	struct identity identity;
+	struct process *processes; /* newest first */
+	bool is_init;   /* PID 1 of a guest: sets its clock, host name and entropy, reaps orphans */
+	bool root_only; /* no user but root is served */
+};

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/process-rpc.h"
+
+#include "agent/agent.h"
+#include "agent/environ.h"
+#include "agent/field.h"
+#include "agent/input.h"
+#include "agent/process.h"
+#include "agent/signals.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+
+/* What a Start asks for; borrowed from the request but for the user. */
+struct start {
+	struct user user;
+	const char *cmd;
+	const char *cwd;
+	const char *tag;
+	json_t *args; /* array of strings; NULL = none */
+	json_t *envs; /* object of strings; NULL = none */
+	bool with_stdin;
+};
+
+static void start_done(struct start *s)
+{
+	user_done(&s->user);
+}
+
+#define auto_start cleanup(start_done) struct start
+
+static int find_user(struct agent *a, const struct connect_call *c, struct user *out,
+		     struct connect_error *e)
+{
+	auto_free char *given = NULL;
+	const char *name;
+	int r;
+
+	if (connect_basic_user(connect_header(c, "Authorization"), &given, e) < 0)
+		return -EPROTO;
+	name = given != NULL ? given : a->identity.default_user;
+	r = a->root_only && !streq(name, "root") ? -ENOENT : user_find(name, out);
+	if (r == -ENOENT)
+		return connect_error_set(e, CONNECT_UNAUTHENTICATED, "invalid username: '%.128s'",
+					 name);
+	if (r < 0)
+		return connect_error_set(e, CONNECT_INTERNAL, "look up user '%.128s': %s", name,
+					 strerror(-r));
+	return 0;
+}
+
+static int read_start(const json_t *request, struct start *s, struct connect_error *e)
+{
+	json_t *process = NULL;
+
+	if (field_get(request, "pty") != NULL)
+		return connect_error_set(e, CONNECT_UNIMPLEMENTED, "pty is not supported");
+	if (field_object(request, "process", &process, e) < 0)
+		return -EPROTO;
+	if (process == NULL)
+		return connect_error_set(e, CONNECT_INVALID_ARGUMENT, "field 'process' is missing");
+	s->with_stdin = true;
+	if (field_string(process, "cmd", &s->cmd, e) < 0 ||
+	    field_string(process, "cwd", &s->cwd, e) < 0 ||
+	    field_strings(process, "args", true, &s->args, e) < 0 ||
+	    field_strings(process, "envs", false, &s->envs, e) < 0 ||
+	    field_string(request, "tag", &s->tag, e) < 0 ||
+	    field_bool(request, "stdin", &s->with_stdin, e) < 0)
+		return -EPROTO;
+	if (s->cmd == NULL || s->cmd[0] == '\0')
+		return connect_error_set(e, CONNECT_INVALID_ARGUMENT, "field 'cmd' is missing");
+	return 0;
+}
+
+/* Absolute as it is, else below the user's home; "" is the home. New memory; NULL without any. */
+static char *resolve_cwd(const char *cwd, const struct user *user)
+{
+	char *path;
+
+	if (cwd[0] == '/')
+		return strdup(cwd);
+	if (streq(cwd, "~") || str_starts(cwd, "~/"))
+		cwd += strspn(cwd + 1, "/") + 1;
+	if (asprintf(&path, "%s%s%s", user->home, cwd[0] != '\0' ? "/" : "", cwd) < 0)
+		return NULL;
+	return path;
+}
+
+static char *choose_cwd(const struct agent *a, const struct start *s)
+{
+	if (s->cwd != NULL && s->cwd[0] != '\0')
+		return resolve_cwd(s->cwd, &s->user);
+	if (a->identity.default_workdir != NULL)
+		return resolve_cwd(a->identity.default_workdir, &s->user);
+	return resolve_cwd("", &s->user);
+}
+
+/* The strings stay the request's. NULL without memory. */
+static const char **make_argv(const struct start *s)
+{
+	size_t n = json_array_size(s->args);
+	const char **argv = calloc(n + 2, sizeof(*argv));
+
+	if (argv == NULL)
+		return NULL;
+	argv[0] = s->cmd;
+	for (size_t i = 0; i < n; i++)
+		argv[i + 1] = json_string_value(json_array_get(s->args, i));
+	return argv;
+}
+
+static json_t *make_config(const struct start *s)
+{
+	return json_pack("{s:s, s:o, s:o, s:s*}", "cmd", s->cmd, "args",
+			 s->args != NULL ? json_incref(s->args) : json_array(), "envs",
+			 s->envs != NULL ? json_incref(s->envs) : json_object(), "cwd", s->cwd);
+}
+
+static struct process *start(struct agent *a, const struct start *s, uint64_t timeout_ms,
+			     struct connect_error *e)
+{
+	auto_environment env = { 0 };
+	auto_free char *cwd = choose_cwd(a, s);
+	auto_free const char **argv = make_argv(s);
+	json_t *config;
+	struct process *p;
+
+	if (cwd == NULL || argv == NULL) {
+		ignore_err(connect_error_set(e, CONNECT_RESOURCE_EXHAUSTED, "out of memory"));
+		return NULL;
+	}
+	if (environment_make(&s->user, a->identity.env, s->envs, &env, e) < 0)
+		return NULL;
+	config = make_config(s);
+	p = process_start(a,
+			  &(struct process_spec){
+				  .argv = argv,
+				  .envp = env.envp,
+				  .path = json_string_value(json_object_get(env.vars, "PATH")),
+				  .cwd = cwd,
+				  .user = &s->user,
+				  .tag = s->tag,
+				  .config = config,
+				  .with_stdin = s->with_stdin,
+				  .timeout_ms = timeout_ms,
+			  },
+			  e);
+	json_decref(config);
+	return p;
+}
+
+static void rpc_start(struct agent *a, struct connect_call *c, const json_t *request)
+{
+	struct connect_error e = { 0 };
+	auto_start s = { 0 };
+	struct process *p = NULL;
+
+	if (find_user(a, c, &s.user, &e) == 0 && read_start(request, &s, &e) == 0)
+		p = start(a, &s, connect_timeout_ms(c), &e);
+	if (p == NULL)
+		connect_fail(c, &e);
+	else
+		process_listen(p, c, true);
+}
+
+/* The process that a request selects, or NULL with the error set. */
+static struct process *select_process(struct agent *a, const json_t *request, bool ended_too,
+				      struct connect_error *e)
+{
+	json_t *selector = NULL;
+	const char *tag = NULL;
+	uint64_t pid = 0;
+	struct process *p;
+
+	if (field_object(request, "process", &selector, e) < 0 ||
+	    field_u64(selector, "pid", INT32_MAX, &pid, e) < 0 ||
+	    field_string(selector, "tag", &tag, e) < 0)
+		return NULL;
+	if (pid == 0 && tag == NULL) {
+		ignore_err(connect_error_set(e, CONNECT_INVALID_ARGUMENT,
+					     "field 'process' needs a pid or a tag"));
+		return NULL;
+	}
+	p = process_find(a, (int64_t)pid, tag, ended_too);
+	if (p == NULL && pid != 0)
+		ignore_err(connect_error_set(e, CONNECT_NOT_FOUND,
+					     "process with pid %llu not found",
+					     (unsigned long long)pid));
+	else if (p == NULL)
+		ignore_err(connect_error_set(e, CONNECT_NOT_FOUND,
+					     "process with tag '%.128s' not found", tag));
+	return p;
+}
+
+static void rpc_connect(struct agent *a, struct connect_call *c, const json_t *request)
+{
+	struct connect_error e = { 0 };
+	struct process *p = select_process(a, request, true, &e);
+
+	if (p == NULL)
+		connect_fail(c, &e);
+	else
+		process_listen(p, c, false);
+}
+
+static void rpc_list(struct agent *a, struct connect_call *c, const json_t *request)
+{
+	(void)request;
+	connect_reply(c, process_list(a));
+}
+
+static void rpc_send_input(struct agent *a, struct connect_call *c, const json_t *request)
+{
+	struct connect_error e = { 0 };
+	struct process *p = select_process(a, request, false, &e);
+	json_t *input = NULL;
+	char *data = NULL;
+	size_t n = 0;
+
+	if (p == NULL || field_object(request, "input", &input, &e) < 0 ||
+	    field_bytes(input, "stdin", &data, &n, &e) < 0) {
+		connect_fail(c, &e);
+		return;
+	}
+	if (data != NULL)
+		input_write(process_input(p), c, data, n);
+	else if (field_get(input, "pty") != NULL)
+		connect_failf(c, CONNECT_FAILED_PRECONDITION, "the process has no pty");
+	else
+		connect_failf(c, CONNECT_INVALID_ARGUMENT, "field 'input' needs stdin");
+}
+
+static void rpc_close_stdin(struct agent *a, struct connect_call *c, const json_t *request)
+{
+	struct connect_error e = { 0 };
+	struct process *p = select_process(a, request, false, &e);
+
+	if (p == NULL)
+		connect_fail(c, &e);
+	else
+		input_close(process_input(p), c);
+}
+
+static int read_signal(const json_t *request, int *out, struct connect_error *e)
+{
+	json_t *value = field_get(request, "signal");
+	const char *name = json_string_value(value);
+	uint64_t number = 0;
+
+	*out = name != NULL ? signal_parse(name) : -EINVAL;
+	if (*out < 0) {
+		if (name == NULL &&
+		    field_u64(request, "signal", (uint64_t)SIGRTMAX, &number, e) < 0)
+			return -EPROTO;
+		*out = (int)number;
+	}
+	if (*out == 0)
+		return connect_error_set(e, CONNECT_INVALID_ARGUMENT, "unknown signal '%.64s'",
+					 name != NULL ? name : "");
+	return 0;
+}
+
+static void rpc_send_signal(struct agent *a, struct connect_call *c, const json_t *request)
+{
+	struct connect_error e = { 0 };
+	struct process *p = select_process(a, request, false, &e);
+	bool group = false;
+	int number;
+	int r;
+
+	if (p == NULL || read_signal(request, &number, &e) < 0 ||
+	    field_bool(request, "group", &group, &e) < 0) {
+		connect_fail(c, &e);
+		return;
+	}
+	r = process_kill(p, number, group);
+	if (r < 0)
+		connect_failf(c, CONNECT_INTERNAL, "send signal %d: %s", number, strerror(-r));
+	else
+		connect_reply(c, json_object());
+}
+
+static void rpc_update(struct agent *a, struct connect_call *c, const json_t *request)
+{
+	(void)a;
+	(void)request;
+	connect_failf(c, CONNECT_UNIMPLEMENTED, "pty is not supported");
+}
+
+static const char keepalive[] = "{\"event\":{\"keepalive\":{}}}";
+
+static const struct connect_method methods[] = {
+	{ "Start", rpc_start, .stream = true, .own_deadline = true, .keepalive = keepalive },
+	{ "Connect", rpc_connect, .stream = true, .keepalive = keepalive },
+	{ "List", rpc_list },
+	{ "SendInput", rpc_send_input },
+	{ "CloseStdin", rpc_close_stdin },
+	{ "SendSignal", rpc_send_signal },
+	{ "Update", rpc_update },
+};
+
+void process_serve(struct http_exchange *x, const struct route_params *params, void *arg)
+{
+	connect_serve(arg, x, methods, ARRAY_SIZE(methods), params->at[0]);
+}

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. A process is running until its leader is reaped; from then on its pid is
+ * nobody's and signals are refused. It is over when what it had written was read, and its end is
+ * told then. It stays for 30 s so that a client that lost its connection gets the end by Connect
+ * (expired = false), and after that only as long as a listener or a grandchild's pipe is left. The
+ * one timer is the process's deadline while it runs and the 30 s when it is over.
+ *
+ * A client that goes away does not end a process; its Connect-Timeout-Ms does, connected or not.
+ */
+#include "agent/process.h"
+
+#include "agent/agent.h"
+#include "agent/handle.h"
+#include "agent/input.h"
+#include "agent/output.h"
+#include "agent/signals.h"
+#include "agent/spawn.h"
+#include "base/fd.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { LINGER_MS = 30000 };
+
+struct process {
+	struct process *next;
+	struct agent *agent;
+	pid_t pid; /* also of its session and group */
+	char *tag; /* NULL = none */
+	json_t *config;
+	struct input input;
+	struct output output;
+	uv_timer_t *timer;
+	bool running;
+	bool lingering; /* the timer for the late clients was started */
+	bool expired;   /* too late for them */
+};
+
+static void process_free(struct process *p)
+{
+	struct process **at = &p->agent->processes;
+
+	while (*at != p)
+		at = &(*at)->next;
+	*at = p->next;
+	input_done(&p->input, "the process has ended");
+	output_done(&p->output);
+	handle_timer_free(&p->timer);
+	json_decref(p->config);
+	free(p->tag);
+	free(p);
+}
+
+static void on_linger_end(uv_timer_t *timer)
+{
+	struct process *p = timer->data;
+
+	p->expired = true;
+	output_forget(&p->output);
+	if (output_is_idle(&p->output))
+		process_free(p);
+}
+
+static void start_timer(struct process *p, uv_timer_cb fn, uint64_t ms)
+{
+	uv_update_time(&p->agent->loop);
+	ignore_err(uv_timer_start(p->timer, fn, ms, 0)); /* the handle is not closing */
+}
+
+static void on_output_change(void *arg)
+{
+	struct process *p = arg;
+
+	if (p->expired && output_is_idle(&p->output)) {
+		process_free(p);
+		return;
+	}
+	if (!p->lingering && output_is_over(&p->output)) {
+		p->lingering = true;
+		start_timer(p, on_linger_end, LINGER_MS);
+	}
+}
+
+static void on_deadline(uv_timer_t *timer)
+{
+	struct process *p = timer->data;
+
+	ignore_err(process_kill(p, SIGKILL, true)); /* it is running, or the timer were not */
+	output_fail_starter(&p->output, CONNECT_DEADLINE_EXCEEDED,
+			    "the process ran longer than Connect-Timeout-Ms and was killed");
+}
+
+/* The pipes of one process: [0] is the child's end of stdin, stdout, stderr; [1] is ours. */
+struct stdio {
+	int child[3];
+	int ours[3];
+};
+
+#define STDIO_INIT                                                                                 \
+	{                                                                                          \
+		.child = { -1, -1, -1 }, .ours = { -1, -1, -1 }                                    \
+	}
+
+static void stdio_close(struct stdio *s)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(s->child); i++) {
+		fd_close(&s->child[i]);
+		fd_close(&s->ours[i]);
+	}
+}
+
+#define auto_stdio cleanup(stdio_close) struct stdio
+
+static int stdio_open(struct stdio *s, bool with_stdin)
+{
+	for (size_t i = with_stdin ? 0 : 1; i < ARRAY_SIZE(s->child); i++) {
+		int fds[2];
+
+		if (pipe2(fds, O_CLOEXEC) < 0)
+			return -errno;
+		s->child[i] = fds[i == 0 ? 0 : 1];
+		s->ours[i] = fds[i == 0 ? 1 : 0];
+	}
+	if (!with_stdin)
+		s->child[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return s->child[0] < 0 ? -errno : 0;
+}
+
+static void explain_exec(int code, const char *name, struct connect_error *e)
+{
+	if (code == ENOENT)
+		ignore_err(connect_error_set(e, CONNECT_NOT_FOUND, "command not found: %s", name));
+	else if (code == E2BIG)
+		ignore_err(connect_error_set(e, CONNECT_INVALID_ARGUMENT,
+					     "arguments and environment are too long for %s",
+					     name));
+	else if (code == ENOMEM || code == EAGAIN)
+		ignore_err(connect_error_set(e, CONNECT_RESOURCE_EXHAUSTED, "cannot start %s: %s",
+					     name, strerror(code)));
+	else
+		ignore_err(connect_error_set(e, CONNECT_PERMISSION_DENIED,
+					     "not executable: %s (%s)", name, strerror(code)));
+}
+
+static void explain(enum spawn_stage stage, int code, const struct process_spec *spec,
+		    struct connect_error *e)
+{
+	const char *name = spec->argv[0];
+
+	switch (stage) {
+	case SPAWN_EXEC:
+		explain_exec(code, name, e);
+		break;
+	case SPAWN_CWD:
+		ignore_err(connect_error_set(e, CONNECT_INVALID_ARGUMENT, "cwd '%s' %s%s",
+					     spec->cwd,
+					     code == ENOENT ? "does not exist" : "cannot be used: ",
+					     code == ENOENT ? "" : strerror(code)));
+		break;
+	case SPAWN_USER:
+		ignore_err(connect_error_set(e, CONNECT_PERMISSION_DENIED,
+					     "cannot become user '%s': %s", spec->user->name,
+					     strerror(code)));
+		break;
+	case SPAWN_FORK:
+	case SPAWN_SESSION:
+	case SPAWN_STDIO:
+		ignore_err(connect_error_set(e, CONNECT_RESOURCE_EXHAUSTED, "cannot start %s: %s",
+					     name, strerror(code)));
+		break;
+	}
+}
+
+/* Makes the process's pipes part of the loop; before the spawn, so that nothing can fail after it.
+ */
+static int attach(struct process *p, struct stdio *stdio)
+{
+	int r = input_init(&p->input, &p->agent->loop, &stdio->ours[0]);
+
+	if (r < 0)
+		return r;
+	return output_init(&p->output, &p->agent->loop, &stdio->ours[1], on_output_change, p);
+}
+
+static pid_t start(struct process *p, const struct process_spec *spec, struct connect_error *e)
+{
+	auto_stdio stdio = STDIO_INIT;
+	enum spawn_stage stage = SPAWN_STDIO;
+	pid_t pid = stdio_open(&stdio, spec->with_stdin);
+
+	if (pid == 0)
+		pid = attach(p, &stdio);
+	if (pid == 0) {
+		struct spawn_spec child = { .argv = spec->argv,
+					    .envp = spec->envp,
+					    .path = spec->path,
+					    .cwd = spec->cwd,
+					    .user = spec->user,
+					    .stdio = { stdio.child[0], stdio.child[1],
+						       stdio.child[2] } };
+
+		pid = spawn(&child, &stage);
+	}
+	if (pid < 0)
+		explain(stage, -pid, spec, e);
+	return pid;
+}
+
+struct process *process_start(struct agent *a, const struct process_spec *spec,
+			      struct connect_error *e)
+{
+	struct process *p = xcalloc(1, sizeof(*p));
+	pid_t pid;
+
+	p->agent = a;
+	p->next = a->processes;
+	a->processes = p;
+	pid = start(p, spec, e);
+	if (pid < 0) {
+		process_free(p);
+		return NULL;
+	}
+	p->pid = pid;
+	p->running = true;
+	p->tag = spec->tag != NULL ? str_dup(spec->tag) : NULL;
+	p->config = json_incref(spec->config);
+	p->timer = handle_timer_new(&a->loop, p);
+	if (spec->timeout_ms != 0)
+		start_timer(p, on_deadline, spec->timeout_ms);
+	return p;
+}
+
+struct process *process_find(struct agent *a, int64_t pid, const char *tag, bool ended_too)
+{
+	for (struct process *p = a->processes; p != NULL; p = p->next) {
+		if (!p->running && (!ended_too || p->expired))
+			continue;
+		if (pid != 0 ? p->pid == pid : p->tag != NULL && streq(p->tag, tag))
+			return p;
+	}
+	return NULL;
+}
+
+void process_listen(struct process *p, struct connect_call *c, bool starter)
+{
+	output_listen(&p->output, c, p->pid, starter);
+}
+
+struct input *process_input(struct process *p)
+{
+	return &p->input;
+}
+
+int process_kill(const struct process *p, int signal, bool group)
+{
+	return kill(group ? -p->pid : p->pid, signal) < 0 ? -errno : 0;
+}
+
+json_t *process_list(const struct agent *a)
+{
+	json_t *list = json_array();
+
+	for (const struct process *p = a->processes; p != NULL; p = p->next) {
+		json_t *entry;
+
+		if (!p->running)
+			continue;
+		entry = json_pack("{s:O, s:I, s:s*}", "config", p->config, "pid",
+				  (json_int_t)p->pid, "tag", p->tag);
+		ignore_err(json_array_append_new(list, entry)); /* without memory: left out */
+	}
+	return json_pack("{s:o}", "processes", list);
+}
+
+/* The text of the end event. "signal" is ours: 128 + signal is what a shell makes of it. */
+static char *end_event(int wait_status)
+{
+	char status[SIGNAL_TEXT_SIZE];
+	auto_free char *error = NULL;
+	char *text;
+	bool exited = WIFEXITED(wait_status);
+	int code = exited ? WEXITSTATUS(wait_status) : -1;
+
+	if (exited) {
+		snprintf(status, sizeof(status), "exit status %d", code);
+		if (code != 0)
+			error = str_printf(",\"error\":\"%s\"", status);
+	} else {
+		signal_text(WTERMSIG(wait_status), WCOREDUMP(wait_status), status);
+		error = str_printf(",\"error\":\"%s\",\"signal\":%d", status,
+				   WTERMSIG(wait_status));
+	}
+	text = str_printf(
+		"{\"event\":{\"end\":{\"exitCode\":%d,\"exited\":%s,\"status\":\"%s\"%s}}}", code,
+		exited ? "true" : "false", status, error != NULL ? error : "");
+	return text;
+}
+
+void process_reaped(struct agent *a, pid_t pid, int wait_status)
+{
+	struct process *p = process_find(a, pid, NULL, false);
+
+	if (p == NULL)
+		return;
+	p->running = false;
+	ignore_err(uv_timer_stop(p->timer)); /* cannot fail */
+	input_done(&p->input, "the process has ended");
+	output_finish(&p->output, end_event(wait_status));
+}
+
+void process_free_all(struct agent *a)
+{
+	while (a->processes != NULL) {
+		struct process *p = a->processes;
+
+		if (p->running)
+			ignore_err(process_kill(p, SIGKILL, true)); /* gone is as good */
+		process_free(p);
+	}
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. Between fork and exec the child makes only system calls (no malloc, no
+ * stdio); the candidates of the PATH search are therefore made before. Credentials are set by raw
+ * system calls, since glibc's wrappers would signal threads that the child does not have. A failure
+ * comes back over a close-on-exec pipe as {stage, errno}; end of file there says that the exec went
+ * well. The child is reaped here if it never became the program. All signals are blocked over the
+ * fork, so that no handler of ours runs in the child.
+ */
+#include "agent/spawn.h"
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "base/vec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+VEC_DEFINE(paths, char *)
+
+struct report {
+	int stage;
+	int code;
+};
+
+static void paths_free(struct paths *p)
+{
+	vec_foreach (path, p)
+		free(*path);
+	paths_done(p);
+}
+
+#define auto_paths cleanup(paths_free) struct paths
+
+/* The names to try in turn, as execvp(3) does. */
+static void find_candidates(const char *name, const char *path, struct paths *out)
+{
+	if (strchr(name, '/') != NULL) {
+		paths_push(out, str_dup(name));
+		return;
+	}
+	for (;;) {
+		int n = (int)strcspn(path, ":");
+
+		/* An empty element of PATH is the working directory. */
+		paths_push(out, str_printf("%.*s/%s", n > 0 ? n : 1, n > 0 ? path : ".", name));
+		if (path[n] == '\0')
+			return;
+		path += n + 1;
+	}
+}
+
+static void reset_signals(void)
+{
+	const struct sigaction dfl = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	for (int i = 1; i <= SIGRTMAX; i++)
+		ignore_err(sigaction(i, &dfl, NULL)); /* KILL, STOP and glibc's own refuse */
+	sigemptyset(&none);
+	ignore_err(sigprocmask(SIG_SETMASK, &none, NULL)); /* the arguments are valid */
+}
+
+static int become_user(const struct user *u)
+{
+	/* Without a right to change them they must be ours already (the agent run by hand). */
+	if (geteuid() != 0 && u->uid == geteuid())
+		return 0;
+	if (syscall(SYS_setgroups, u->n_groups, u->groups) < 0 ||
+	    syscall(SYS_setresgid, u->gid, u->gid, u->gid) < 0 ||
+	    syscall(SYS_setresuid, u->uid, u->uid, u->uid) < 0)
+		return -errno;
+	return 0;
+}
+
+static int set_stdio(const int stdio[3])
+{
+	for (int i = 0; i < 3; i++)
+		if (dup3(stdio[i], i, 0) < 0)
+			return -errno;
+	return 0;
+}
+
+/* Tries the candidates in turn; one that exists but cannot be run is what is told in the end. */
+static int exec_first(const struct spawn_spec *spec, struct paths *candidates)
+{
+	int code = ENOENT;
+
+	vec_foreach (path, candidates) {
+		execve(*path, (char *const *)(uintptr_t)spec->argv,
+		       (char *const *)(uintptr_t)spec->envp);
+		if (errno == EACCES)
+			code = EACCES;
+		else if (errno != ENOENT && errno != ENOTDIR)
+			return -errno;
+	}
+	return -code;
+}
+
+/* In the child: goes as far as it can. Returns only when something failed. */
+static struct report become(const struct spawn_spec *spec, struct paths *candidates)
+{
+	int r;
+
+	reset_signals();
+	if (setsid() < 0)
+		return (struct report){ SPAWN_SESSION, errno };
+	r = become_user(spec->user);
+	if (r < 0)
+		return (struct report){ SPAWN_USER, -r };
+	if (chdir(spec->cwd) < 0)
+		return (struct report){ SPAWN_CWD, errno };
+	r = set_stdio(spec->stdio);
+	if (r < 0)
+		return (struct report){ SPAWN_STDIO, -r };
+	/* Every descriptor of ours is close-on-exec already: a kernel before 5.11 loses nothing. */
+	ignore_err((int)syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC));
+	umask(022);
+	r = exec_first(spec, candidates);
+	return (struct report){ SPAWN_EXEC, -r };
+}
+
+static pid_t fork_child(const struct spawn_spec *spec, struct paths *candidates, int tell_fd)
+{
+	sigset_t all;
+	sigset_t before;
+	pid_t pid;
+
+	sigfillset(&all);
+	ignore_err(sigprocmask(SIG_SETMASK, &all, &before)); /* the arguments are valid */
+	pid = fork();
+	if (pid == 0) {
+		struct report report = become(spec, candidates);
+
+		/* If even this fails the parent sees an exec that went well and an exit of 127. */
+		ignore_err((int)write(tell_fd, &report, sizeof(report)));
+		_exit(127);
+	}
+	if (pid < 0)
+		pid = -errno;
+	ignore_err(sigprocmask(SIG_SETMASK, &before, NULL)); /* the arguments are valid */
+	return pid;
+}
+
+static void reap(pid_t pid)
+{
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+pid_t spawn(const struct spawn_spec *spec, enum spawn_stage *out_stage)
+{
+	auto_paths candidates = { 0 };
+	auto_close int hear_fd = -1;
+	auto_close int tell_fd = -1;
+	struct report report;
+	int fds[2];
+	pid_t pid;
+
+	*out_stage = SPAWN_FORK;
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return -errno;
+	hear_fd = fds[0];
+	tell_fd = fds[1];
+	find_candidates(spec->argv[0], spec->path, &candidates);
+	pid = fork_child(spec, &candidates, tell_fd);
+	if (pid < 0)
+		return pid;
+	fd_close(&tell_fd);
+	if (fd_read_full(hear_fd, &report, sizeof(report)) != sizeof(report))
+		return pid;
+	reap(pid);
+	*out_stage = (enum spawn_stage)report.stage;
+	return -report.code;
+}

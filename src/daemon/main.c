@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vivd: reads its configuration, opens the manager (which adopts what an earlier daemon left running),
+ * serves the API, and ends on SIGTERM or SIGINT once no operation runs. VMs are not tied to its life.
+ */
+#include "api/api.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "daemon/config.h"
+#include "daemon/listen.h"
+#include "daemon/prepare.h"
+#include "os/work.h"
+#include "viv-config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct daemon {
+	uv_loop_t loop;
+	uv_signal_t signals[2];
+	struct manager *manager;
+	struct api *api;
+	struct http_server *server;
+};
+
+static void close_signals(struct daemon *d)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(d->signals); i++)
+		uv_close((uv_handle_t *)&d->signals[i], NULL);
+}
+
+static void on_quiet(void *arg)
+{
+	struct daemon *d = arg;
+
+	http_server_free(d->server);
+	d->server = NULL;
+	close_signals(d);
+}
+
+static void on_signal(uv_signal_t *handle, int signo)
+{
+	struct daemon *d = handle->data;
+
+	log_info("vivd.stopping", kv_str("signal", strsignal(signo)));
+	for (size_t i = 0; i < ARRAY_SIZE(d->signals); i++)
+		uv_signal_stop(&d->signals[i]); /* a second one ends us at once: that is safe, too */
+	manager_shutdown(d->manager, on_quiet, d);
+}
+
+static void watch_signals(struct daemon *d)
+{
+	static const int numbers[] = { SIGTERM, SIGINT };
+
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		uv_signal_init(&d->loop, &d->signals[i]);
+		d->signals[i].data = d;
+		uv_signal_start(&d->signals[i], on_signal, numbers[i]);
+	}
+}
+
+static int open_manager(struct daemon *d, const struct config *c, struct err *e)
+{
+	bool kvm = streq(c->acceleration, "kvm");
+	struct manager_config config = {
+		.state_dir = c->state_dir,
+		.run_dir = c->run_dir,
+		.vmm = c->vmm,
+		.vmm_binary = c->vmm_binary,
+		.acceleration = c->acceleration,
+		.disk = c->disk,
+		.agent_path = c->agent,
+		.version = VIV_VERSION,
+		.fault = c->fault,
+		.net_range = c->network_addr,
+		.net_prefix = c->network_prefix,
+		.vmm_uid_base = c->vmm_uid_base,
+		.default_cpus = c->default_cpus,
+		.max_cpus = c->max_cpus,
+		.default_memory_mib = c->default_memory_mib,
+		.max_memory_mib = c->max_memory_mib,
+		.default_disk_mib = c->default_disk_mib,
+		.agent_timeout_ms = (uint64_t)c->agent_start_timeout_s * 1000 *
+				    (kvm ? 1 : c->tcg_timeout_factor),
+	};
+
+	return manager_open(&d->loop, &config, &d->manager, e);
+}
+
+static int open_server(struct daemon *d, const struct config *c, struct err *e)
+{
+	struct http_server_config config = { .handler = api_handle };
+	auto_close int fd = listen_unix(c->socket, e);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	d->api = api_new(d->manager);
+	config.arg = d->api;
+	d->server = http_server_new(&d->loop, &config);
+	r = http_server_listen_fd(d->server, take_fd(&fd));
+	return r < 0 ? err_errno(e, -r, "listen on %s", c->socket) : 0;
+}
+
+/* Tells whoever started us that requests are served from now on. */
+static void say_ready(const struct config *c)
+{
+	static const char word[] = "ready\n";
+	int fd = c->ready_fd;
+
+	log_info("vivd.ready", kv_str("version", VIV_VERSION), kv_str("socket", c->socket),
+		 kv_str("state_dir", c->state_dir));
+	if (fd < 0)
+		return;
+	ignore_err(fd_write_all(fd, word, sizeof(word) - 1)); /* it may have stopped waiting */
+	fd_close(&fd);
+}
+
+static int serve(const struct config *c, struct err *e)
+{
+	struct daemon d = { .api = NULL };
+	int r;
+
+	umask(0022);
+	work_setup(c->worker_threads);
+	uv_loop_init(&d.loop);
+	watch_signals(&d);
+	r = open_manager(&d, c, e);
+	if (r == 0)
+		r = open_server(&d, c, e);
+	if (r == 0) {
+		say_ready(c);
+		uv_run(&d.loop, UV_RUN_DEFAULT);
+		unlink(c->socket);
+		log_info("vivd.stopped");
+	}
+	if (d.manager != NULL)
+		manager_close(d.manager);
+	api_free(d.api);
+	return r;
+}
+
+/* 0 to 2 are open, writes to a closed pipe fail instead of killing us, and nobody traces us. */
+static int prepare_process(struct err *e)
+{
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (fd < 0)
+			return err_errno(e, errno, "open /dev/null");
+	} while (fd <= STDERR_FILENO);
+	fd_close(&fd);
+	if (sigaction(SIGPIPE, &ignore, NULL) < 0 || sigaction(SIGHUP, &ignore, NULL) < 0)
+		return err_errno(e, errno, "set up signals");
+	return 0;
+}
+
+static int run_serve(const struct config *c, struct err *e)
+{
+	if (geteuid() != 0)
+		return err_set(e, ERR_INVALID, "vivd has to be root: it makes namespaces and VMs");
+	return serve(c, e);
+}
+
+static int run_command(const struct config *c, struct err *e)
+{
+	if (streq(c->command, "prepare"))
+		return prepare_run(&(struct prepare_spec){ .state_dir = c->state_dir,
+							   .root_free_mib = c->root_free_mib,
+							   .force = c->force },
+				   e);
+	if (streq(c->command, "config"))
+		return config_print(c, stdout);
+	return run_serve(c, e);
+}
+
+int main(int argc, char **argv)
+{
+	struct config config;
+	struct err e = { 0 };
+	int r = prepare_process(&e);
+
+	if (r == 0)
+		r = config_load(argc, argv, &config, &e);
+	if (r > 0)
+		return 0; /* --help and --version said what they had to */
+	if (r == 0) {
+		log_setup(config.log_level);
+		r = run_command(&config, &e);
+		config_done(&config);
+	}
+	if (r < 0)
+		fprintf(stderr, "vivd: %s\n", e.msg);
+	return r < 0 ? 1 : 0;
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/str.h"
+#include "guest/guest.h"
+#include "http/client.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum { ENTROPY_BYTES = 33, ENTROPY_TEXT_SIZE = 45, REPLY_BYTES_MAX = 65536, SHOWN_SIZE = 256 };
+static_assert(ENTROPY_BYTES % 3 == 0 && ENTROPY_TEXT_SIZE == ENTROPY_BYTES / 3 * 4 + 1,
+	      "base64 without padding");
+
+static void json_drop(json_t **json)
+{
+	json_decref(*json);
+}
+
+#define auto_json cleanup(json_drop)
+
+static int connect_guest(struct http_client *c, struct in_addr addr, int vmm_pidfd, struct op *op)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET,
+				  .sin_port = htons(GUEST_PORT),
+				  .sin_addr = addr };
+
+	return http_client_connect(c, (const struct sockaddr *)&in, sizeof(in), vmm_pidfd, op);
+}
+
+/* Fresh random bytes as base64. Their number is a multiple of three, so there is no padding. */
+static void make_entropy(char out[ENTROPY_TEXT_SIZE])
+{
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	unsigned char bytes[ENTROPY_BYTES];
+
+	/* So few bytes are never cut short; without them no guest may be handed out. */
+	if (getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
+		abort();
+	for (size_t i = 0; i < sizeof(bytes); i += 3) {
+		uint32_t three =
+			(uint32_t)bytes[i] << 16 | (uint32_t)bytes[i + 1] << 8 | bytes[i + 2];
+
+		for (unsigned shift = 24; shift > 0; shift -= 6)
+			*out++ = digits[three >> (shift - 6) & 0x3f];
+	}
+	*out = '\0';
+	explicit_bzero(bytes, sizeof(bytes));
+}
+
+/* Fields that are not known are left out. */
+static char *encode(const struct guest_identity *identity)
+{
+	auto_json json_t *json = NULL;
+	char entropy[ENTROPY_TEXT_SIZE];
+
+	make_entropy(entropy);
+	json = json_pack("{s:s, s:s*, s:s*, s:s*, s:s*, s:s*, s:O*, s:s, s:I}", "id", identity->id,
+			 "templateId", identity->template_id, "hostname", identity->hostname,
+			 "defaultUser", identity->default_user, "defaultWorkdir",
+			 identity->default_workdir, "accessToken", identity->access_token, "env",
+			 identity->env, "entropy", entropy, "timestampMs",
+			 (json_int_t)clock_realtime_ms());
+	return json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+}
+
+/* The agent's own words when it sent some ({"message": "…"}), else the beginning of what it sent.
+ */
+static int refuse_status(const char *what, int status, struct buf *reply, struct err *e)
+{
+	auto_json json_t *json = json_loads(buf_str(reply), 0, NULL);
+	const char *message = json_string_value(json_object_get(json, "message"));
+	char shown[SHOWN_SIZE];
+
+	str_copy(shown, sizeof(shown), message != NULL ? message : buf_str(reply));
+	for (char *p = shown; *p != '\0'; p++)
+		if (*p < ' ' || *p > '~')
+			*p = '?';
+	return err_set(e, ERR_AGENT, "the guest agent answered %s with HTTP status %d: %s", what,
+		       status, shown);
+}
+
+static int read_version(struct buf *reply, char *out, size_t size, struct err *e)
+{
+	auto_json json_t *json = json_loads(buf_str(reply), 0, NULL);
+	const char *version = json_string_value(json_object_get(json, "version"));
+
+	if (version == NULL)
+		return err_set(e, ERR_AGENT,
+			       "the guest agent's answer to POST /init has no version");
+	str_copy(out, size, version);
+	return 0;
+}
+
+int guest_init(struct in_addr addr, const struct guest_identity *identity, int vmm_pidfd,
+	       char *out_version, size_t size, struct op *op)
+{
+	static const struct http_field fields[] = { { "Content-Type", "application/json" },
+						    { NULL, NULL } };
+	auto_buf reply = BUF_INIT(REPLY_BYTES_MAX);
+	auto_http_client c = HTTP_CLIENT_INIT;
+	auto_free char *body = NULL;
+	int r = connect_guest(&c, addr, vmm_pidfd, op);
+
+	if (r < 0)
+		return err_wrap(&op->err, "reach the guest agent");
+	body = encode(
+		identity); /* behind the connect, whose time the guest's clock would be late by */
+	if (body == NULL)
+		return err_set(&op->err, ERR_INVALID,
+			       "the identity of %s cannot be sent: it has text that is no UTF-8",
+			       identity->id);
+	r = http_client_call(&c, "POST", "/init", fields, body, strlen(body), &reply, op);
+	if (r < 0)
+		return err_wrap(&op->err, "tell the guest who it is");
+	if (r != 200)
+		return refuse_status("POST /init", r, &reply, &op->err);
+	return read_version(&reply, out_version, size, &op->err);
+}
+
+int guest_health(struct in_addr addr, int vmm_pidfd, struct op *op)
+{
+	auto_buf reply = BUF_INIT(REPLY_BYTES_MAX);
+	auto_http_client c = HTTP_CLIENT_INIT;
+	int r = connect_guest(&c, addr, vmm_pidfd, op);
+
+	if (r < 0)
+		return err_wrap(&op->err, "reach the guest agent");
+	r = http_client_call(&c, "GET", "/health", NULL, NULL, 0, &reply, op);
+	if (r < 0)
+		return err_wrap(&op->err, "ask for the guest's health");
+	if (r != 200 && r != 204)
+		return refuse_status("GET /health", r, &reply, &op->err);
+	return 0;
+}

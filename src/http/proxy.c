@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. Each exchange gets an upstream connection of its own, which ends with it.
+ *
+ *	CONNECTING	the body of the request is not read yet
+ *	HEAD		the request is sent; the head of the response is awaited
+ *	BODY		the response is passed on
+ *	ENDING		all of the response is in the exchange's output; upstream is closed
+ *	TUNNEL		after a 101, both streams belong to the tunnel
+ *	OVER		nothing is open; the memory waits for the timer to close
+ *
+ * A stream ends in one of three ways: whole; by the exchange's on_close(incomplete), which resets
+ * the upstream; or by the upstream, which before a head is the caller's to answer (on_fail) and
+ * later aborts the exchange, so that a broken response never looks like a whole one.
+ *
+ * Back-pressure: the exchange's body is paused while the output to the upstream is blocked, and the
+ * upstream is not read while the reply is blocked.
+ */
+#include "http/proxy.h"
+
+#include "base/parse.h"
+#include "base/str.h"
+#include "http/server-internal.h"
+#include "http/stream-internal.h"
+#include "http/tunnel-internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+enum { CONNECT_TIMEOUT_MS = 5000, FIELDS_MAX = HTTP_HEADERS_MAX + 6 };
+
+enum proxy_state {
+	PROXY_CONNECTING,
+	PROXY_HEAD,
+	PROXY_BODY,
+	PROXY_ENDING,
+	PROXY_TUNNEL,
+	PROXY_OVER,
+};
+
+struct proxy_connect {
+	uv_connect_t req;
+	struct proxy_conn *conn; /* NULL = given up */
+};
+
+struct proxy_conn {
+	struct proxy_group *group;
+	struct proxy_conn *next, **link; /* in the group */
+	void (*on_fail)(struct http_exchange *x, int code, void *arg);
+	void (*on_done)(void *arg);
+	void *arg;
+	enum proxy_state state;
+	struct http_exchange *x; /* NULL once it is closed, taken, or the caller's to answer */
+	struct http_rbuf *rbuf;  /* a reference */
+	uv_stream_t *up;         /* owned; NULL once closed or the tunnel's */
+	struct proxy_connect *connect;
+	struct http_output out; /* to the upstream */
+	struct buf in;          /* the head of the response */
+	struct http_body body;  /* of the response */
+	struct tunnel *tunnel;  /* owned; set in PROXY_TUNNEL */
+	uv_timer_t timer;
+	int connect_error; /* known before proxy_start() returned */
+	bool reading;
+	bool chunked;      /* the request's body */
+	bool request_done; /* the request's body was passed on whole */
+};
+
+static const struct http_exchange_events no_events;
+
+/* Hop-by-hop (RFC 9110 section 7.6.1), and what is written anew; trailers are dropped. */
+static const char *const own_headers[] = {
+	"Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
+	"Content-Length", "Expect", "Host",
+};
+
+static bool header_passes(const struct http_head *h, const char *name, const char *const *drop)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(own_headers); i++) {
+		if (strcasecmp(name, own_headers[i]) == 0)
+			return false;
+	}
+	for (; drop != NULL && *drop != NULL; drop++) {
+		if (strcasecmp(name, *drop) == 0)
+			return false;
+	}
+	return !http_head_has_token(h, "Connection", name);
+}
+
+/* Copies the headers that are passed on. Return: how many there are now. */
+static size_t fields_pass(struct http_field *out, size_t n, const struct http_head *h,
+			  const char *const *drop)
+{
+	for (size_t i = 0; i < h->n_headers; i++) {
+		if (header_passes(h, h->headers[i].name, drop))
+			out[n++] = (struct http_field){ h->headers[i].name, h->headers[i].value };
+	}
+	return n;
+}
+
+static size_t fields_upgrade(struct http_field *out, size_t n, const struct http_head *h)
+{
+	out[n++] = (struct http_field){ "Connection", "Upgrade" };
+	out[n++] = (struct http_field){ "Upgrade", http_head_get(h, "Upgrade") };
+	return n;
+}
+
+/* Leaves upstream. With @reset it learns that the stream did not end well. */
+static void upstream_close(struct proxy_conn *p, bool reset)
+{
+	if (p->connect != NULL)
+		p->connect->conn = NULL;
+	p->connect = NULL;
+	http_output_done(&p->out);
+	if (p->up != NULL && reset)
+		http_stream_reset(p->up);
+	else if (p->up != NULL)
+		http_stream_close(p->up);
+	p->up = NULL;
+}
+
+static void proxy_free(uv_handle_t *timer)
+{
+	struct proxy_conn *p = timer->data;
+
+	buf_done(&p->in);
+	http_rbuf_unref(p->rbuf);
+	free(p);
+}
+
+static void group_remove(struct proxy_conn *p)
+{
+	if (p->link == NULL)
+		return;
+	*p->link = p->next;
+	if (p->next != NULL)
+		p->next->link = p->link;
+	p->link = NULL;
+	p->group->n--;
+}
+
+/* The end of the stream; nothing is open. */
+static void proxy_over(struct proxy_conn *p)
+{
+	p->state = PROXY_OVER;
+	group_remove(p);
+	uv_close((uv_handle_t *)&p->timer, proxy_free);
+	if (p->on_done != NULL)
+		p->on_done(p->arg);
+}
+
+/* Nothing was answered yet: the caller does it. */
+static void proxy_fail(struct proxy_conn *p, int code)
+{
+	struct http_exchange *x = take_ptr(&p->x);
+
+	upstream_close(p, true);
+	group_remove(p);
+	http_exchange_bind(x, &no_events, NULL);
+	http_body_pause(x, false);
+	p->on_fail(x, code, p->arg);
+	proxy_over(p);
+}
+
+/* The upstream went away or makes no sense. */
+static void upstream_broken(struct proxy_conn *p, int code)
+{
+	if (p->state <= PROXY_HEAD)
+		proxy_fail(p, code);
+	else
+		http_exchange_abort(p->x); /* which ends the stream by on_close */
+}
+
+static void on_body_data(struct http_exchange *x, const char *data, size_t n, void *arg)
+{
+	struct proxy_conn *p = arg;
+	static char end[] = "\r\n";
+	char size[24];
+	uv_buf_t bufs[3];
+
+	if (p->up == NULL)
+		return;
+	bufs[0] = uv_buf_init(size, (unsigned)snprintf(size, sizeof(size), "%zx\r\n", n));
+	bufs[1] = (uv_buf_t){ .base = (char *)(uintptr_t)data, .len = n };
+	bufs[2] = uv_buf_init(end, 2);
+	if (p->chunked)
+		http_output_send(&p->out, bufs, 3);
+	else
+		http_output_send(&p->out, bufs + 1, 1);
+	if (p->out.blocked)
+		http_body_pause(x, true);
+}
+
+static void on_body_end(struct http_exchange *x, void *arg)
+{
+	static char last[] = "0\r\n\r\n";
+	struct proxy_conn *p = arg;
+	uv_buf_t b = uv_buf_init(last, sizeof(last) - 1);
+
+	(void)x;
+	p->request_done = true;
+	if (p->chunked && p->up != NULL)
+		http_output_send(&p->out, &b, 1);
+}
+
+/* A failure to write is left to reading: the upstream may have answered before it went. */
+static void on_progress(struct http_output *o)
+{
+	struct proxy_conn *p = container_of(o, struct proxy_conn, out);
+
+	if (http_output_drained(o) && p->x != NULL)
+		http_body_pause(p->x, false);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b);
+
+static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
+{
+	struct proxy_conn *p = h->data;
+
+	(void)suggested;
+	*out = uv_buf_init(p->rbuf->bytes, HTTP_READ_BYTES);
+}
+
+static void upstream_set_reading(struct proxy_conn *p, bool want)
+{
+	int r;
+
+	if (p->up == NULL || want == p->reading)
+		return;
+	p->reading = want;
+	r = want ? uv_read_start(p->up, on_alloc, on_read) : uv_read_stop(p->up);
+	if (r < 0)
+		upstream_broken(p, -r);
+}
+
+static void on_reply_drain(struct http_exchange *x, void *arg)
+{
+	(void)x;
+	upstream_set_reading(arg, true);
+}
+
+static void on_exchange_close(struct http_exchange *x, bool complete, void *arg)
+{
+	struct proxy_conn *p = arg;
+
+	(void)x;
+	p->x = NULL;
+	upstream_close(p, !complete);
+	proxy_over(p);
+}
+
+static const struct http_exchange_events proxy_events = {
+	.on_data = on_body_data,
+	.on_end = on_body_end,
+	.on_drain = on_reply_drain,
+	.on_close = on_exchange_close,
+};
+
+static void reply_end(struct proxy_conn *p)
+{
+	p->state = PROXY_ENDING;
+	upstream_close(p, false);
+	http_body_pause(p->x, false); /* what is left of the request is dropped */
+	http_reply_end(p->x);
+}
+
+/* Passes a piece of the response's body on. */
+static void response_body(struct proxy_conn *p, const char *in, size_t n)
+{
+	const char *data;
+	size_t used = 1;
+	size_t len;
+
+	for (; !p->body.done && used > 0; in += used, n -= used) {
+		if (http_body_next(&p->body, in, n, &used, &data, &len) < 0) {
+			upstream_broken(p, EPROTO);
+			return;
+		}
+		http_reply_write(p->x, data, len);
+	}
+	if (p->body.done)
+		reply_end(p);
+	else
+		upstream_set_reading(p, !http_reply_blocked(p->x));
+}
+
+/* The length that the reply announces, which for HEAD is not that of its body. */
+static int64_t response_length(const struct http_head *h)
+{
+	const char *text = http_head_get(h, "Content-Length");
+	uint64_t n;
+
+	if (h->body == HTTP_BODY_CHUNKED || h->body == HTTP_BODY_EOF || text == NULL)
+		return -1;
+	return parse_u64(text, 0, INT64_MAX, &n) < 0 ? -1 : (int64_t)n;
+}
+
+static void response_start(struct proxy_conn *p, const struct http_head *h)
+{
+	struct http_field fields[FIELDS_MAX] = { 0 };
+
+	fields_pass(fields, 0, h, NULL);
+	http_body_init(&p->body, h);
+	p->state = PROXY_BODY;
+	http_reply_start(p->x, h->status, fields, response_length(h));
+}
+
+static void on_tunnel_end(void *arg)
+{
+	struct proxy_conn *p = arg;
+
+	p->tunnel = NULL;
+	proxy_over(p);
+}
+
+/* The upstream switches protocols: both streams leave HTTP, with what was received early. */
+static void tunnel_open(struct proxy_conn *p, const struct http_head *h)
+{
+	struct http_field fields[FIELDS_MAX] = { 0 };
+	auto_buf head = BUF_INIT(2 * HTTP_HEAD_MAX);
+	auto_buf early = BUF_INIT(HTTP_EARLY_MAX);
+	uv_stream_t *client;
+
+	fields_upgrade(fields, fields_pass(fields, 0, h, NULL), h);
+	if (http_write_response(&head, h->status, fields) < 0) {
+		upstream_broken(p, EPROTO);
+		return;
+	}
+	http_exchange_take(take_ptr(&p->x), &client, &early);
+	uv_read_stop(p->up);
+	http_output_detach(&p->out);
+	p->state = PROXY_TUNNEL;
+	p->tunnel = tunnel_new(client, take_ptr(&p->up), p->rbuf, on_tunnel_end, p);
+	tunnel_send_a(p->tunnel, buf_head(&head), head.len);
+	tunnel_send_a(p->tunnel, buf_str(&p->in), p->in.len);
+	tunnel_send_b(p->tunnel, buf_str(&early), early.len);
+	tunnel_start(p->tunnel);
+}
+
+static void response_switch(struct proxy_conn *p, const struct http_head *h)
+{
+	if (h->upgrade && http_exchange_head(p->x)->upgrade && p->request_done)
+		tunnel_open(p, h);
+	else
+		upstream_broken(p, EPROTO);
+}
+
+/* Return: whether to go on with what follows the head. */
+static bool response_head(struct proxy_conn *p)
+{
+	const char *method = http_exchange_head(p->x)->method;
+	struct http_head h = { 0 };
+	bool again = false;
+	int r;
+
+	r = http_head_parse_response(&p->in, method, &h, NULL);
+	if (r < 0)
+		upstream_broken(p, EPROTO);
+	if (r <= 0)
+		return false;
+	if (h.status == 101)
+		response_switch(p, &h);
+	else if (h.status >= 200)
+		response_start(p, &h);
+	else
+		again = true; /* a hint such as 100 or 103, which nobody has to have */
+	http_head_done(&h);
+	return again || p->state == PROXY_BODY;
+}
+
+static void response_head_data(struct proxy_conn *p, const char *in, size_t n)
+{
+	if (buf_append(&p->in, in, n) < 0) {
+		upstream_broken(p, EPROTO);
+		return;
+	}
+	while (p->state == PROXY_HEAD) {
+		if (!response_head(p))
+			return;
+	}
+	response_body(p, buf_str(&p->in), p->in.len);
+	buf_done(&p->in);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b)
+{
+	struct proxy_conn *p = stream->data;
+
+	if (n == UV_EOF && p->state == PROXY_BODY && p->body.kind == HTTP_BODY_EOF)
+		reply_end(p);
+	else if (n < 0)
+		upstream_broken(p, n == UV_EOF ? ECONNRESET : (int)-n);
+	else if (n > 0 && p->state == PROXY_HEAD)
+		response_head_data(p, b->base, (size_t)n);
+	else if (n > 0)
+		response_body(p, b->base, (size_t)n);
+}
+
+static void on_connect(uv_connect_t *req, int status)
+{
+	struct proxy_connect *connect = container_of(req, struct proxy_connect, req);
+	struct proxy_conn *p = connect->conn;
+
+	free(connect);
+	if (p == NULL)
+		return;
+	p->connect = NULL;
+	if (status < 0) {
+		proxy_fail(p, -status);
+		return;
+	}
+	uv_timer_stop(&p->timer);
+	p->state = PROXY_HEAD;
+	http_body_stream(p->x);
+	upstream_set_reading(p, true);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+	struct proxy_conn *p = timer->data;
+
+	proxy_fail(p, p->connect_error ?: ETIMEDOUT);
+}
+
+static int request_write(struct proxy_conn *p, const struct proxy_spec *spec, struct buf *out)
+{
+	const struct http_head *h = http_exchange_head(p->x);
+	struct http_field fields[FIELDS_MAX] = { 0 };
+	const char *host = spec->host ?: http_head_get(h, "Host");
+	const char *length = http_head_get(h, "Content-Length");
+	size_t n;
+
+	fields[0] = (struct http_field){ "Host", host ?: "" };
+	n = fields_pass(fields, 1, h, spec->drop_headers);
+	if (p->chunked)
+		fields[n++] = (struct http_field){ "Transfer-Encoding", "chunked" };
+	else if (length != NULL)
+		fields[n++] = (struct http_field){ "Content-Length", length };
+	if (h->upgrade)
+		fields_upgrade(fields, n, h);
+	else
+		fields[n] = (struct http_field){ "Connection", "close" };
+	return http_write_request(out, h->method, h->target, fields);
+}
+
+/* Starts connecting, with the head of the request queued behind it. */
+static int upstream_connect(struct proxy_conn *p, const struct proxy_spec *spec)
+{
+	const struct sockaddr *addr = (const struct sockaddr *)&spec->addr;
+	auto_buf head = BUF_INIT(2 * HTTP_HEAD_MAX);
+	uv_tcp_t *tcp = (uv_tcp_t *)p->up;
+	uv_buf_t b;
+	int r;
+
+	r = request_write(p, spec, &head);
+	if (r < 0)
+		return r;
+	p->connect = xcalloc(1, sizeof(*p->connect));
+	p->connect->conn = p;
+	r = uv_tcp_connect(&p->connect->req, tcp, addr, on_connect);
+	if (r < 0) {
+		free(take_ptr(&p->connect));
+		return r;
+	}
+	b = uv_buf_init(buf_head(&head), (unsigned)head.len);
+	http_output_send(&p->out, &b, 1);
+	return 0;
+}
+
+static void group_add(struct proxy_group *g, struct proxy_conn *p)
+{
+	p->group = g;
+	p->next = g->first;
+	p->link = &g->first;
+	if (p->next != NULL)
+		p->next->link = &p->next;
+	g->first = p;
+	g->n++;
+}
+
+void proxy_start(uv_loop_t *loop, struct http_exchange *x, const struct proxy_spec *spec)
+{
+	const struct http_head *h = http_exchange_head(x);
+	struct proxy_conn *p = xcalloc(1, sizeof(*p));
+	uint64_t timeout_ms = spec->connect_timeout_ms ?: CONNECT_TIMEOUT_MS;
+	uv_tcp_t *tcp = xcalloc(1, sizeof(*tcp));
+
+	p->on_fail = spec->on_fail;
+	p->on_done = spec->on_done;
+	p->arg = spec->arg;
+	p->x = x;
+	p->rbuf = http_rbuf_ref(http_exchange_rbuf(x));
+	p->chunked = h->body == HTTP_BODY_CHUNKED;
+	p->request_done = h->body == HTTP_BODY_NONE;
+	buf_init(&p->in, HTTP_HEAD_MAX + HTTP_READ_BYTES);
+	group_add(spec->group, p);
+
+	uv_tcp_init(loop, tcp);
+	uv_tcp_nodelay(tcp, 1);
+	tcp->data = p;
+	p->up = (uv_stream_t *)tcp;
+	http_output_init(&p->out, p->up, on_progress);
+	uv_timer_init(loop, &p->timer);
+	p->timer.data = p;
+	http_exchange_bind(x, &proxy_events, p);
+
+	p->connect_error = -upstream_connect(p, spec);
+	uv_timer_start(&p->timer, on_timer, p->connect_error != 0 ? 0 : timeout_ms, 0);
+}
+
+static void proxy_abort(struct proxy_conn *p)
+{
+	if (p->x != NULL) {
+		http_exchange_abort(p->x); /* the rest follows from its on_close */
+		return;
+	}
+	tunnel_abort(take_ptr(&p->tunnel));
+	proxy_over(p);
+}
+
+void proxy_abort_all(struct proxy_group *g)
+{
+	while (g->first != NULL)
+		proxy_abort(g->first);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the store share: the open database and its statements. */
+#pragma once
+
+#include "store/db.h"
+
+#include <sqlite3.h>
+
+enum {
+	DB_APPLICATION_ID = 0x76697661
+}; /* "viva"; file(1) and other programs tell the file by it */
+
+enum db_stmt {
+	STMT_INSTANCE_GET,
+	STMT_INSTANCE_INSERT,
+	STMT_INSTANCE_SET_NET_BLOCK,
+	STMT_SANDBOX_INSERT,
+	STMT_SANDBOX_UPDATE,
+	STMT_SANDBOX_DELETE,
+	STMT_SANDBOX_EACH,
+	STMT_SANDBOX_BY_NAME,
+	STMT_N
+};
+
+struct db {
+	sqlite3 *sql;
+	char *path;
+	sqlite3_stmt *stmts[STMT_N]; /* prepared once; reset after each use */
+};
+
+/* Migration N brings a file of version N to N + 1; never changed once released, only added to. */
+extern const char *const schema_migrations[];
+
+/** schema_version() - the version that this program writes: the number of migrations */
+unsigned schema_version(void);
+
+/**
+ * db_fail() - set an error from the last failure of SQLite
+ * @fmt:	printf format of what was attempted
+ *
+ * Return: -errno that fits it (-EBUSY locked, -ENOSPC full, -EBADMSG corrupt, …).
+ */
+int db_fail(struct db *db, struct err *e, const char *fmt, ...) printf_like(3, 4);
+
+/** db_prepare() - prepare a statement that stays. Return: 0; -errno with @e set */
+must_check int db_prepare(struct db *db, enum db_stmt which, const char *sql, struct err *e);
+
+/** rows_prepare() - prepare the statements of rows.c. Return: 0; -errno with @e set */
+must_check int rows_prepare(struct db *db, struct err *e);
+
+/** stmt_done() - clean-up handler: reset a statement and drop what was bound to it */
+void stmt_done(sqlite3_stmt **stmt);
+
+#define auto_stmt cleanup(stmt_done) sqlite3_stmt

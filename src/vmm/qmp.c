@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * Every byte goes through qmp_feed(), which cuts lines and sorts the objects: the greeting, events
+ * (queued), the reply that is awaited (by its id), and late replies to commands that were given up
+ * at their deadline, which are dropped. Any fault of the peer breaks the client for good: q->broken
+ * is what every later call returns.
+ *
+ * The event descriptor is an epoll set of the socket and of an eventfd that is readable while
+ * events are queued: an event that arrived during a command is not lost to who polls. A broken
+ * client leaves the eventfd readable, until the end of the connection was reported once by
+ * qmp_next_event().
+ *
+ * The queue holds the newest QMP_EVENTS_MAX events: the VMM's state is what the last ones say.
+ */
+#include "vmm/qmp.h"
+
+#include "base/buf.h"
+#include "base/fd.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { QMP_READ_BYTES = 4096 };
+
+struct qmp {
+	int fd;        /* owned */
+	int epoll_fd;  /* owned; polls the two others */
+	int queued_fd; /* owned eventfd: events are queued, or the end is not reported yet */
+	int broken;    /* 0, or the -errno that ended it */
+	bool greeted;
+	uint64_t last_id;
+	json_t *reply; /* to last_id; NULL = not there yet */
+	struct buf in;
+	json_t *events[QMP_EVENTS_MAX]; /* ring */
+	unsigned first;
+	unsigned n_events;
+};
+
+static void free_json(json_t **j)
+{
+	json_decref(*j);
+}
+
+#define auto_json cleanup(free_json) json_t
+
+static void free_text(char **s)
+{
+	free(*s);
+}
+
+static int watch(struct qmp *q, int fd)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+
+	return epoll_ctl(q->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
+}
+
+static int open_fds(struct qmp *q)
+{
+	int r = fd_set_nonblock(q->fd, true);
+
+	if (r < 0)
+		return r;
+	q->queued_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (q->queued_fd < 0)
+		return -errno;
+	q->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (q->epoll_fd < 0)
+		return -errno;
+	r = watch(q, q->queued_fd);
+	return r < 0 ? r : watch(q, q->fd);
+}
+
+int qmp_new(int fd, struct qmp **out)
+{
+	struct qmp *q = xcalloc(1, sizeof(*q));
+	int r;
+
+	q->fd = fd;
+	q->epoll_fd = -1;
+	q->queued_fd = -1;
+	buf_init(&q->in, QMP_LINE_MAX);
+	r = open_fds(q);
+	if (r < 0) {
+		qmp_free(q);
+		return r;
+	}
+	*out = q;
+	return 0;
+}
+
+void qmp_free(struct qmp *q)
+{
+	if (q == NULL)
+		return;
+	for (unsigned i = 0; i < q->n_events; i++)
+		json_decref(q->events[(q->first + i) % QMP_EVENTS_MAX]);
+	json_decref(q->reply);
+	buf_done(&q->in);
+	fd_close(&q->epoll_fd);
+	fd_close(&q->queued_fd);
+	fd_close(&q->fd);
+	free(q);
+}
+
+static void mark_queued(struct qmp *q)
+{
+	ignore_err(eventfd_write(q->queued_fd, 1)); /* fails only when it is readable already */
+}
+
+static void clear_queued(struct qmp *q)
+{
+	eventfd_t n;
+
+	ignore_err(eventfd_read(q->queued_fd, &n)); /* fails only when it is clear already */
+}
+
+static int broke(struct qmp *q, int r)
+{
+	if (q->broken == 0) {
+		q->broken = r;
+		/* The socket stays readable at its end: from here on only the eventfd speaks. */
+		ignore_err(epoll_ctl(q->epoll_fd, EPOLL_CTL_DEL, q->fd, NULL));
+		mark_queued(q);
+	}
+	return q->broken;
+}
+
+static void queue_event(struct qmp *q, json_t *event)
+{
+	if (q->n_events == QMP_EVENTS_MAX) {
+		json_decref(q->events[q->first]);
+		q->first = (q->first + 1) % QMP_EVENTS_MAX;
+		q->n_events--;
+	}
+	q->events[(q->first + q->n_events++) % QMP_EVENTS_MAX] = json_incref(event);
+	mark_queued(q);
+}
+
+static int take_reply(struct qmp *q, json_t *msg)
+{
+	json_t *id = json_object_get(msg, "id");
+
+	if (!json_is_integer(id))
+		return -EBADMSG;
+	if ((uint64_t)json_integer_value(id) == q->last_id && q->reply == NULL)
+		q->reply = json_incref(msg);
+	return 0;
+}
+
+static int take_line(struct qmp *q, const char *line, size_t n)
+{
+	auto_json *msg = json_loadb(line, n, 0, NULL);
+
+	if (!json_is_object(msg))
+		return -EBADMSG;
+	if (json_is_string(json_object_get(msg, "event"))) {
+		queue_event(q, msg);
+		return 0;
+	}
+	if (json_object_get(msg, "return") != NULL || json_object_get(msg, "error") != NULL)
+		return take_reply(q, msg);
+	if (json_object_get(msg, "QMP") == NULL)
+		return -EBADMSG;
+	q->greeted = true;
+	return 0;
+}
+
+static bool is_blank(const char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (p[i] != ' ' && p[i] != '\t' && p[i] != '\r')
+			return false;
+	return true;
+}
+
+static int take_lines(struct qmp *q)
+{
+	int r = 0;
+
+	while (r == 0 && q->in.len > 0) {
+		const char *line = buf_head(&q->in);
+		const char *end = memchr(line, '\n', q->in.len);
+		size_t n;
+
+		if (end == NULL)
+			break;
+		n = (size_t)(end - line);
+		if (!is_blank(line, n))
+			r = take_line(q, line, n);
+		buf_consume(&q->in, n + 1);
+	}
+	return r;
+}
+
+int qmp_feed(struct qmp *q, const char *p, size_t n)
+{
+	while (n > 0 && q->broken == 0) {
+		size_t part = MIN(n, QMP_READ_BYTES);
+		int r = buf_append(&q->in, p, part);
+
+		if (r == 0)
+			r = take_lines(q);
+		if (r < 0)
+			return broke(q, r);
+		p += part;
+		n -= part;
+	}
+	return q->broken;
+}
+
+/* Reads what is there. Return: 0 (also when there is nothing); -errno when it broke. */
+static int read_some(struct qmp *q)
+{
+	char chunk[QMP_READ_BYTES];
+	ssize_t n;
+
+	if (q->broken != 0)
+		return q->broken;
+	n = recv(q->fd, chunk, sizeof(chunk), 0);
+	if (n > 0)
+		return qmp_feed(q, chunk, (size_t)n);
+	if (n == 0)
+		return broke(q, -ECONNRESET);
+	if (errno == EAGAIN || errno == EINTR)
+		return 0;
+	return broke(q, -errno);
+}
+
+static int send_all(struct qmp *q, const char *p, size_t n, struct op *op)
+{
+	while (n > 0) {
+		ssize_t sent = send(q->fd, p, n, MSG_NOSIGNAL);
+		int r;
+
+		if (sent >= 0) {
+			p += sent;
+			n -= (size_t)sent;
+			continue;
+		}
+		if (errno == EINTR)
+			continue;
+		if (errno != EAGAIN)
+			return broke(q, -errno);
+		r = op_wait_fd(op, q->fd, POLLOUT, -1);
+		if (r < 0)
+			return broke(q, r); /* half a command is out: no other can follow */
+	}
+	return 0;
+}
+
+static int explain(int r, const char *what, struct op *op)
+{
+	if (r == -ETIMEDOUT || r == -ECANCELED)
+		return err_errno(&op->err, -r, "wait for QEMU to answer %s", what);
+	if (r == -EBADMSG || r == -EMSGSIZE) {
+		err_set(&op->err, ERR_VMM, "QEMU's answer to %s is no valid QMP", what);
+		return r;
+	}
+	err_set(&op->err, ERR_VMM, "QEMU closed its control connection during %s", what);
+	return -ECONNRESET;
+}
+
+static int read_more(struct qmp *q, const struct op *op)
+{
+	int r = op_wait_fd(op, q->fd, POLLIN, -1);
+
+	return r < 0 ? r : read_some(q);
+}
+
+static int await_reply(struct qmp *q, const struct op *op)
+{
+	while (q->reply == NULL) {
+		int r = q->broken != 0 ? q->broken : read_more(q, op);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int reply_result(json_t *reply, const char *command, json_t **out, struct op *op)
+{
+	json_t *error = json_object_get(reply, "error");
+	const char *class = json_string_value(json_object_get(error, "class"));
+	const char *desc = json_string_value(json_object_get(error, "desc"));
+
+	if (error != NULL)
+		return err_set(&op->err, ERR_VMM, "QEMU refused %s: %s (%s)", command,
+			       desc != NULL ? desc : "no reason given",
+			       class != NULL ? class : "no class");
+	if (out != NULL)
+		*out = json_incref(json_object_get(reply, "return"));
+	return 0;
+}
+
+static int send_command(struct qmp *q, const char *command, const json_t *args, struct op *op)
+{
+	auto_json *msg = json_object();
+	cleanup(free_text) char *text = NULL;
+	auto_buf line = BUF_INIT(QMP_LINE_MAX);
+	int r = json_object_set_new(msg, "execute", json_string(command));
+
+	if (r == 0 && args != NULL)
+		r = json_object_set_new(msg, "arguments", json_deep_copy(args));
+	if (r == 0)
+		r = json_object_set_new(msg, "id", json_integer((json_int_t)++q->last_id));
+	if (r == 0)
+		text = json_dumps(msg, JSON_COMPACT);
+	if (text == NULL)
+		return -ENOMEM;
+	r = buf_printf(&line, "%s\n", text);
+	return r < 0 ? r : send_all(q, buf_head(&line), line.len, op);
+}
+
+int qmp_execute(struct qmp *q, const char *command, const json_t *args, json_t **out, struct op *op)
+{
+	auto_json *reply = NULL;
+	int r = q->broken;
+
+	json_decref(take_ptr(&q->reply));
+	if (r == 0)
+		r = send_command(q, command, args, op);
+	if (r == 0)
+		r = await_reply(q, op);
+	if (r < 0)
+		return explain(r, command, op);
+	reply = take_ptr(&q->reply);
+	return reply_result(reply, command, out, op);
+}
+
+int qmp_handshake(struct qmp *q, struct op *op)
+{
+	while (!q->greeted) {
+		int r = q->broken != 0 ? q->broken : read_more(q, op);
+
+		if (r < 0)
+			return explain(r, "the first contact", op);
+	}
+	return qmp_execute(q, "qmp_capabilities", NULL, NULL, op);
+}
+
+int qmp_event_fd(const struct qmp *q)
+{
+	return q->epoll_fd;
+}
+
+int qmp_next_event(struct qmp *q, json_t **out)
+{
+	int r = q->n_events == 0 ? read_some(q) : 0;
+
+	if (q->n_events > 0) {
+		*out = q->events[q->first];
+		q->first = (q->first + 1) % QMP_EVENTS_MAX;
+		q->n_events--;
+		if (q->n_events == 0 && q->broken == 0)
+			clear_queued(q);
+		return 1;
+	}
+	if (r < 0)
+		clear_queued(q);
+	return r;
+}

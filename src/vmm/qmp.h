@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * QEMU's machine protocol: lines of JSON over a socket. One command at a time; events that arrive
+ * meanwhile are queued. Not for two threads at once.
+ */
+#pragma once
+
+#include "base/op.h"
+
+#include <jansson.h>
+
+enum { QMP_LINE_MAX = 1 << 20, QMP_EVENTS_MAX = 64 };
+
+struct qmp;
+
+/**
+ * qmp_new() - a client on a connected stream socket
+ * @fd:		made non-blocking; owned by the client from here on, also after a failure
+ *
+ * Return: 0; -errno.
+ */
+must_check int qmp_new(int fd, struct qmp **out);
+
+/** qmp_free() - close the connection and forget it; NULL is allowed */
+void qmp_free(struct qmp *q);
+
+/** qmp_handshake() - wait for the greeting and leave negotiation. Return: 0; -errno, op->err set */
+must_check int qmp_handshake(struct qmp *q, struct op *op);
+
+/**
+ * qmp_execute() - run a command and wait for its reply
+ * @args:	its arguments; borrowed; NULL = none
+ * @out:	what it returned; the caller owns the reference; may be NULL
+ *
+ * Return: 0; -errno with op->err set: ERR_VMM when QEMU refused (with its class and description) or
+ * the connection ended (-ECONNRESET).
+ */
+must_check int qmp_execute(struct qmp *q, const char *command, const json_t *args, json_t **out,
+			   struct op *op);
+
+/** qmp_event_fd() - readable when qmp_next_event() has something to do; borrowed */
+int qmp_event_fd(const struct qmp *q);
+
+/**
+ * qmp_next_event() - take an event that arrived; never waits
+ * @out:	the event, whose reference the caller owns
+ *
+ * Return: 1; 0 none; -errno once the connection ended or broke, each time from then on.
+ */
+must_check int qmp_next_event(struct qmp *q, json_t **out);
+
+/**
+ * qmp_feed() - take bytes as if they had come from the socket (for tests of the parser)
+ *
+ * Return: 0; -EMSGSIZE a line is too long; -EBADMSG no QMP.
+ */
+must_check int qmp_feed(struct qmp *q, const char *p, size_t n);

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/macros.h"
+
+/**
+ * tsc_khz() - the rate of this host's time stamp counter
+ *
+ * A guest under TCG reads the host's counter. Told its rate, the guest's kernel need not calibrate
+ * it against an emulated timer, which fails on a busy host and leaves the boot hanging. Found once
+ * per process; the first call may take 50 ms. Thread: worker or main. Return: kHz; 0 when unknown.
+ */
+uint64_t tsc_khz(void);

@@ -1,0 +1,643 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The store: real SQLite files in a directory of their own per test. */
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/str.h"
+#include "store/db.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char dir[] = "/tmp/viv-store-XXXXXX";
+static char path[sizeof(dir) + 32];
+
+static void setup(void)
+{
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/vivarium.db", dir);
+}
+
+static void teardown(void)
+{
+	ck_assert_int_eq(file_remove_tree_at(AT_FDCWD, dir), 0);
+}
+
+static struct db *open_store(void)
+{
+	struct err e = { 0 };
+	struct db *db = NULL;
+
+	ck_assert_msg(db_open(path, &db, &e) == 0, "%s", e.msg);
+	return db;
+}
+
+/* The store cannot be opened, and the message names the file and @why. */
+static void assert_refused(const char *why)
+{
+	struct err e = { 0 };
+	struct db *db = NULL;
+
+	ck_assert_int_lt(db_open(path, &db, &e), 0);
+	ck_assert_ptr_null(db);
+	ck_assert_msg(strstr(e.msg, path) != NULL, "no path in: %s", e.msg);
+	ck_assert_msg(strstr(e.msg, why) != NULL, "no '%s' in: %s", why, e.msg);
+}
+
+/* Runs SQL on the file from outside of the store. */
+static void raw(const char *sql)
+{
+	sqlite3 *sql_db = NULL;
+	char *message = NULL;
+
+	ck_assert_int_eq(sqlite3_open(path, &sql_db), SQLITE_OK);
+	sqlite3_exec(sql_db, sql, NULL, NULL, &message);
+	ck_assert_msg(message == NULL, "%s: %s", sql, message);
+	sqlite3_close(sql_db);
+}
+
+static void write_file(const char *text, size_t n)
+{
+	ck_assert_int_eq(file_write_atomic_at(AT_FDCWD, path, text, n, 0600), 0);
+}
+
+static struct db_sandbox full_row(void)
+{
+	struct db_sandbox row;
+
+	db_sandbox_init(&row);
+	row.id = id_new();
+	db_set_str(&row.name, "web-1");
+	db_set_str(&row.template_name, "base");
+	row.state = DB_PAUSED;
+	row.cpus = 3;
+	row.memory_mib = 1536;
+	row.disk_mib = UINT64_MAX; /* every bit comes back */
+	db_set_str(&row.user, "user");
+	db_set_str(&row.workdir, "/home/user");
+	db_set_str(&row.env_json, "{\"A\":\"'; DROP TABLE sandbox; --\"}");
+	db_set_str(&row.metadata_json, "{\"caf\xc3\xa9\":\"\xe2\x98\x83\"}");
+	db_set_str(&row.access_token, "token");
+	row.timeout_s = 300;
+	row.created_ms = 1700000000123;
+	row.started_ms = 1700000000456;
+	row.end_ms = 1700000300456;
+	db_set_str(&row.kernel_version, "6.1.0-1");
+	db_set_str(&row.vmm_name, "qemu");
+	db_set_str(&row.vmm_version, "7.2.1");
+	db_set_str(&row.vivd_version, "0.1.0");
+	db_set_str(&row.agent_version, "0.1.1");
+	db_set_str(&row.disk_driver, "qcow2");
+	db_set_str(&row.last_error, "the VMM ended\nwith code 1");
+	row.leaked = true;
+	return row;
+}
+
+static void assert_rows_equal(const struct db_sandbox *a, const struct db_sandbox *b)
+{
+	ck_assert_str_eq(a->id.s, b->id.s);
+	ck_assert_str_eq(a->name, b->name);
+	ck_assert_str_eq(a->template_name, b->template_name);
+	ck_assert_int_eq(a->state, b->state);
+	ck_assert_uint_eq(a->cpus, b->cpus);
+	ck_assert_uint_eq(a->memory_mib, b->memory_mib);
+	ck_assert_uint_eq(a->disk_mib, b->disk_mib);
+	ck_assert_str_eq(a->user, b->user);
+	ck_assert_str_eq(a->workdir, b->workdir);
+	ck_assert_str_eq(a->env_json, b->env_json);
+	ck_assert_str_eq(a->metadata_json, b->metadata_json);
+	ck_assert_str_eq(a->access_token, b->access_token);
+	ck_assert_uint_eq(a->timeout_s, b->timeout_s);
+	ck_assert_uint_eq(a->created_ms, b->created_ms);
+	ck_assert_uint_eq(a->started_ms, b->started_ms);
+	ck_assert_uint_eq(a->end_ms, b->end_ms);
+	ck_assert_str_eq(a->kernel_version, b->kernel_version);
+	ck_assert_str_eq(a->vmm_name, b->vmm_name);
+	ck_assert_str_eq(a->vmm_version, b->vmm_version);
+	ck_assert_str_eq(a->vivd_version, b->vivd_version);
+	ck_assert_str_eq(a->agent_version, b->agent_version);
+	ck_assert_str_eq(a->disk_driver, b->disk_driver);
+	ck_assert_str_eq(a->last_error, b->last_error);
+	ck_assert_int_eq(a->leaked, b->leaked);
+}
+
+struct rows {
+	struct db_sandbox at[16];
+	size_t n;
+	size_t stop_after; /* 0 = read all */
+};
+
+static int collect(struct db_sandbox *row, void *arg)
+{
+	struct rows *rows = arg;
+
+	ck_assert_uint_lt(rows->n, ARRAY_SIZE(rows->at));
+	rows->at[rows->n++] = *row;
+	return rows->n == rows->stop_after ? -ECANCELED : 0;
+}
+
+static void rows_done(struct rows *rows)
+{
+	for (size_t i = 0; i < rows->n; i++)
+		db_sandbox_done(&rows->at[i]);
+	rows->n = 0;
+}
+
+static struct rows read_rows(struct db *db)
+{
+	struct rows rows = { .n = 0 };
+	struct err e = { 0 };
+
+	ck_assert_msg(db_sandbox_each(db, collect, &rows, &e) == 0, "%s", e.msg);
+	return rows;
+}
+
+static void insert_ok(struct db *db, const struct db_sandbox *row)
+{
+	struct err e = { 0 };
+
+	ck_assert_msg(db_sandbox_insert(db, row, &e) == 0, "%s", e.msg);
+}
+
+static void insert_named(struct db *db, const char *name, uint64_t created_ms)
+{
+	struct db_sandbox row;
+
+	db_sandbox_init(&row);
+	row.id = id_new();
+	row.created_ms = created_ms;
+	db_set_str(&row.name, name);
+	insert_ok(db, &row);
+	db_sandbox_done(&row);
+}
+
+START_TEST(test_round_trip)
+{
+	struct db_sandbox row = full_row();
+	struct db *db = open_store();
+	struct rows rows;
+	struct err e = { 0 };
+
+	insert_ok(db, &row);
+	db_close(db);
+	db = open_store();
+	rows = read_rows(db);
+	ck_assert_uint_eq(rows.n, 1);
+	assert_rows_equal(&rows.at[0], &row);
+	rows_done(&rows);
+
+	row.state = DB_RUNNING;
+	row.leaked = false;
+	db_set_str(&row.last_error, NULL);
+	ck_assert_int_eq(db_sandbox_update(db, &row, &e), 0);
+	rows = read_rows(db);
+	assert_rows_equal(&rows.at[0], &row);
+	rows_done(&rows);
+
+	ck_assert_int_eq(db_sandbox_delete(db, &row.id, &e), 0);
+	ck_assert_int_eq(db_sandbox_delete(db, &row.id, &e), 0);
+	rows = read_rows(db);
+	ck_assert_uint_eq(rows.n, 0);
+	ck_assert_int_eq(db_sandbox_update(db, &row, &e), -ENOENT);
+	ck_assert_int_eq(e.kind, ERR_NOT_FOUND);
+	db_sandbox_done(&row);
+	db_sandbox_done(&row);
+	db_close(db);
+}
+END_TEST
+
+START_TEST(test_every_state)
+{
+	struct db *db = open_store();
+	struct rows rows;
+
+	for (unsigned s = 0; s < DB_STATE_N; s++) {
+		struct db_sandbox row;
+
+		db_sandbox_init(&row);
+		row.id = id_new();
+		row.created_ms = s;
+		row.state = (enum db_state)s;
+		insert_ok(db, &row);
+		db_sandbox_done(&row);
+	}
+	rows = read_rows(db);
+	ck_assert_uint_eq(rows.n, DB_STATE_N);
+	for (unsigned s = 0; s < DB_STATE_N; s++)
+		ck_assert_uint_eq(rows.at[s].state, s);
+	ck_assert_str_eq(db_state_name(DB_CREATING), "creating");
+	ck_assert_str_eq(db_state_name(DB_DELETING), "deleting");
+	rows_done(&rows);
+	db_close(db);
+}
+END_TEST
+
+START_TEST(test_names_are_unique)
+{
+	struct db *db = open_store();
+	struct db_sandbox row = full_row();
+	struct db_sandbox other = full_row();
+	struct err e = { 0 };
+
+	insert_ok(db, &row);
+	ck_assert_int_eq(db_sandbox_insert(db, &other, &e), -EEXIST);
+	ck_assert_int_eq(e.kind, ERR_CONFLICT);
+	ck_assert_ptr_nonnull(strstr(e.msg, "name 'web-1' is taken"));
+	ck_assert_ptr_nonnull(strstr(e.msg, row.id.s));
+
+	e = (struct err){ 0 };
+	db_set_str(&other.name, "web-2");
+	insert_ok(db, &other);
+	db_set_str(&other.name, "web-1");
+	ck_assert_int_eq(db_sandbox_update(db, &other, &e), -EEXIST);
+	ck_assert_int_eq(e.kind, ERR_CONFLICT);
+
+	e = (struct err){ 0 };
+	db_set_str(&row.name, "web-3");
+	ck_assert_int_eq(db_sandbox_insert(db, &row, &e), -EEXIST);
+	ck_assert_ptr_nonnull(strstr(e.msg, "exists already"));
+
+	insert_named(db, "", 1); /* any number may have no name */
+	insert_named(db, "", 2);
+	db_sandbox_done(&row);
+	db_sandbox_done(&other);
+	db_close(db);
+}
+END_TEST
+
+START_TEST(test_order_and_early_end)
+{
+	struct db *db = open_store();
+	struct rows rows = { .stop_after = 2 };
+	struct err e = { 0 };
+
+	insert_named(db, "second", 20);
+	insert_named(db, "first", 10);
+	insert_named(db, "third", 20);
+	ck_assert_int_eq(db_sandbox_each(db, collect, &rows, &e), -ECANCELED);
+	ck_assert_uint_eq(rows.n, 2);
+	ck_assert_str_eq(rows.at[0].name, "first");
+	ck_assert_str_eq(rows.at[1].name, "second");
+	rows_done(&rows);
+	rows = read_rows(db); /* the walk that ended early left nothing behind */
+	ck_assert_uint_eq(rows.n, 3);
+	ck_assert_str_eq(rows.at[2].name, "third");
+	rows_done(&rows);
+	db_close(db);
+}
+END_TEST
+
+START_TEST(test_instance)
+{
+	struct db *db = open_store();
+	struct db_instance first;
+	struct db_instance again;
+	struct err e = { 0 };
+
+	ck_assert_int_eq(db_instance_get(db, &first, &e), 0);
+	ck_assert_uint_eq(strlen(first.tag.s), TAG_LEN);
+	ck_assert_uint_eq(first.net_block, 0);
+	ck_assert_int_eq(db_instance_set_net_block(db, 0xfffffc00U, &e), 0);
+	db_close(db);
+	db = open_store();
+	ck_assert_int_eq(db_instance_get(db, &again, &e), 0);
+	ck_assert_str_eq(again.tag.s, first.tag.s);
+	ck_assert_uint_eq(again.net_block, 0xfffffc00U);
+	db_close(db);
+}
+END_TEST
+
+static void assert_mode(const char *suffix)
+{
+	struct stat st;
+	char file[sizeof(path) + 8];
+
+	snprintf(file, sizeof(file), "%s%s", path, suffix);
+	ck_assert_int_eq(stat(file, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 07777, 0600);
+}
+
+START_TEST(test_only_the_owner_reads)
+{
+	mode_t old = umask(0);
+	struct db *db = open_store();
+
+	insert_named(db, "x", 1);
+	assert_mode("");
+	assert_mode("-wal");
+	assert_mode("-shm");
+	db_close(db);
+	ck_assert_int_eq(chmod(path, 0644), 0);
+	db_close(open_store());
+	assert_mode("");
+	umask(old);
+}
+END_TEST
+
+START_TEST(test_empty_file_is_new)
+{
+	struct db *db;
+
+	write_file("", 0);
+	db = open_store();
+	insert_named(db, "x", 1);
+	db_close(db);
+}
+END_TEST
+
+/* As after a kill between the first write of the file and the first migration. */
+START_TEST(test_file_without_schema_is_new)
+{
+	struct db *db;
+
+	raw("PRAGMA journal_mode = WAL; PRAGMA user_version = 0; VACUUM");
+	db = open_store();
+	insert_named(db, "x", 1);
+	db_close(db);
+}
+END_TEST
+
+START_TEST(test_newer_is_refused)
+{
+	db_close(open_store());
+	raw("PRAGMA user_version = 1000");
+	assert_refused("schema version 1000, this vivd knows up to 1;");
+}
+END_TEST
+
+START_TEST(test_foreign_is_refused)
+{
+	struct stat before;
+	struct stat after;
+
+	raw("CREATE TABLE bookmarks (url TEXT); PRAGMA application_id = 77");
+	ck_assert_int_eq(chmod(path, 0644), 0);
+	ck_assert_int_eq(stat(path, &before), 0);
+	assert_refused("another program (application id 0x4d)");
+	ck_assert_int_eq(stat(path, &after), 0);
+	ck_assert_uint_eq(after.st_mode, before.st_mode);
+	ck_assert_int_eq(after.st_mtim.tv_nsec, before.st_mtim.tv_nsec);
+	raw("PRAGMA application_id = 0");
+	assert_refused("another program");
+}
+END_TEST
+
+START_TEST(test_garbage_is_refused)
+{
+	static char garbage[8192];
+
+	memset(garbage, 'x', sizeof(garbage));
+	write_file(garbage, sizeof(garbage));
+	assert_refused("damaged or no database");
+	write_file("short", 5);
+	assert_refused("damaged or no database");
+}
+END_TEST
+
+START_TEST(test_truncated_is_refused)
+{
+	struct stat st;
+
+	db_close(open_store());
+	ck_assert_int_eq(stat(path, &st), 0);
+	ck_assert_int_eq(truncate(path, st.st_size - 4096), 0);
+	assert_refused("damaged");
+	ck_assert_int_eq(truncate(path, 1000), 0);
+	assert_refused("damaged");
+}
+END_TEST
+
+START_TEST(test_damaged_page_is_refused)
+{
+	static const char zeros[4096];
+	auto_close int fd = -1;
+
+	db_close(open_store());
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	ck_assert_int_eq(pwrite(fd, zeros, sizeof(zeros), 2 * 4096), sizeof(zeros));
+	assert_refused("damaged");
+}
+END_TEST
+
+START_TEST(test_no_file_is_refused)
+{
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	assert_refused("Is a directory");
+	ck_assert_int_eq(rmdir(path), 0);
+	snprintf(path, sizeof(path), "%s/no/such.db", dir);
+	assert_refused("No such file or directory");
+}
+END_TEST
+
+START_TEST(test_bad_row_is_named)
+{
+	struct db *db = open_store();
+	struct rows rows = { .n = 0 };
+	struct err e = { 0 };
+
+	insert_named(db, "x", 1);
+	raw("UPDATE sandbox SET state = 'dancing'");
+	ck_assert_int_eq(db_sandbox_each(db, collect, &rows, &e), -EBADMSG);
+	ck_assert_ptr_nonnull(strstr(e.msg, "has no valid state"));
+	ck_assert_ptr_nonnull(strstr(e.msg, path));
+	db_close(db);
+}
+END_TEST
+
+START_TEST(test_locked_by_another)
+{
+	struct db *db = open_store();
+	struct db_sandbox row = full_row();
+	sqlite3 *other = NULL;
+	struct err e = { 0 };
+
+	ck_assert_int_eq(sqlite3_open(path, &other), SQLITE_OK);
+	ck_assert_int_eq(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+	ck_assert_int_eq(db_sandbox_insert(db, &row, &e), -EBUSY);
+	ck_assert_ptr_nonnull(strstr(e.msg, "locked by another process"));
+	ck_assert_ptr_nonnull(strstr(e.msg, path));
+	ck_assert_int_eq(sqlite3_exec(other, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+	insert_ok(db, &row);
+	sqlite3_close(other);
+	db_sandbox_done(&row);
+	db_close(db);
+}
+END_TEST
+
+/* Open, while another process has the file for itself. */
+START_TEST(test_open_while_locked)
+{
+	sqlite3 *other = NULL;
+
+	db_close(open_store());
+	ck_assert_int_eq(sqlite3_open(path, &other), SQLITE_OK);
+	ck_assert_int_eq(
+		sqlite3_exec(other,
+			     "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = DELETE;"
+			     "BEGIN EXCLUSIVE",
+			     NULL, NULL, NULL),
+		SQLITE_OK);
+	assert_refused("locked by another process");
+	sqlite3_close(other);
+}
+END_TEST
+
+static void insert_for_ever(int report_fd)
+{
+	struct db *db = open_store();
+
+	for (uint64_t n = 1;; n++) {
+		insert_named(db, "", n);
+		if (write(report_fd, "x", 1) != 1)
+			_exit(1);
+	}
+}
+
+static int count(struct db_sandbox *row, void *arg)
+{
+	uint64_t *n = arg;
+
+	ck_assert_uint_eq(row->created_ms, ++*n); /* without a gap */
+	db_sandbox_done(row);
+	return 0;
+}
+
+START_TEST(test_kill_loses_nothing)
+{
+	static const uint64_t kill_after[] = { 1, 40, 150 };
+	uint64_t committed = 0;
+	uint64_t found = 0;
+	struct err e = { 0 };
+	struct db *db;
+	int report[2];
+	pid_t child;
+	char byte;
+
+	ck_assert_int_eq(pipe2(report, O_CLOEXEC), 0);
+	child = fork();
+	ck_assert_int_ge(child, 0);
+	if (child == 0)
+		insert_for_ever(report[1]);
+	close(report[1]);
+	while (committed < kill_after[_i] && read(report[0], &byte, 1) == 1)
+		committed++;
+	ck_assert_int_eq(kill(child, SIGKILL), 0);
+	ck_assert_int_eq(waitpid(child, NULL, 0), child);
+	while (read(report[0], &byte, 1) == 1)
+		committed++;
+	close(report[0]);
+	ck_assert_uint_ge(committed, kill_after[_i]);
+
+	db = open_store(); /* its rows are in the WAL still */
+	ck_assert_msg(db_sandbox_each(db, count, &found, &e) == 0, "%s", e.msg);
+	ck_assert_msg(found == committed || found == committed + 1, "%llu of %llu rows",
+		      (unsigned long long)found, (unsigned long long)committed);
+	insert_named(db, "after", found + 1);
+	db_close(db);
+}
+END_TEST
+
+/* Kills a child while it makes the file; whatever is left opens. */
+START_TEST(test_kill_while_making)
+{
+	for (int delay_ms = 0; delay_ms < 8; delay_ms++) {
+		pid_t child = fork();
+
+		ck_assert_int_ge(child, 0);
+		if (child == 0) {
+			db_close(open_store());
+			_exit(0);
+		}
+		ck_assert_int_eq(poll(NULL, 0, delay_ms), 0);
+		kill(child, SIGKILL);
+		ck_assert_int_eq(waitpid(child, NULL, 0), child);
+		db_close(open_store());
+		ck_assert_int_eq(unlink(path), 0);
+	}
+}
+END_TEST
+
+static int check_column(void *arg, int n, char **values, char **names)
+{
+	static const char *const banned[] = { "pid", "tap", "loop", "dm", "netns", "cgroup", "fd" };
+	int *columns = arg;
+
+	(void)names;
+	ck_assert_int_eq(n, 1);
+	++*columns;
+	for (size_t i = 0; i < ARRAY_SIZE(banned); i++) {
+		size_t len = strlen(banned[i]);
+		const char *at = values[0];
+
+		while ((at = strstr(at, banned[i])) != NULL) {
+			bool starts = at == values[0] || at[-1] == '_';
+			bool ends = at[len] == '\0' || at[len] == '_';
+
+			ck_assert_msg(!(starts && ends), "column %s", values[0]);
+			at += len;
+		}
+	}
+	return 0;
+}
+
+START_TEST(test_schema_has_intents_only)
+{
+	sqlite3 *sql = NULL;
+	int columns = 0;
+
+	db_close(open_store());
+	ck_assert_int_eq(sqlite3_open(path, &sql), SQLITE_OK);
+	ck_assert_int_eq(
+		sqlite3_exec(sql,
+			     "SELECT c.name FROM sqlite_master AS t, pragma_table_info(t.name)"
+			     " AS c WHERE t.type = 'table'",
+			     check_column, &columns, NULL),
+		SQLITE_OK);
+	ck_assert_int_eq(columns, 24 + 3);
+	sqlite3_close(sql);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("store");
+	TCase *tc = tcase_create("store");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, test_round_trip);
+	tcase_add_test(tc, test_every_state);
+	tcase_add_test(tc, test_names_are_unique);
+	tcase_add_test(tc, test_order_and_early_end);
+	tcase_add_test(tc, test_instance);
+	tcase_add_test(tc, test_only_the_owner_reads);
+	tcase_add_test(tc, test_empty_file_is_new);
+	tcase_add_test(tc, test_file_without_schema_is_new);
+	tcase_add_test(tc, test_newer_is_refused);
+	tcase_add_test(tc, test_foreign_is_refused);
+	tcase_add_test(tc, test_garbage_is_refused);
+	tcase_add_test(tc, test_truncated_is_refused);
+	tcase_add_test(tc, test_damaged_page_is_refused);
+	tcase_add_test(tc, test_no_file_is_refused);
+	tcase_add_test(tc, test_bad_row_is_named);
+	tcase_add_test(tc, test_locked_by_another);
+	tcase_add_test(tc, test_open_while_locked);
+	tcase_add_loop_test(tc, test_kill_loses_nothing, 0, 3);
+	tcase_add_test(tc, test_kill_while_making);
+	tcase_add_test(tc, test_schema_has_intents_only);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
