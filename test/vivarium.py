@@ -163,6 +163,8 @@ def inventory(instance, tag):
     processes = []
     for proc in pathlib.Path("/proc").glob("[0-9]*"):
         try:
+            if (proc / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                continue  # ended; whoever inherited it has not asked for its status yet
             cg = (proc / "cgroup").read_text()
             cmd = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:

@@ -86,12 +86,11 @@ static int host_main(const char *where, bool root_only)
 
 	if (fill_stdio(&e) == 0)
 		fd = listen_open(where, &e);
-	if (fd >= 0)
-		listen_announce(fd, where, stdout);
 	if (fd < 0 || serve_start(&a, fd, &e) < 0) {
 		fprintf(stderr, "viv-agent: %s\n", e.msg);
 		return EXIT_FAILURE;
 	}
+	listen_announce(fd, where, stdout);
 	serve_run(&a);
 	serve_stop(&a);
 	return EXIT_SUCCESS;

@@ -222,14 +222,17 @@ struct process *process_start(struct agent *a, const struct process_spec *spec,
 	p->agent = a;
 	p->next = a->processes;
 	a->processes = p;
-	pid = start(p, spec, e);
+	p->tag = spec->tag != NULL ? strdup(spec->tag) : NULL;
+	if (spec->tag != NULL && p->tag == NULL)
+		pid = connect_error_set(e, CONNECT_RESOURCE_EXHAUSTED, "out of memory");
+	else
+		pid = start(p, spec, e);
 	if (pid < 0) {
 		process_free(p);
 		return NULL;
 	}
 	p->pid = pid;
 	p->running = true;
-	p->tag = spec->tag != NULL ? str_dup(spec->tag) : NULL;
 	p->config = json_incref(spec->config);
 	p->timer = handle_timer_new(&a->loop, p);
 	if (spec->timeout_ms != 0)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. Between fork and exec the child makes only system calls (no malloc, no
- * stdio); the candidates of the PATH search are therefore made before. Credentials are set by raw
+ * Theory of operation. Between fork and exec the child makes only system calls and copies within
+ * its stack (no malloc, no stdio). Credentials are set by raw
  * system calls, since glibc's wrappers would signal threads that the child does not have. A failure
  * comes back over a close-on-exec pipe as {stage, errno}; end of file there says that the exec went
  * well. The child is reaped here if it never became the program. All signals are blocked over the
@@ -10,52 +10,22 @@
 #include "agent/spawn.h"
 
 #include "base/fd.h"
-#include "base/str.h"
-#include "base/vec.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/close_range.h>
 #include <signal.h>
-#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-VEC_DEFINE(paths, char *)
-
 struct report {
 	int stage;
 	int code;
 };
-
-static void paths_free(struct paths *p)
-{
-	vec_foreach (path, p)
-		free(*path);
-	paths_done(p);
-}
-
-#define auto_paths cleanup(paths_free) struct paths
-
-/* The names to try in turn, as execvp(3) does. */
-static void find_candidates(const char *name, const char *path, struct paths *out)
-{
-	if (strchr(name, '/') != NULL) {
-		paths_push(out, str_dup(name));
-		return;
-	}
-	for (;;) {
-		int n = (int)strcspn(path, ":");
-
-		/* An empty element of PATH is the working directory. */
-		paths_push(out, str_printf("%.*s/%s", n > 0 ? n : 1, n > 0 ? path : ".", name));
-		if (path[n] == '\0')
-			return;
-		path += n + 1;
-	}
-}
 
 static void reset_signals(void)
 {
@@ -88,24 +58,55 @@ static int set_stdio(const int stdio[3])
 	return 0;
 }
 
-/* Tries the candidates in turn; one that exists but cannot be run is what is told in the end. */
-static int exec_first(const struct spawn_spec *spec, struct paths *candidates)
+static int exec_at(const struct spawn_spec *spec, const char *path)
 {
-	int code = ENOENT;
+	execve(path, (char *const *)(uintptr_t)spec->argv, (char *const *)(uintptr_t)spec->envp);
+	return -errno;
+}
 
-	vec_foreach (path, candidates) {
-		execve(*path, (char *const *)(uintptr_t)spec->argv,
-		       (char *const *)(uintptr_t)spec->envp);
-		if (errno == EACCES)
-			code = EACCES;
-		else if (errno != ENOENT && errno != ENOTDIR)
-			return -errno;
+/* One element of PATH; an empty one is the working directory. */
+static int exec_in(const struct spawn_spec *spec, const char *dir, size_t n)
+{
+	const char *name = spec->argv[0];
+	char path[PATH_MAX];
+
+	if (n == 0) {
+		dir = ".";
+		n = 1;
 	}
-	return -code;
+	if (n + 1 + strlen(name) >= sizeof(path))
+		return -ENOENT; /* longer than any path can be */
+	memcpy(path, dir, n);
+	path[n] = '/';
+	memcpy(path + n + 1, name, strlen(name) + 1);
+	return exec_at(spec, path);
+}
+
+/* Looks for the program as execvp(3) does; one that is there but cannot be run is told in the end.
+ */
+static int exec_program(const struct spawn_spec *spec)
+{
+	const char *dir = spec->path;
+	int found = -ENOENT;
+
+	if (strchr(spec->argv[0], '/') != NULL)
+		return exec_at(spec, spec->argv[0]);
+	for (;;) {
+		size_t n = strcspn(dir, ":");
+		int r = exec_in(spec, dir, n);
+
+		if (r == -EACCES)
+			found = r;
+		else if (r != -ENOENT && r != -ENOTDIR)
+			return r;
+		if (dir[n] == '\0')
+			return found;
+		dir += n + 1;
+	}
 }
 
 /* In the child: goes as far as it can. Returns only when something failed. */
-static struct report become(const struct spawn_spec *spec, struct paths *candidates)
+static struct report become(const struct spawn_spec *spec)
 {
 	int r;
 
@@ -123,11 +124,11 @@ static struct report become(const struct spawn_spec *spec, struct paths *candida
 	/* Every descriptor of ours is close-on-exec already: a kernel before 5.11 loses nothing. */
 	ignore_err((int)syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC));
 	umask(022);
-	r = exec_first(spec, candidates);
+	r = exec_program(spec);
 	return (struct report){ SPAWN_EXEC, -r };
 }
 
-static pid_t fork_child(const struct spawn_spec *spec, struct paths *candidates, int tell_fd)
+static pid_t fork_child(const struct spawn_spec *spec, int tell_fd)
 {
 	sigset_t all;
 	sigset_t before;
@@ -137,7 +138,7 @@ static pid_t fork_child(const struct spawn_spec *spec, struct paths *candidates,
 	ignore_err(sigprocmask(SIG_SETMASK, &all, &before)); /* the arguments are valid */
 	pid = fork();
 	if (pid == 0) {
-		struct report report = become(spec, candidates);
+		struct report report = become(spec);
 
 		/* If even this fails the parent sees an exec that went well and an exit of 127. */
 		ignore_err((int)write(tell_fd, &report, sizeof(report)));
@@ -157,7 +158,6 @@ static void reap(pid_t pid)
 
 pid_t spawn(const struct spawn_spec *spec, enum spawn_stage *out_stage)
 {
-	auto_paths candidates = { 0 };
 	auto_close int hear_fd = -1;
 	auto_close int tell_fd = -1;
 	struct report report;
@@ -169,8 +169,7 @@ pid_t spawn(const struct spawn_spec *spec, enum spawn_stage *out_stage)
 		return -errno;
 	hear_fd = fds[0];
 	tell_fd = fds[1];
-	find_candidates(spec->argv[0], spec->path, &candidates);
-	pid = fork_child(spec, &candidates, tell_fd);
+	pid = fork_child(spec, tell_fd);
 	if (pid < 0)
 		return pid;
 	fd_close(&tell_fd);

@@ -58,9 +58,12 @@ static int sync_parent(int dirfd, const char *path)
 
 static int write_new(int dirfd, const char *path, const void *p, size_t n, unsigned mode)
 {
-	auto_close int fd = openat(dirfd, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
+	auto_close int fd = -1;
 	int r;
 
+	if (unlinkat(dirfd, path, 0) < 0 && errno != ENOENT) /* left by a crash */
+		return -errno;
+	fd = openat(dirfd, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
 	if (fd < 0)
 		return -errno;
 	r = fd_write_all(fd, p, n);
@@ -98,6 +101,19 @@ int file_write_at(int dirfd, const char *path, const char *text)
 	return n < 0 ? -errno : 0;
 }
 
+static int make_dir(const char *path)
+{
+	struct stat st;
+
+	if (mkdir(path, 0755) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return -errno;
+	if (stat(path, &st) < 0)
+		return -errno;
+	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}
+
 int file_mkdirs(const char *path)
 {
 	char part[PATH_MAX];
@@ -105,15 +121,18 @@ int file_mkdirs(const char *path)
 
 	if (r < 0)
 		return r;
+	if (part[0] == '\0')
+		return -ENOENT;
 	for (char *p = part + 1; *p != '\0'; p++) {
 		if (*p != '/')
 			continue;
 		*p = '\0';
-		if (mkdir(part, 0755) < 0 && errno != EEXIST)
-			return -errno;
+		r = make_dir(part);
+		if (r < 0)
+			return r;
 		*p = '/';
 	}
-	return mkdir(part, 0755) < 0 && errno != EEXIST ? -errno : 0;
+	return make_dir(part);
 }
 
 static void close_dir(DIR **d)

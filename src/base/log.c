@@ -74,13 +74,16 @@ static int put_quoted(struct buf *b, const char *s)
 
 static int put_kv(struct buf *b, const struct kv *kv)
 {
+	size_t before = b->len;
 	int r = buf_printf(b, " %s=", kv->key);
 
+	if (r == 0 && kv->str == NULL)
+		r = buf_printf(b, "%llu", (unsigned long long)kv->num);
+	else if (r == 0)
+		r = is_plain(kv->str) ? buf_puts(b, kv->str) : put_quoted(b, kv->str);
 	if (r < 0)
-		return r;
-	if (kv->str == NULL)
-		return buf_printf(b, "%llu", (unsigned long long)kv->num);
-	return is_plain(kv->str) ? buf_puts(b, kv->str) : put_quoted(b, kv->str);
+		b->len = before; /* half a field would be read as a whole one */
+	return r;
 }
 
 void log_event(enum log_level level, const char *event, const struct kv *kvs, size_t n)

@@ -50,6 +50,7 @@ int parse_size_mib(const char *s, uint64_t *out_mib)
 	};
 	const char *end;
 	uint64_t v;
+	uint64_t mib;
 	int r = read_digits(s, &end, &v);
 
 	if (r < 0)
@@ -57,7 +58,10 @@ int parse_size_mib(const char *s, uint64_t *out_mib)
 	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
 		if (!streq(end, units[i].unit))
 			continue;
-		return __builtin_mul_overflow(v, units[i].mib, out_mib) ? -ERANGE : 0;
+		if (__builtin_mul_overflow(v, units[i].mib, &mib))
+			return -ERANGE;
+		*out_mib = mib;
+		return 0;
 	}
 	return -EINVAL;
 }

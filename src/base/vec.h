@@ -31,5 +31,6 @@
 		*v = (struct name){ 0 };                                                           \
 	}
 
+/* An empty vec has no array at all: nothing may be added to its NULL. */
 #define vec_foreach(item, v)                                                                       \
-	for (__typeof__((v)->at) item = (v)->at; item < (v)->at + (v)->n; item++)
+	for (__typeof__((v)->at) item = (v)->at; item != NULL && item < (v)->at + (v)->n; item++)

@@ -44,8 +44,10 @@ static void name_peer(struct http_client *c, const struct sockaddr *addr, sockle
  * A unix socket whose backlog is full gives nothing to poll for. A blocking connect() waits for
  * room inside the kernel, here in slices, so that deadline and cancellation are seen.
  */
-static int connect_blocking(int fd, const struct sockaddr *addr, socklen_t len, const struct op *op)
+static int connect_blocking(int fd, const struct sockaddr *addr, socklen_t len, int also_fd,
+			    const struct op *op)
 {
+	struct pollfd also = { .fd = also_fd, .events = POLLIN };
 	struct timeval slice = { .tv_usec = BACKLOG_SLICE_US };
 	struct timeval none = { 0 };
 	int r = fd_set_nonblock(fd, false);
@@ -53,7 +55,9 @@ static int connect_blocking(int fd, const struct sockaddr *addr, socklen_t len, 
 	if (r == 0 && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &slice, sizeof(slice)) < 0)
 		r = -errno;
 	while (r == 0 && connect(fd, addr, len) < 0) {
-		r = errno != EAGAIN && errno != EINTR ? -errno : op_check(op);
+		if (errno != EAGAIN && errno != EINTR)
+			return -errno;
+		r = poll(&also, 1, 0) == 1 ? -ECONNABORTED : op_check(op);
 	}
 	if (r == 0 && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none)) < 0)
 		r = -errno;
@@ -70,7 +74,7 @@ static int connect_fd(int fd, const struct sockaddr *addr, socklen_t len, int al
 	if (connect(fd, addr, len) == 0)
 		return 0;
 	if (errno == EAGAIN && addr->sa_family == AF_UNIX)
-		return connect_blocking(fd, addr, len, op);
+		return connect_blocking(fd, addr, len, also_fd, op);
 	if (errno != EINPROGRESS)
 		return -errno;
 	r = op_wait_fd(op, fd, POLLOUT, also_fd);
@@ -234,11 +238,12 @@ static void settle(struct http_client *c)
 int http_client_head(struct http_client *c, struct op *op)
 {
 	for (;;) {
+		struct err why = { 0 };
 		ssize_t n;
-		int r = http_head_parse_response(&c->in, c->method, &c->head, &op->err);
+		int r = http_head_parse_response(&c->in, c->method, &c->head, &why);
 
 		if (r < 0) {
-			ignore_err(err_wrap(&op->err, "reply of %s", c->peer)); /* r says it */
+			err_set(&op->err, ERR_SYSTEM, "reply of %s: %s", c->peer, why.msg);
 			return r;
 		}
 		if (r > 0 && (c->head.status >= 200 || c->head.status == 101))
@@ -317,20 +322,18 @@ int http_client_call(struct http_client *c, const char *method, const char *targ
 		     const struct http_field *fields, const void *body, size_t n, struct buf *out,
 		     struct op *op)
 {
-	int r = http_client_send(c, method, target, fields, body, n, op);
-	ssize_t got = 1;
+	ssize_t r = http_client_send(c, method, target, fields, body, n, op);
 
 	if (r == 0)
 		r = http_client_head(c, op);
-	if (r == 0 && c->body.kind == HTTP_BODY_TUNNEL)
-		return c->head.status;
-	while (r == 0 && got > 0)
-		got = http_client_read(c, out, op);
-	if (r == 0 && got < 0)
-		r = (int)got;
+	if (r == 0 && c->body.kind != HTTP_BODY_TUNNEL) {
+		do {
+			r = http_client_read(c, out, op);
+		} while (r > 0);
+	}
 	if (r < 0) {
 		ignore_err(err_wrap(&op->err, "%s %s", method, target)); /* r says it */
-		return r;
+		return (int)r;
 	}
 	return c->head.status;
 }

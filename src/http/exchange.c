@@ -324,7 +324,8 @@ void http_reply_write(struct http_exchange *x, const void *p, size_t n)
 
 bool http_reply_blocked(const struct http_exchange *x)
 {
-	return !x->closed && x->conn->out.blocked;
+	/* also when nothing can be written any more, or a writer would never stop */
+	return x->closed || x->conn->out.blocked || x->conn->out.error != 0;
 }
 
 void http_reply_end(struct http_exchange *x)

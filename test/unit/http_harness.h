@@ -13,7 +13,6 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
@@ -172,7 +171,7 @@ static inline void hear(int fd, const char *text)
 static inline ssize_t hear_all(int fd, struct buf *out)
 {
 	for (;;) {
-		char piece[65536];
+		char piece[8192];
 		ssize_t r = read(fd, piece, sizeof(piece));
 
 		if (r < 0)
@@ -192,7 +191,7 @@ static inline void hear_eof(int fd)
 
 static inline void hear_reset(int fd)
 {
-	char piece[65536];
+	char piece[8192];
 	ssize_t r;
 
 	do
@@ -208,7 +207,7 @@ static inline int hear_response(int fd, const char *method, struct buf *in, stru
 	struct http_head h = { 0 };
 	struct http_body body;
 	struct err e = { 0 };
-	char piece[65536];
+	char piece[8192];
 	const char *data;
 	size_t used;
 	size_t len;
@@ -249,43 +248,59 @@ static inline char pattern(size_t i)
 	return (char)((i * 2654435761U) >> 13);
 }
 
-/* Sends from a pattern until the peer takes no more for 100 ms, or @n is reached. Return: position. */
-static inline size_t say_until_stalled(int fd, size_t at, size_t n)
+/* Sends a piece of the pattern as far as the socket takes it. Return: the position behind it. */
+static inline size_t say_pattern(int fd, size_t at, size_t n)
 {
-	while (at < n) {
-		struct pollfd p = { .fd = fd, .events = POLLOUT };
-		char piece[16384];
-		size_t len = MIN(sizeof(piece), n - at);
-		ssize_t r;
+	char piece[8192];
+	size_t len = MIN(sizeof(piece), n - at);
+	ssize_t r;
 
-		for (size_t i = 0; i < len; i++)
-			piece[i] = pattern(at + i);
-		if (poll(&p, 1, 100) == 0)
-			break;
-		r = send(fd, piece, len, MSG_DONTWAIT);
-		if (r < 0 && errno == EAGAIN)
-			continue;
-		ck_assert_int_gt(r, 0);
-		at += (size_t)r;
+	for (size_t i = 0; i < len; i++)
+		piece[i] = pattern(at + i);
+	r = send(fd, piece, len, MSG_DONTWAIT);
+	if (r < 0)
+		ck_assert_int_eq(errno, EAGAIN);
+	return r < 0 ? at : at + (size_t)r;
+}
+
+/* Reads a piece and compares it with the pattern. Return: the position behind it. */
+static inline size_t hear_pattern(int fd, size_t at)
+{
+	char piece[8192];
+	ssize_t r = read(fd, piece, sizeof(piece));
+
+	ck_assert_int_gt(r, 0);
+	for (ssize_t i = 0; i < r; i++, at++) {
+		if (piece[i] != pattern(at))
+			ck_abort_msg("byte %zu is wrong", at);
 	}
 	return at;
 }
 
-/* Reads until nothing comes for 20 ms and checks against the pattern. Return: position. */
-static inline size_t hear_pattern(int fd, size_t at)
+/* Sends up to @n until the peer takes no more for 100 ms. Return: the position. */
+static inline size_t say_until_stalled(int fd, size_t n)
 {
-	for (;;) {
-		struct pollfd p = { .fd = fd, .events = POLLIN };
-		char piece[16384];
-		ssize_t r;
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	size_t at = 0;
 
-		if (poll(&p, 1, 20) == 0)
-			return at;
-		r = read(fd, piece, sizeof(piece));
-		ck_assert_int_ge(r, 0);
-		if (r == 0)
-			return at;
-		for (ssize_t i = 0; i < r; i++, at++)
-			ck_assert_int_eq(piece[i], pattern(at));
+	while (at < n && poll(&p, 1, 100) > 0)
+		at = say_pattern(fd, at, n);
+	return at;
+}
+
+/* Sends the pattern from @sent on into one socket, and reads @n bytes of it from the other. */
+static inline void pump(int to, int from, size_t sent, size_t n)
+{
+	for (size_t got = 0; got < n;) {
+		struct pollfd p[] = {
+			{ .fd = from, .events = POLLIN },
+			{ .fd = sent < n ? to : -1, .events = POLLOUT },
+		};
+
+		ck_assert_int_gt(poll(p, 2, 30000), 0);
+		if (p[0].revents != 0)
+			got = hear_pattern(from, got);
+		if (p[1].revents != 0)
+			sent = say_pattern(to, sent, n);
 	}
 }

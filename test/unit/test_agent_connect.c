@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The agent's parsers and tables: envelopes, headers, fields, base64, signals, and the output ring. */
+/* The agent's parsers and tables: envelopes, headers, fields, base64, signals, and the output ring.
+ */
 #include "agent/base64.h"
 #include "agent/envelope.h"
 #include "agent/field.h"
@@ -224,14 +225,11 @@ END_TEST
 START_TEST(base64_both_ways)
 {
 	static const char *const pairs[][2] = {
-		{ "", "" },
-		{ "f", "Zg==" },
-		{ "fo", "Zm8=" },
-		{ "foo", "Zm9v" },
-		{ "foob", "Zm9vYg==" },
-		{ "\xfb\xff\xbf", "+/+/" },
+		{ "", "" },        { "f", "Zg==" },        { "fo", "Zm8=" },
+		{ "foo", "Zm9v" }, { "foob", "Zm9vYg==" }, { "\xfb\xff\xbf", "+/+/" },
 	};
-	static const char *const bad[] = { "Z", "Zg=", "Zg===", "Z===", "=", "Zm9v=", "Zm 9v", "Zg==Zg==" };
+	static const char *const bad[] = { "Z", "Zg=",   "Zg===", "Z===",
+					   "=", "Zm9v=", "Zm 9v", "Zg==Zg==" };
 	char text[16];
 	char *bytes;
 	size_t n;
@@ -257,8 +255,8 @@ END_TEST
 
 START_TEST(fields)
 {
-	json_t *m = json_pack("{s:s, s:i, s:s, s:n, s:b, s:s, s:[s,i]}", "template_id", "t", "pid", 7,
-			      "size", "8", "tag", "stdin", 0, "data", "aGk=", "args", "a", 1);
+	json_t *m = json_pack("{s:s, s:i, s:s, s:n, s:b, s:s, s:[s,i]}", "template_id", "t", "pid",
+			      7, "size", "8", "tag", "stdin", 0, "data", "aGk=", "args", "a", 1);
 	struct connect_error e = { 0 };
 	const char *text = "before";
 	json_t *args = NULL;
@@ -356,8 +354,8 @@ START_TEST(ring_against_a_model)
 
 	srand(7);
 	while (put < MODEL_MAX - RING_MAX_BYTES * 2) {
-		size_t n = rand() % 20 == 0 ? (size_t)rand() % (RING_MAX_BYTES * 3 / 2) :
-					      (size_t)rand() % 3000;
+		size_t n = rand() % 20 == 0 ? (size_t)rand() % (RING_MAX_BYTES * 3 / 2)
+					    : (size_t)rand() % 3000;
 		uint8_t stream = (uint8_t)(rand() % 2);
 		uint64_t dropped = r.dropped_bytes;
 		uint8_t got_stream;

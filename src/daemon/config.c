@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of settings, and what follows from it: parsing, checking, printing and help. */
+#include "daemon/config.h"
+
+#include "base/parse.h"
+#include "base/str.h"
+#include "viv-config.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum {
+	CONFIG_PATH_MAX = 255,
+	/* A range holds at least one instance's block of 1024 addresses, and is no whole class A.
+	 */
+	PREFIX_MIN = 8,
+	PREFIX_MAX = 22,
+	TIB_IN_MIB = 1024 * 1024,
+};
+
+enum setting_type {
+	SETTING_TEXT,
+	SETTING_PATH,
+	SETTING_CHOICE,
+	SETTING_LOG_LEVEL,
+	SETTING_NUMBER,
+	SETTING_SIZE,
+	SETTING_SWITCH,
+	SETTING_NETWORK,
+};
+
+struct setting {
+	const char *key;
+	enum setting_type type;
+	const char *def; /* "" = may be left empty */
+	const char *help;
+	size_t offset;
+	uint64_t min; /* of numbers, and of sizes in MiB */
+	uint64_t max;
+	const char *choices; /* "a|b" */
+	bool hidden;
+};
+
+#define FIELD(name) .offset = offsetof(struct config, name)
+
+static const struct setting settings[] = {
+	{ "state_dir", SETTING_PATH, "/var/lib/vivarium",
+	  "where sandboxes, templates, kernels and the store are kept", FIELD(state_dir) },
+	{ "run_dir", SETTING_PATH, "/run/vivarium",
+	  "what does not outlive a boot: sockets, logs and handles of running VMs",
+	  FIELD(run_dir) },
+	{ "socket", SETTING_PATH, "", "unix socket of the API; empty: vivd.sock in run_dir",
+	  FIELD(socket) },
+	{ "log_level", SETTING_LOG_LEVEL, "info", "the least urgent messages that are logged",
+	  FIELD(log_level), .choices = "error|warning|info|debug" },
+	{ "vmm", SETTING_CHOICE, "qemu", "virtual machine monitor", FIELD(vmm), .choices = "qemu" },
+	{ "vmm_binary", SETTING_PATH, "", "its program; empty: found by its name",
+	  FIELD(vmm_binary) },
+	{ "acceleration", SETTING_CHOICE, "auto", "auto: kvm where a probe VM comes up under it",
+	  FIELD(acceleration), .choices = "auto|tcg|kvm" },
+	{ "disk", SETTING_CHOICE, "qcow2", "how disks are layered over their template", FIELD(disk),
+	  .choices = "qcow2" },
+	{ "default_cpus", SETTING_NUMBER, "1", "CPUs of a sandbox that does not say",
+	  FIELD(default_cpus), .min = 1, .max = 255 },
+	{ "max_cpus", SETTING_NUMBER, "64", "most CPUs of a sandbox", FIELD(max_cpus), .min = 1,
+	  .max = 255 },
+	{ "default_memory", SETTING_SIZE, "512M", "memory of a sandbox that does not say",
+	  FIELD(default_memory_mib), .min = 64, .max = 64 * (uint64_t)TIB_IN_MIB },
+	{ "max_memory", SETTING_SIZE, "0", "most memory of a sandbox; 0: what the host has",
+	  FIELD(max_memory_mib), .max = 64 * (uint64_t)TIB_IN_MIB },
+	{ "default_disk", SETTING_SIZE, "5G", "disk of a sandbox that does not say",
+	  FIELD(default_disk_mib), .min = 64, .max = 16 * (uint64_t)TIB_IN_MIB },
+	{ "agent_start_timeout_s", SETTING_NUMBER, "30",
+	  "seconds until a guest that does not answer counts as failed",
+	  FIELD(agent_start_timeout_s), .min = 1, .max = 3600 },
+	{ "tcg_timeout_factor", SETTING_NUMBER, "3", "that much longer without KVM",
+	  FIELD(tcg_timeout_factor), .min = 1, .max = 100 },
+	{ "network", SETTING_SWITCH, "on", "whether guests reach the outside", FIELD(network) },
+	{ "network_range", SETTING_NETWORK, "10.11.0.0/16",
+	  "IPv4 range of the host-side addresses of sandboxes", FIELD(network_addr) },
+	{ "vmm_uid_base", SETTING_NUMBER, "1879048192",
+	  "first of the user ids that VMMs run as; nobody else may use those that follow",
+	  FIELD(vmm_uid_base), .min = 65536, .max = 0xf0000000 },
+	{ "worker_threads", SETTING_NUMBER, "16", "operations on sandboxes at the same time",
+	  FIELD(worker_threads), .min = 1, .max = 128 },
+	{ "agent", SETTING_PATH, "", "the guest agent's program; empty: the one of this vivd",
+	  FIELD(agent) },
+	{ "root_free_mib", SETTING_SIZE, "512",
+	  "room that prepare leaves in the base template, MiB", FIELD(root_free_mib), .min = 16,
+	  .max = TIB_IN_MIB },
+	{ "listen", SETTING_TEXT, "", "TCP address of the API; has to be empty", FIELD(listen) },
+	{ "fault", SETTING_TEXT, "", "fault point, for tests", FIELD(fault), .hidden = true },
+};
+static_assert(ARRAY_SIZE(settings) <= CONFIG_SETTINGS_MAX, "each has a place in values[]");
+
+int config_find(const char *key, size_t n)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
+		if (strlen(settings[i].key) == n && memcmp(settings[i].key, key, n) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
+const char *config_key(size_t setting)
+{
+	return setting < ARRAY_SIZE(settings) ? settings[setting].key : NULL;
+}
+
+char *config_env_name(size_t setting)
+{
+	char *name = str_printf("VIVARIUM_%s", settings[setting].key);
+
+	for (char *p = name; *p != '\0'; p++)
+		*p = (char)toupper((unsigned char)*p);
+	return name;
+}
+
+char *config_flag_name(size_t setting)
+{
+	char *name = str_printf("--%s", settings[setting].key);
+
+	for (char *p = strchr(name, '_'); p != NULL; p = strchr(p, '_'))
+		*p = '-';
+	return name;
+}
+
+void config_origin(const struct config *c, size_t setting, const struct config_value *from,
+		   char out[CONFIG_ORIGIN_SIZE])
+{
+	auto_free char *name = NULL;
+
+	switch (from->source) {
+	case CONFIG_DEFAULT:
+		str_copy(out, CONFIG_ORIGIN_SIZE, "default");
+		return;
+	case CONFIG_FILE:
+		snprintf(out, CONFIG_ORIGIN_SIZE, "%.*s:%u", CONFIG_PATH_MAX, c->file, from->line);
+		return;
+	case CONFIG_ENV:
+		name = config_env_name(setting);
+		break;
+	case CONFIG_FLAG:
+		name = config_flag_name(setting);
+		break;
+	}
+	str_copy(out, CONFIG_ORIGIN_SIZE, name);
+}
+
+int config_unknown(const char *where, const char *what, struct err *e)
+{
+	char keys[400] = "";
+	size_t used = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(settings) && used < sizeof(keys); i++) {
+		if (!settings[i].hidden)
+			used += (size_t)snprintf(keys + used, sizeof(keys) - used, "%s%s",
+						 used > 0 ? " " : "", settings[i].key);
+	}
+	return err_set(e, ERR_INVALID, "%s: no setting '%.40s'; settings: %s", where, what, keys);
+}
+
+/* Whether @text is one of the words of "a|b|c". */
+static bool is_choice(const char *choices, const char *text)
+{
+	for (const char *p = choices; *p != '\0';) {
+		size_t n = strcspn(p, "|");
+
+		if (strlen(text) == n && memcmp(p, text, n) == 0)
+			return true;
+		p += n + (p[n] == '|');
+	}
+	return false;
+}
+
+/* "10.11.0.0/16", no bits set behind the prefix, and nothing that hosts use otherwise. */
+static int parse_network(const char *text, uint32_t *out_addr, unsigned *out_prefix)
+{
+	static const uint8_t reserved[] = { 0, 127 };
+	const char *slash = strchr(text, '/');
+	char host[INET_ADDRSTRLEN];
+	struct in_addr in;
+	uint64_t prefix;
+	uint32_t addr;
+
+	if (slash == NULL || (size_t)(slash - text) >= sizeof(host))
+		return -EINVAL;
+	str_copy(host, (size_t)(slash - text) + 1, text);
+	if (inet_pton(AF_INET, host, &in) != 1 ||
+	    parse_u64(slash + 1, PREFIX_MIN, PREFIX_MAX, &prefix) < 0)
+		return -EINVAL;
+	addr = ntohl(in.s_addr);
+	if ((addr & (UINT32_MAX >> prefix)) != 0 || addr >> 24 >= 224 || addr >> 16 == 0xa9fe)
+		return -EINVAL;
+	if (memchr(reserved, (int)(addr >> 24), sizeof(reserved)) != NULL)
+		return -EINVAL;
+	*out_addr = addr;
+	*out_prefix = (unsigned)prefix;
+	return 0;
+}
+
+static int parse_path(const struct setting *s, const char *text)
+{
+	if (text[0] == '\0')
+		return s->def[0] == '\0' ? 0 : -EINVAL;
+	return text[0] == '/' && strlen(text) <= CONFIG_PATH_MAX ? 0 : -EINVAL;
+}
+
+static int parse_into(const struct setting *s, const char *text, struct config *c)
+{
+	void *field = (char *)c + s->offset;
+	uint64_t n = 0;
+	int r = -EINVAL;
+
+	switch (s->type) {
+	case SETTING_TEXT:
+		return 0;
+	case SETTING_PATH:
+		return parse_path(s, text);
+	case SETTING_CHOICE:
+		return is_choice(s->choices, text) ? 0 : -EINVAL;
+	case SETTING_LOG_LEVEL:
+		return log_level_parse(text, field);
+	case SETTING_NUMBER:
+		r = parse_u64(text, s->min, s->max, &n);
+		if (r == 0)
+			*(unsigned *)field = (unsigned)n;
+		return r;
+	case SETTING_SIZE:
+		r = parse_size_mib(text, &n);
+		if (r == 0 && (n < s->min || n > s->max))
+			r = -ERANGE;
+		if (r == 0)
+			*(uint64_t *)field = n;
+		return r;
+	case SETTING_SWITCH:
+		return parse_bool(text, field);
+	case SETTING_NETWORK:
+		return parse_network(text, &c->network_addr, &c->network_prefix);
+	}
+	return r;
+}
+
+/* What a setting may be, as its message says it. */
+static char *allowed(const struct setting *s)
+{
+	switch (s->type) {
+	case SETTING_TEXT:
+		return str_dup("any text");
+	case SETTING_PATH:
+		return str_printf("an absolute path of at most %d bytes%s", CONFIG_PATH_MAX,
+				  s->def[0] == '\0' ? ", or nothing" : "");
+	case SETTING_CHOICE:
+	case SETTING_LOG_LEVEL:
+		return str_dup(s->choices);
+	case SETTING_NUMBER:
+		return str_printf("a number from %llu to %llu", (unsigned long long)s->min,
+				  (unsigned long long)s->max);
+	case SETTING_SIZE:
+		return str_printf("a size from %lluM to %lluM, such as 512M or 2G",
+				  (unsigned long long)s->min, (unsigned long long)s->max);
+	case SETTING_SWITCH:
+		return str_dup("on or off");
+	case SETTING_NETWORK:
+		break;
+	}
+	return str_printf(
+		"an IPv4 network such as 10.11.0.0/16, with a prefix length from %d to %d, "
+		"that is not loopback, link-local or multicast",
+		PREFIX_MIN, PREFIX_MAX);
+}
+
+static bool is_text(const struct setting *s)
+{
+	return s->type == SETTING_TEXT || s->type == SETTING_PATH || s->type == SETTING_CHOICE;
+}
+
+/* Keeps the text of a setting; its field points there if it is a string. */
+static void keep(struct config *c, size_t setting, const char *text,
+		 const struct config_value *from)
+{
+	const struct setting *s = &settings[setting];
+	struct config_value *v = &c->values[setting];
+	char *copy = str_dup(text);
+
+	free(v->text);
+	*v = *from;
+	v->text = copy;
+	if (is_text(s))
+		*(const char **)(void *)((char *)c + s->offset) = copy[0] != '\0' ? copy : NULL;
+}
+
+static bool has_control(const char *text)
+{
+	for (; *text != '\0'; text++) {
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			return true;
+	}
+	return false;
+}
+
+int config_set(struct config *c, size_t setting, const char *text, const struct config_value *from,
+	       struct err *e)
+{
+	const struct setting *s = &settings[setting];
+	auto_free char *what = NULL;
+	char where[CONFIG_ORIGIN_SIZE];
+
+	if (!has_control(text) && parse_into(s, text, c) == 0) {
+		keep(c, setting, text, from);
+		return 0;
+	}
+	config_origin(c, setting, from, where);
+	what = allowed(s);
+	return err_set(e, ERR_INVALID, "%s: %s cannot be '%.80s'; it is %s", where, s->key,
+		       has_control(text) ? "(control characters)" : text, what);
+}
+
+void config_init(struct config *c)
+{
+	*c = (struct config){ .command = "serve", .ready_fd = -1 };
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
+		struct config_value from = { .source = CONFIG_DEFAULT };
+		int r = config_set(c, i, settings[i].def, &from, NULL);
+
+		assert(r == 0);
+	}
+}
+
+void config_done(struct config *c)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
+		free(take_ptr(&c->values[i].text));
+	free(take_ptr(&c->file));
+}
+
+static void set_default(struct config *c, const char *key, const char *text)
+{
+	struct config_value from = { .source = CONFIG_DEFAULT };
+
+	keep(c, (size_t)config_find(key, strlen(key)), text, &from);
+}
+
+/* The agent that was built with this vivd lies beside it; an installed one in libexec. */
+static void find_agent(struct config *c)
+{
+	char path[PATH_MAX] = "";
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - sizeof("/viv-agent"));
+	char *slash = n > 0 ? strrchr(path, '/') : NULL;
+
+	if (slash != NULL) {
+		str_copy(slash, sizeof(path) - (size_t)(slash - path), "/viv-agent");
+		if (access(path, X_OK) == 0) {
+			set_default(c, "agent", path);
+			return;
+		}
+	}
+	set_default(c, "agent", VIV_LIBEXECDIR "/viv-agent");
+}
+
+static int refuse(const struct config *c, const char *key, const char *why, struct err *e)
+{
+	size_t setting = (size_t)config_find(key, strlen(key));
+	char where[CONFIG_ORIGIN_SIZE];
+
+	config_origin(c, setting, &c->values[setting], where);
+	return err_set(e, ERR_INVALID, "%s: %s cannot be '%.80s'; %s", where, key,
+		       c->values[setting].text, why);
+}
+
+int config_check(struct config *c, struct err *e)
+{
+	auto_free char *socket = str_printf("%s/vivd.sock", c->run_dir);
+
+	if (c->socket == NULL)
+		set_default(c, "socket", socket);
+	if (c->agent == NULL)
+		find_agent(c);
+	if (strlen(c->socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+		return refuse(c, "socket", "a unix socket's path has at most 107 bytes", e);
+	if (c->listen != NULL)
+		return refuse(
+			c, "listen",
+			"TCP is not served: without API keys, whoever reaches the port would own "
+			"all sandboxes; use the unix socket",
+			e);
+	if (c->default_cpus > c->max_cpus)
+		return refuse(c, "default_cpus", "it is more than max_cpus", e);
+	if (c->max_memory_mib != 0 && c->default_memory_mib > c->max_memory_mib)
+		return refuse(c, "default_memory", "it is more than max_memory", e);
+	return 0;
+}
+
+int config_print(const struct config *c, FILE *out)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
+		const struct config_value *v = &c->values[i];
+		char where[CONFIG_ORIGIN_SIZE];
+		int width;
+
+		if (settings[i].hidden && v->source == CONFIG_DEFAULT)
+			continue;
+		config_origin(c, i, v, where);
+		width = fprintf(out, "%s = %s", settings[i].key, v->text);
+		fprintf(out, "%*s # %s\n", MAX(48 - width, 0), "", where);
+	}
+	return fflush(out) != 0 || ferror(out) ? -EIO : 0;
+}
+
+/* What stands for the value in the help. */
+static const char *placeholder(const struct setting *s)
+{
+	static const char *const words[] = {
+		[SETTING_TEXT] = "TEXT", [SETTING_PATH] = "PATH",     [SETTING_NUMBER] = "NUMBER",
+		[SETTING_SIZE] = "SIZE", [SETTING_SWITCH] = "on|off", [SETTING_NETWORK] = "NETWORK",
+		[SETTING_CHOICE] = NULL, [SETTING_LOG_LEVEL] = NULL,
+	};
+
+	return s->choices != NULL ? s->choices : words[s->type];
+}
+
+void config_help(FILE *out)
+{
+	fputs("Usage:\n"
+	      "  vivd [--SETTING=VALUE]...    run the daemon\n"
+	      "  vivd prepare [--force]       get the guest kernel and make the template 'base'\n"
+	      "  vivd config                  print the settings and where each came from\n"
+	      "\n"
+	      "  --config=FILE    read settings from FILE; else from " CONFIG_DEFAULT_FILE "\n"
+	      "                   if there is one\n"
+	      "  --help           print this\n"
+	      "  --version        print the version\n"
+	      "\n"
+	      "Settings; each may also be a line 'key = value' of the file, or VIVARIUM_KEY in "
+	      "the\n"
+	      "environment, with _ for - in its name. A flag wins over the environment, and that "
+	      "over\n"
+	      "the file.\n\n",
+	      out);
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
+		auto_free char *flag = config_flag_name(i);
+
+		if (settings[i].hidden)
+			continue;
+		fprintf(out, "  %s=%s\n      %s", flag, placeholder(&settings[i]),
+			settings[i].help);
+		if (settings[i].def[0] != '\0')
+			fprintf(out, " (default %s)", settings[i].def);
+		fputs("\n", out);
+	}
+}
