@@ -4,7 +4,8 @@
 
 #include "agent/boot.h"
 
-/** boot_modules() - load the modules in /modules/order of the initramfs. Return: 0; -errno, @e set */
+/** boot_modules() - load the modules in /modules/order of the initramfs. Return: 0; -errno, @e set
+ */
 must_check int boot_modules(struct err *e);
 
 /**
@@ -14,8 +15,8 @@ must_check int boot_modules(struct err *e);
 must_check int boot_disk(const char *device, struct err *e);
 
 /**
- * boot_switch_root() - make /newroot the root, with the mounts of the initramfs moved into it and the
- * initramfs' files removed
+ * boot_switch_root() - make /newroot the root, with the mounts of the initramfs moved into it and
+ * the initramfs' files removed
  */
 must_check int boot_switch_root(struct err *e);
 

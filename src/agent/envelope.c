@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/envelope.h"
 
-#include "agent/base64.h"
+#include "base/base64.h"
 #include "base/parse.h"
 #include "base/str.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/output.h"
 
-#include "agent/base64.h"
+#include "base/base64.h"
 #include "agent/handle.h"
 #include "base/clock.h"
 #include "base/fd.h"

@@ -135,7 +135,7 @@ static int stdio_open(struct stdio *s, bool with_stdin)
 
 static void explain_exec(int code, const char *name, struct connect_error *e)
 {
-	if (code == ENOENT)
+	if (code == ENOENT || code == ENOTDIR)
 		ignore_err(connect_error_set(e, CONNECT_NOT_FOUND, "command not found: %s", name));
 	else if (code == E2BIG)
 		ignore_err(connect_error_set(e, CONNECT_INVALID_ARGUMENT,

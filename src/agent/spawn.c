@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation. Between fork and exec the child makes only system calls and copies within
- * its stack (no malloc, no stdio). Credentials are set by raw
- * system calls, since glibc's wrappers would signal threads that the child does not have. A failure
- * comes back over a close-on-exec pipe as {stage, errno}; end of file there says that the exec went
- * well. The child is reaped here if it never became the program. All signals are blocked over the
- * fork, so that no handler of ours runs in the child.
+ * its stack (no malloc, no stdio). Credentials are set by raw system calls, since glibc's wrappers
+ * would signal threads that the child does not have. A failure comes back over a close-on-exec pipe
+ * as {stage, errno}; end of file there says that the exec went well. The child is reaped here if it
+ * never became the program. All signals are blocked over the fork, so that no handler of ours runs
+ * in the child.
  */
 #include "agent/spawn.h"
 

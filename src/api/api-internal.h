@@ -3,22 +3,14 @@
 #pragma once
 
 #include "api/api.h"
+#include "base/json.h"
 #include "http/router.h"
-
-#include <jansson.h>
 
 enum { API_BODY_MAX = 1024 * 1024 };
 
 struct api {
 	struct manager *m;
 };
-
-static inline void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
-#define auto_json cleanup(json_done) json_t
 
 /** reply_json() - answer with a JSON value, whose reference is taken over
  * @fields:	extra headers ended by a NULL name, or NULL */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/create-request.h"
 
+#include "base/json.h"
 #include "base/str.h"
 
 #include <jansson.h>
@@ -8,15 +9,18 @@
 
 enum { TIMEOUT_V1_S = 15, TIMEOUT_V2_S = 300, TOKEN_HEX_LEN = 64 };
 
-static void json_done(json_t **j)
+/* A field is named as clients write it, "vivarium.cpus": this is the member of its object. */
+static const json_t *member(const json_t *o, const char *field)
 {
-	json_decref(*j);
+	const char *dot = strrchr(field, '.');
+
+	return json_object_get(o, dot != NULL ? dot + 1 : field);
 }
 
 /* A string field; absent and null leave *@field as it is. */
 static int take_string(const json_t *o, const char *key, char **field, struct err *e)
 {
-	const json_t *v = json_object_get(o, key);
+	const json_t *v = member(o, key);
 
 	if (v == NULL || json_is_null(v))
 		return 0;
@@ -30,7 +34,7 @@ static int take_string(const json_t *o, const char *key, char **field, struct er
 static int take_positive(const json_t *o, const char *key, uint64_t max, uint64_t *out,
 			 struct err *e)
 {
-	const json_t *v = json_object_get(o, key);
+	const json_t *v = member(o, key);
 
 	if (v == NULL || json_is_null(v))
 		return 0;
@@ -111,38 +115,52 @@ static int refuse(const char *what, struct err *e)
 	return err_set(e, ERR_INVALID, "field '%s' is not supported by this version of vivd", what);
 }
 
-/* What E2B knows and we have not: never accepted and ignored. */
-static int check_unsupported(const json_t *o, struct err *e)
+/* Whether a flag that is on unless turned off was left so: absent, null or true. */
+static bool is_left_on(const json_t *v)
 {
-	static const char *const fields[] = { "autoPause", "autoPauseMemory", "mcp", "iam",
-					      "volumeMounts" };
-	const json_t *resume = json_object_get(o, "autoResume");
-	const json_t *network = json_object_get(o, "network");
+	return v == NULL || json_is_null(v) || json_is_true(v);
+}
+
+static int check_network(const json_t *network, struct err *e)
+{
 	const char *key;
 	json_t *v;
 
-	for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
-		if (!asks_nothing(json_object_get(o, fields[i])))
-			return refuse(fields[i], e);
-	}
-	if (!asks_nothing(resume) && !asks_nothing(json_object_get(resume, "enabled")))
-		return refuse("autoResume", e);
-	if (json_is_false(json_object_get(o, "allow_internet_access")))
-		return refuse("allow_internet_access", e);
-	if (network != NULL && !json_is_null(network) && !json_is_object(network))
+	if (network == NULL || json_is_null(network))
+		return 0;
+	if (!json_is_object(network))
 		return err_set(e, ERR_INVALID, "field 'network' must be an object");
 	json_object_foreach((json_t *)(uintptr_t)network, key, v)
 	{
-		bool is_default = streq(key, "allowPublicTraffic")
-					  ? json_is_true(v) || json_is_null(v)
-					  : asks_nothing(v);
+		bool fits = streq(key, "allowPublicTraffic") ? is_left_on(v) : asks_nothing(v);
 
-		if (!is_default)
+		if (!fits)
 			return err_set(
 				e, ERR_INVALID,
 				"field 'network.%s' is not supported by this version of vivd", key);
 	}
 	return 0;
+}
+
+/* What E2B knows and we have not: never accepted and ignored. */
+static int check_unsupported(const json_t *o, struct err *e)
+{
+	static const char *const off[] = { "autoPause", "mcp", "iam", "volumeMounts" };
+	static const char *const on[] = { "autoPauseMemory", "allow_internet_access" };
+	const json_t *resume = json_object_get(o, "autoResume");
+
+	for (size_t i = 0; i < ARRAY_SIZE(off); i++) {
+		if (!asks_nothing(json_object_get(o, off[i])))
+			return refuse(off[i], e);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(on); i++) {
+		if (!is_left_on(json_object_get(o, on[i])))
+			return refuse(on[i], e);
+	}
+	if (!asks_nothing(resume) &&
+	    !(json_is_object(resume) && asks_nothing(json_object_get(resume, "enabled"))))
+		return refuse("autoResume", e);
+	return check_network(json_object_get(o, "network"), e);
 }
 
 static int check_own_keys(const json_t *own, struct err *e)
@@ -176,17 +194,17 @@ static int take_own(const json_t *o, struct db_sandbox *out, struct err *e)
 		return err_set(e, ERR_INVALID, "field 'vivarium' must be an object");
 	r = check_own_keys(own, e);
 	if (r == 0)
-		r = take_string(own, "name", &out->name, e);
+		r = take_string(own, "vivarium.name", &out->name, e);
 	if (r == 0)
-		r = take_string(own, "user", &out->user, e);
+		r = take_string(own, "vivarium.user", &out->user, e);
 	if (r == 0)
-		r = take_string(own, "workdir", &out->workdir, e);
+		r = take_string(own, "vivarium.workdir", &out->workdir, e);
 	if (r == 0)
-		r = take_positive(own, "cpus", INT_MAX, &cpus, e);
+		r = take_positive(own, "vivarium.cpus", INT_MAX, &cpus, e);
 	if (r == 0)
-		r = take_positive(own, "memoryMB", INT_MAX, &out->memory_mib, e);
+		r = take_positive(own, "vivarium.memoryMB", INT_MAX, &out->memory_mib, e);
 	if (r == 0)
-		r = take_positive(own, "diskSizeMB", INT_MAX, &out->disk_mib, e);
+		r = take_positive(own, "vivarium.diskSizeMB", INT_MAX, &out->disk_mib, e);
 	out->cpus = (unsigned)cpus;
 	return r;
 }
@@ -194,7 +212,7 @@ static int take_own(const json_t *o, struct db_sandbox *out, struct err *e)
 int create_request_parse(const char *body, size_t n, bool v2, struct db_sandbox *out, struct err *e)
 {
 	json_error_t why;
-	cleanup(json_done) json_t *o = json_loadb(body, n, JSON_REJECT_DUPLICATES, &why);
+	auto_json *o = json_loadb(body, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
 	int r;
 
 	if (o == NULL)

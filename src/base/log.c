@@ -88,7 +88,7 @@ static int put_kv(struct buf *b, const struct kv *kv)
 
 void log_event(enum log_level level, const char *event, const struct kv *kvs, size_t n)
 {
-	auto_buf b = BUF_INIT(LOG_LINE_MAX);
+	auto_buf b = BUF_INIT(LOG_LINE_MAX - 1);
 	char when[CLOCK_RFC3339_SIZE];
 	int r;
 
@@ -103,7 +103,8 @@ void log_event(enum log_level level, const char *event, const struct kv *kvs, si
 	for (size_t i = 0; r == 0 && i < n; i++)
 		r = put_kv(&b, &kvs[i]);
 	/* A line that is too long loses its last fields; a log that cannot be written has no
-	 * reader. */
+	 * reader. There is always room for the newline. */
+	b.max++;
 	ignore_err(buf_puts(&b, "\n"));
 	ignore_err(fd_write_all(STDERR_FILENO, buf_head(&b), b.len));
 }

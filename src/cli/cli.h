@@ -5,10 +5,9 @@
  */
 #pragma once
 
+#include "base/json.h"
 #include "base/op.h"
 #include "http/client.h"
-
-#include <jansson.h>
 
 /* Exit codes: a command's own is passed on; these are viv's. */
 enum {
@@ -73,10 +72,3 @@ const char *json_text(const json_t *o, const char *key);
 
 /** json_number() - an integer member, 0 when absent */
 json_int_t json_number(const json_t *o, const char *key);
-
-static inline void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
-#define auto_json cleanup(json_done) json_t

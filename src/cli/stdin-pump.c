@@ -65,7 +65,7 @@ int exec_unary(struct http_client *c, const struct exec_spec *spec, const char *
 static int send_piece(struct http_client *c, const struct stdin_pump *p, const char *data, size_t n,
 		      struct op *op)
 {
-	char text[BASE64_ENCODED_LEN(CHUNK_BYTES)];
+	auto_free char *text = xcalloc(1, BASE64_ENCODED_LEN(CHUNK_BYTES));
 	size_t len = base64_encode(data, n, text);
 	auto_json *request = json_pack("{s:{s:I}, s:{s:s%}}", "process", "pid", p->pid, "input",
 				       "stdin", text, len);

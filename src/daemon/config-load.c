@@ -61,6 +61,7 @@ static int read_line(struct config *c, char *line, unsigned number, struct err *
 	auto_free char *where = str_printf("%s:%u", c->file, number);
 	char *equals;
 	char *key;
+	char *value;
 	int setting;
 
 	cut_comment(line);
@@ -72,13 +73,16 @@ static int read_line(struct config *c, char *line, unsigned number, struct err *
 		return err_set(e, ERR_INVALID, "%s: '%.80s' is no line 'key = value'", where, key);
 	*equals = '\0';
 	key = trim(key);
+	value = trim(equals + 1);
+	if (value[0] == '#') /* a comment behind nothing */
+		value[0] = '\0';
 	setting = config_find(key, strlen(key));
 	if (setting < 0)
 		return config_unknown(where, key, e);
 	if (c->values[setting].source == CONFIG_FILE)
 		return err_set(e, ERR_INVALID, "%s: %s was set in line %u already", where, key,
 			       c->values[setting].line);
-	return config_set(c, (size_t)setting, trim(equals + 1), &from, e);
+	return config_set(c, (size_t)setting, value, &from, e);
 }
 
 int config_read_text(struct config *c, const char *text, size_t n, const char *name, struct err *e)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/base64.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/json.h"
 #include "base/str.h"
 #include "guest/guest.h"
 #include "http/client.h"
@@ -11,16 +13,12 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { ENTROPY_BYTES = 33, ENTROPY_TEXT_SIZE = 45, REPLY_BYTES_MAX = 65536, SHOWN_SIZE = 256 };
-static_assert(ENTROPY_BYTES % 3 == 0 && ENTROPY_TEXT_SIZE == ENTROPY_BYTES / 3 * 4 + 1,
-	      "base64 without padding");
-
-static void json_drop(json_t **json)
-{
-	json_decref(*json);
-}
-
-#define auto_json cleanup(json_drop)
+enum {
+	ENTROPY_BYTES = 32,
+	ENTROPY_TEXT_SIZE = BASE64_ENCODED_LEN(ENTROPY_BYTES) + 1,
+	REPLY_BYTES_MAX = 65536,
+	SHOWN_SIZE = 256,
+};
 
 static int connect_guest(struct http_client *c, struct in_addr addr, int vmm_pidfd, struct op *op)
 {
@@ -31,31 +29,22 @@ static int connect_guest(struct http_client *c, struct in_addr addr, int vmm_pid
 	return http_client_connect(c, (const struct sockaddr *)&in, sizeof(in), vmm_pidfd, op);
 }
 
-/* Fresh random bytes as base64. Their number is a multiple of three, so there is no padding. */
+/* Fresh random bytes as base64. */
 static void make_entropy(char out[ENTROPY_TEXT_SIZE])
 {
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	unsigned char bytes[ENTROPY_BYTES];
 
 	/* So few bytes are never cut short; without them no guest may be handed out. */
 	if (getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
 		abort();
-	for (size_t i = 0; i < sizeof(bytes); i += 3) {
-		uint32_t three =
-			(uint32_t)bytes[i] << 16 | (uint32_t)bytes[i + 1] << 8 | bytes[i + 2];
-
-		for (unsigned shift = 24; shift > 0; shift -= 6)
-			*out++ = digits[three >> (shift - 6) & 0x3f];
-	}
-	*out = '\0';
+	out[base64_encode(bytes, sizeof(bytes), out)] = '\0';
 	explicit_bzero(bytes, sizeof(bytes));
 }
 
 /* Fields that are not known are left out. */
 static char *encode(const struct guest_identity *identity)
 {
-	auto_json json_t *json = NULL;
+	auto_json *json = NULL;
 	char entropy[ENTROPY_TEXT_SIZE];
 
 	make_entropy(entropy);
@@ -72,7 +61,7 @@ static char *encode(const struct guest_identity *identity)
  */
 static int refuse_status(const char *what, int status, struct buf *reply, struct err *e)
 {
-	auto_json json_t *json = json_loads(buf_str(reply), 0, NULL);
+	auto_json *json = json_loads(buf_str(reply), 0, NULL);
 	const char *message = json_string_value(json_object_get(json, "message"));
 	char shown[SHOWN_SIZE];
 
@@ -86,7 +75,7 @@ static int refuse_status(const char *what, int status, struct buf *reply, struct
 
 static int read_version(struct buf *reply, char *out, size_t size, struct err *e)
 {
-	auto_json json_t *json = json_loads(buf_str(reply), 0, NULL);
+	auto_json *json = json_loads(buf_str(reply), 0, NULL);
 	const char *version = json_string_value(json_object_get(json, "version"));
 
 	if (version == NULL)

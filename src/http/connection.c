@@ -410,8 +410,10 @@ static bool conn_wants_input(const struct http_conn *c)
 {
 	if (c->eof)
 		return false;
+	/* behind a pause one piece is read ahead: a peer that vanishes is to be noticed all the
+	 * same */
 	if (c->state == CONN_OPEN && c->x->paused && !c->x->ended && !c->body.done)
-		return false;
+		return c->in.len == 0;
 	return c->in.len < IN_LIMIT;
 }
 

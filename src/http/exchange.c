@@ -175,7 +175,8 @@ void http_body_collect(struct http_exchange *x, size_t max,
 		body_start(x, READER_COLLECT);
 }
 
-/* Whether the rest of the request's body is too much to be read only for a further request's sake. */
+/* Whether the rest of the request's body is too much to be read only for a further request's sake.
+ */
 static bool body_is_burden(const struct http_exchange *x)
 {
 	const struct http_body *body = &x->conn->body;
@@ -281,7 +282,8 @@ void http_reply(struct http_exchange *x, int status, const struct http_field *fi
 		all[n_fields++] = (struct http_field){ "Content-Type", content_type };
 	while (fields != NULL && fields->name != NULL && n_fields < HTTP_HEADERS_MAX)
 		all[n_fields++] = *fields++;
-	reply_begin(x, status, all, (int64_t)n, (uv_buf_t){ .base = (char *)(uintptr_t)body, .len = n });
+	reply_begin(x, status, all, (int64_t)n,
+		    (uv_buf_t){ .base = (char *)(uintptr_t)body, .len = n });
 	x->left = 0;
 	http_reply_end(x);
 }

@@ -71,8 +71,8 @@ static const struct http_exchange_events no_events;
 
 /* Hop-by-hop (RFC 9110 section 7.6.1), and what is written anew; trailers are dropped. */
 static const char *const own_headers[] = {
-	"Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade",
-	"Content-Length", "Expect", "Host",
+	"Connection",        "Keep-Alive", "Proxy-Connection", "TE",     "Trailer",
+	"Transfer-Encoding", "Upgrade",    "Content-Length",   "Expect", "Host",
 };
 
 static bool header_passes(const struct http_head *h, const char *name, const char *const *drop)
@@ -341,7 +341,10 @@ static void tunnel_open(struct proxy_conn *p, const struct http_head *h)
 
 static void response_switch(struct proxy_conn *p, const struct http_head *h)
 {
-	if (h->upgrade && http_exchange_head(p->x)->upgrade && p->request_done)
+	bool asked = http_exchange_head(p->x)->upgrade;
+	bool sent = p->request_done && http_output_queued(&p->out) == 0;
+
+	if (h->upgrade && asked && sent)
 		tunnel_open(p, h);
 	else
 		upstream_broken(p, EPROTO);
@@ -384,11 +387,18 @@ static void response_head_data(struct proxy_conn *p, const char *in, size_t n)
 	buf_done(&p->in);
 }
 
+/* Whether the end of the stream is that of the response. A reset that a write has met reads as an
+ * end. */
+static bool ends_response(const struct proxy_conn *p)
+{
+	return p->state == PROXY_BODY && p->body.kind == HTTP_BODY_EOF && p->out.error == 0;
+}
+
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b)
 {
 	struct proxy_conn *p = stream->data;
 
-	if (n == UV_EOF && p->state == PROXY_BODY && p->body.kind == HTTP_BODY_EOF)
+	if (n == UV_EOF && ends_response(p))
 		reply_end(p);
 	else if (n < 0)
 		upstream_broken(p, n == UV_EOF ? ECONNRESET : (int)-n);

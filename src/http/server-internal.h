@@ -72,9 +72,9 @@ struct http_conn {
 	size_t drop_left;
 	bool reading;
 	bool running;
-	bool eof;         /* the peer ended its side */
-	bool close_after; /* no further request */
-	bool broken;      /* to be reset by the next run */
+	bool eof;                /* the peer ended its side */
+	bool close_after;        /* no further request */
+	bool broken;             /* to be reset by the next run */
 	struct http_exchange *x; /* owned; set in CONN_OPEN */
 };
 
@@ -116,7 +116,8 @@ void conn_schedule(struct http_conn *c);
 /** conn_close() - close the stream, if it is still ours, and the connection; idempotent */
 void conn_close(struct http_conn *c, bool reset);
 
-/** conn_fail() - close the connection with a reset; an open exchange is told that it is incomplete */
+/** conn_fail() - close the connection with a reset; an open exchange is told that it is incomplete
+ */
 void conn_fail(struct http_conn *c);
 
 /** conn_take_input() - append what was received and not used to @early */
@@ -137,7 +138,8 @@ void exchange_body_data(struct http_exchange *x, const char *p, size_t n);
 /** exchange_body_end() - tell the reader that the body is complete */
 void exchange_body_end(struct http_exchange *x);
 
-/** exchange_refuse() - answer in place of the handler (malformed, too large) and close afterwards */
+/** exchange_refuse() - answer in place of the handler (malformed, too large) and close afterwards
+ */
 void exchange_refuse(struct http_exchange *x, int status, const char *why);
 
 /** http_exchange_rbuf() - the read buffer of the server that serves the exchange; borrowed */

@@ -87,7 +87,8 @@ void http_exchange_bind(struct http_exchange *x, const struct http_exchange_even
  * "Expect: 100-continue" */
 void http_body_stream(struct http_exchange *x);
 
-/** http_body_pause() - stop (true) or go on (false) reading the body: back-pressure to the peer */
+/** http_body_pause() - stop (true) or go on (false) reading the body: back-pressure to the peer. Up to
+ * 64 KiB are still read ahead, so that the end of a peer that waits is noticed */
 void http_body_pause(struct http_exchange *x, bool pause);
 
 /**

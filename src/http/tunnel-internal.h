@@ -10,7 +10,8 @@ struct tunnel;
  * tunnel_new() - join two open streams that nobody reads
  * @a, @b:	owned from now on
  * @rbuf:	a reference is kept
- * @on_end:	the last call: both sides ended, or one failed and both were reset; the tunnel is gone
+ * @on_end:	the last call: both sides ended, or one failed and both were reset; the tunnel is
+ * gone
  *
  * Nothing is read before tunnel_start().
  */

@@ -103,13 +103,9 @@ int kernel_find(const char *state_dir, const char *version, struct kernel *out, 
 	if (recorded && look_up(state_dir, version, out) == 0)
 		return 0;
 	r = find_newest(state_dir, out);
-	if (r == -ENOENT) {
-		err_set(e, ERR_NOT_FOUND,
-			"no guest kernel in %s/kernels: build the base template, which gets one "
-			"(viv template build)",
-			state_dir);
-		return -ENOENT;
-	}
+	if (r == -ENOENT)
+		return err_set(e, ERR_NOT_FOUND,
+			       "no guest kernel in %s/kernels: `vivd prepare` gets one", state_dir);
 	if (r < 0)
 		return err_errno(e, -r, "look for guest kernels in %s/kernels", state_dir);
 	return recorded ? 1 : 0;

@@ -2,7 +2,8 @@
 /*
  * Image templates: a read-only root disk and what is known of it. They lie in
  * <state>/templates/<name>/ as `root.img` (raw ext4, sparse, read-only) and `manifest.json`, are made
- * under a temporary name and renamed when complete; nothing changes them afterwards.
+ * under a temporary name and renamed when complete; nothing changes them afterwards. <name> is a link
+ * to <name>@<digest>/: a rebuilt template is a new directory, and layers keep the base they lie over.
  */
 #pragma once
 

@@ -78,7 +78,7 @@ static void add_kernel(struct qemu_args *args, const struct vmm_spec *spec)
 		add(args, "-initrd", str_printf("/proc/self/fd/%d", QEMU_FD_INITRD));
 	add(args, "-append",
 	    str_printf("console=ttyS0 quiet panic=-1 reboot=t cryptomgr.notests tsc=reliable "
-		       "no_timer_check init_on_free=1%s %s",
+		       "no_timer_check%s %s",
 		       clock, spec->cmdline != NULL ? spec->cmdline : ""));
 }
 

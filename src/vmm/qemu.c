@@ -20,6 +20,7 @@
 #include "vmm/qemu-internal.h"
 
 #include "base/fd.h"
+#include "base/json.h"
 #include "base/str.h"
 #include "vmm/qmp.h"
 #include "vmm/tsc.h"
@@ -310,14 +311,9 @@ static int start_failed(struct qemu *q, int log_fd, struct op *op)
 	return err_wrap(&op->err, "start QEMU");
 }
 
-static void free_status(json_t **j)
-{
-	json_decref(*j);
-}
-
 static int query_running(struct qemu *q, struct op *op)
 {
-	cleanup(free_status) json_t *status = NULL;
+	auto_json *status = NULL;
 	int r = qmp_execute(q->qmp, "query-status", NULL, &status, op);
 
 	if (r == 0)
@@ -453,7 +449,7 @@ static enum vmm_event qemu_next_event(struct vmm *vmm)
 	enum vmm_event event = VMM_EVENT_NONE;
 
 	while (event == VMM_EVENT_NONE) {
-		cleanup(free_status) json_t *msg = NULL;
+		auto_json *msg = NULL;
 		int r = qmp_next_event(q->qmp, &msg);
 
 		if (r == 0 || (r < 0 && q->closed))

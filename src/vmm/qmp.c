@@ -18,6 +18,7 @@
 
 #include "base/buf.h"
 #include "base/fd.h"
+#include "base/json.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -43,13 +44,6 @@ struct qmp {
 	unsigned first;
 	unsigned n_events;
 };
-
-static void free_json(json_t **j)
-{
-	json_decref(*j);
-}
-
-#define auto_json cleanup(free_json) json_t
 
 static void free_text(char **s)
 {

@@ -227,17 +227,34 @@ static const http_parser_settings oracle_settings = {
 	.on_message_complete = on_complete,
 };
 
+struct accepted {
+	struct http_head head;
+	struct buf body;
+	size_t head_len;
+	size_t len;    /* of the whole message */
+	bool complete; /* the body, too */
+};
+
 /*
- * Known and harmless differences: http-parser has a list of methods; it looks into trailers, which
- * we drop; it takes a tab for a part of the values that it reads itself.
+ * Known differences, all of http-parser's making: it has a list of methods; it looks into trailers,
+ * which we drop; it takes a tab for a part of the values that it reads itself; it takes a longer
+ * name that begins with Transfer-Encoding for that.
  */
-static bool is_known_difference(const http_parser *p, const char *head, size_t n)
+static bool is_known_difference(const http_parser *p, const char *text, const struct accepted *a)
 {
 	enum http_errno code = HTTP_PARSER_ERRNO(p);
+	static const char coding[] = "Transfer-Encoding";
 
-	return code == HPE_INVALID_METHOD || memchr(head, '\t', n) != NULL ||
-	       ((p->flags & F_TRAILING) != 0 &&
-		(code == HPE_INVALID_CONTENT_LENGTH || code == HPE_UNEXPECTED_CONTENT_LENGTH));
+	if (code == HPE_INVALID_METHOD || memchr(text, '\t', a->head_len) != NULL)
+		return true;
+	for (size_t i = 0; i < a->head.n_headers; i++) {
+		const char *name = a->head.headers[i].name;
+
+		if (strncasecmp(name, coding, strlen(coding)) == 0 && strlen(name) > strlen(coding))
+			return true;
+	}
+	return (p->flags & F_TRAILING) != 0 &&
+	       (code == HPE_INVALID_CONTENT_LENGTH || code == HPE_UNEXPECTED_CONTENT_LENGTH);
 }
 
 static void compare_fields(const struct http_head *h, struct oracle *o)
@@ -276,15 +293,7 @@ static bool is_connection_plain(const struct http_head *h)
 	return true;
 }
 
-struct accepted {
-	struct http_head head;
-	struct buf body;
-	size_t head_len;
-	size_t len;    /* of the whole message */
-	bool complete; /* the body, too */
-};
-
-static void compare(const char *data, size_t size, const struct accepted *a)
+static void compare(const char *data, size_t size, struct accepted *a)
 {
 	struct oracle o = { .target = BUF_INIT(INPUT_MAX),
 			    .body = BUF_INIT(INPUT_MAX),
@@ -294,7 +303,7 @@ static void compare(const char *data, size_t size, const struct accepted *a)
 
 	http_parser_init(&p, HTTP_REQUEST);
 	used = http_parser_execute(&p, &oracle_settings, data, size);
-	if (!is_known_difference(&p, data, a->head_len)) {
+	if (!is_known_difference(&p, data, a)) {
 		require(HTTP_PARSER_ERRNO(&p) == (a->complete ? HPE_PAUSED : HPE_OK));
 		require(o.heads_done && o.done == a->complete);
 		require(streq(http_method_str((enum http_method)p.method), a->head.method));
@@ -303,7 +312,7 @@ static void compare(const char *data, size_t size, const struct accepted *a)
 		require((p.upgrade != 0) == a->head.upgrade || !is_connection_plain(&a->head));
 		require(o.keep_alive == a->head.keep_alive || !is_connection_plain(&a->head));
 		require(o.body.len == a->body.len);
-		require(memcmp(buf_str(&o.body), buf_str((struct buf *)&a->body), o.body.len) == 0);
+		require(memcmp(buf_str(&o.body), buf_str(&a->body), o.body.len) == 0);
 		require(!a->complete || used == a->len);
 		compare_fields(&a->head, &o);
 	}

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 import vivarium
@@ -30,7 +31,6 @@ def nothing_is_left(shared):
     (["--disk", "99999999999T"], ["disk"]),
     (["--name", "Not Good"], ["name", "Not Good"]),
     (["--env", "=x"], ["env"]),
-    (["--workdir"], ["workdir"]),
     (["--bogus"], ["bogus"]),
 ])
 def test_bad_options(shared, options, words):
@@ -197,12 +197,27 @@ def test_no_kernel(make_instance):
     assert r.returncode == 125 and b"vivd prepare" in r.stderr, r.stderr
 
 
-def test_a_guest_that_never_comes_up(make_instance):
+def test_a_guest_that_never_comes_up(make_instance, tmp_path):
     """Its last console lines say why."""
-    instance = make_instance(agent_start_timeout_s=1, tcg_timeout_factor=1)
+    source = tmp_path / "init.c"
+    source.write_text('#include <fcntl.h>\n#include <unistd.h>\n'
+                      'int main(void) { const char s[] = "I am stuck\\n"; mknod("/c", 020600, 0x501);'
+                      ' write(open("/c", 1), s, sizeof(s) - 1); for (;;) pause(); }\n')
+    subprocess.run(["gcc", "-w", "-static", "-include", "sys/stat.h", "-o", tmp_path / "init", source], check=True)
+    instance = make_instance(agent=tmp_path / "init", agent_start_timeout_s=2, tcg_timeout_factor=2)
     assert instance.start(), instance.log_text()
     r = instance.viv("run", "--", "true")
-    assert r.returncode == 125 and b"agent" in r.stderr
+    assert r.returncode == 125 and b"agent" in r.stderr and b"I am stuck" in r.stderr
+
+
+def test_a_guest_that_panics(make_instance):
+    """It is told at once, not when the time is over."""
+    instance = make_instance(agent="/bin/true", agent_start_timeout_s=60)
+    assert instance.start(), instance.log_text()
+    start = time.monotonic()
+    r = instance.viv("run", "--", "true")
+    assert r.returncode == 125 and b"Kernel panic" in r.stderr, r.stderr
+    assert time.monotonic() - start < 45
 
 
 def test_full_disk(make_instance, tmp_path):
@@ -218,7 +233,7 @@ def test_full_disk(make_instance, tmp_path):
         assert instance.start(), instance.log_text()
         (disk / "filler").write_bytes(b"x" * (os.statvfs(disk).f_bavail * 4096 - 8192))
         r = instance.viv("run", "--", "true")
-        assert r.returncode == 125 and b"space" in r.stderr, r.stderr
+        assert r.returncode == 125 and (b"space" in r.stderr or b"full" in r.stderr), r.stderr
         (disk / "filler").unlink()
         assert instance.viv("run", "--", "true").returncode in (0, 125)
         assert instance.get("/v2/sandboxes?all=true") == []

@@ -227,8 +227,8 @@ static inline int hear_response(int fd, const char *method, struct buf *in, stru
 	http_body_init(&body, &h);
 	http_head_done(&h);
 	while (!body.done) {
-		ck_assert_int_eq(
-			http_body_next(&body, buf_str(in), in->len, &used, &data, &len), 0);
+		ck_assert_int_eq(http_body_next(&body, buf_str(in), in->len, &used, &data, &len),
+				 0);
 		ck_assert_int_eq(buf_append(out, data, len), 0);
 		buf_consume(in, used);
 		if (used > 0)

@@ -153,7 +153,7 @@ START_TEST(test_file_form)
 		   "   # another\n"
 		   "state_dir=/srv/a b#c\t# the end\r\n"
 		   "\trun_dir\t=\t/run/x  \n"
-		   "vmm_binary =\n"
+		   "vmm_binary =# by its name\n"
 		   "default_memory = 2GiB # two\n"
 		   "log_level = debug\n"
 		   "network = off");

@@ -126,11 +126,11 @@ static int pick_up(int listening)
 	return fd;
 }
 
-#define GET(path)      "GET " path " HTTP/1.1\r\nHost: a\r\n\r\n"
-#define UP_GET(path)   "GET " path " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-#define OK_LENGTH(n)   "HTTP/1.1 200 OK\r\nContent-Length: " #n "\r\n\r\n"
-#define OK_CHUNKED     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-#define REPLY_502(n)   "HTTP/1.1 502 Bad Gateway\r\nContent-Length: " #n "\r\n\r\n"
+#define GET(path)    "GET " path " HTTP/1.1\r\nHost: a\r\n\r\n"
+#define UP_GET(path) "GET " path " HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+#define OK_LENGTH(n) "HTTP/1.1 200 OK\r\nContent-Length: " #n "\r\n\r\n"
+#define OK_CHUNKED   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+#define REPLY_502(n) "HTTP/1.1 502 Bad Gateway\r\nContent-Length: " #n "\r\n\r\n"
 
 static void headers_client(struct world *w)
 {
@@ -511,6 +511,7 @@ static void tunnel_reset_client(struct world *w)
 
 	say(fd, "GET /t HTTP/1.1\r\nHost: a\r\n" UPGRADE);
 	up = pick_up(listening);
+	hear(up, "GET /t HTTP/1.1\r\nHost: a\r\n" UPGRADE);
 	say(up, "HTTP/1.1 101 Yes\r\n" UPGRADE);
 	hear(fd, "HTTP/1.1 101 Switching Protocols\r\n" UPGRADE);
 	ck_assert_int_eq(setsockopt(up, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard)), 0);
@@ -522,6 +523,7 @@ static void tunnel_reset_client(struct world *w)
 	fd = dial_tcp(&w->tcp_addr[0]);
 	say(fd, GET("/"));
 	up = pick_up(listening);
+	hear(up, UP_GET("/"));
 	say(up, "HTTP/1.1 101 Yes\r\n" UPGRADE);
 	hear(fd, REPLY_502(2) "71");
 }

@@ -4,6 +4,9 @@
 #include "http/server-internal.h"
 #include "http_harness.h"
 
+#include <malloc.h>
+#include <sys/resource.h>
+
 static struct world world;
 
 /* What handlers saw; read by the test when the loop is over, or by the client behind a reply. */
@@ -210,6 +213,13 @@ static void bad_field(struct http_exchange *x)
 	http_reply(x, 200, fields, NULL, "body", 4);
 }
 
+static void paused(struct http_exchange *x)
+{
+	http_body_stream(x);
+	http_body_pause(x, true);
+	http_reply_start(x, 200, NULL, 0);
+}
+
 static void stream_to(struct http_exchange *x, const struct http_exchange_events *events)
 {
 	http_exchange_bind(x, events, NULL);
@@ -230,6 +240,8 @@ static void handler(struct http_exchange *x, void *arg)
 		flood(x);
 	else if (streq(path, "/never"))
 		seen.open = x;
+	else if (streq(path, "/paused"))
+		paused(x);
 	else if (streq(path, "/abort"))
 		stream_to(x, &abort_events);
 	else if (streq(path, "/free"))
@@ -315,7 +327,7 @@ static void pipeline_client(struct world *w)
 	ck_assert_int_eq(pthread_create(&writer, NULL, pipeline_writer, &fd), 0);
 	for (int i = 0; i < PIPELINED; i++) {
 		auto_buf body = BUF_INIT(100);
-		char want[8];
+		char want[16];
 
 		snprintf(want, sizeof(want), "/%05d", i);
 		ck_assert_int_eq(hear_response(fd, "GET", &in, &body), 200);
@@ -362,8 +374,8 @@ static void big_client(struct world *w)
 	char head[128];
 	size_t sent;
 
-	snprintf(head, sizeof(head), "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %zu\r\n\r\n",
-		 big);
+	snprintf(head, sizeof(head),
+		 "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %zu\r\n\r\n", big);
 	say(fd, head);
 	sent = say_until_stalled(fd, big);
 	ck_assert_uint_lt(sent, big / 4);
@@ -423,6 +435,26 @@ static void half_close_client(struct world *w)
 	hear(fd, OK_TEXT(2, "/b"));
 	hear_eof(fd);
 }
+
+static void paused_client(struct world *w)
+{
+	auto_close int bulk = dial_unix(&w->unix_addr);
+	auto_close int small = dial_unix(&w->unix_addr);
+
+	say(bulk, "POST /paused HTTP/1.1\r\nHost: a\r\nContent-Length: 8388608\r\n\r\n");
+	ck_assert_uint_lt(say_until_stalled(bulk, big), big / 4);
+	say(small, "POST /paused HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n");
+	hear(small, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+	ck_assert_int_eq(shutdown(small, SHUT_WR), 0);
+	hear_eof(small);
+}
+
+START_TEST(client_vanishes_behind_a_pause)
+{
+	run(&plain, paused_client);
+	ck_assert_int_eq(seen.closed_broken, 2);
+}
+END_TEST
 
 START_TEST(half_close_behind_answered_requests)
 {
@@ -510,7 +542,8 @@ static void tunnel_client(struct world *w)
 
 	say(fd, "GET /tunnel HTTP/1.1\r\nHost: a\r\nConnection: x, upgrade\r\nUpgrade: echo\r\n\r\n"
 		"early");
-	hear(fd, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+	hear(fd,
+	     "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
 	hear(fd, "early");
 	say(fd, "GET / HTTP/1.1");
 	hear(fd, "GET / HTTP/1.1");
@@ -814,6 +847,54 @@ START_TEST(many_streams)
 }
 END_TEST
 
+enum { IDLE = 1000 };
+
+static size_t heap_bytes(void)
+{
+	return mallinfo2().uordblks;
+}
+
+static size_t heap_before;
+static size_t heap_idle;
+
+static void measure(struct world *w)
+{
+	(void)w;
+	heap_idle = heap_bytes();
+}
+
+static void idle_streams_client(struct world *w)
+{
+	static int fds[IDLE];
+
+	for (int i = 0; i < IDLE; i++) {
+		fds[i] = dial_unix(&w->unix_addr);
+		say(fds[i], "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+		hear(fds[i], OK_TEXT(1, "/"));
+	}
+	uv_async_send(&w->call);
+	for (int i = 0; i < IDLE; i++) {
+		say(fds[i], "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+		hear(fds[i], OK_TEXT(1, "/"));
+		fd_close(&fds[i]);
+	}
+}
+
+START_TEST(idle_connections_are_small)
+{
+	const struct rlimit files = { 4096, 4096 };
+
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &files), 0);
+	world_init(&world);
+	world.called = measure;
+	world_serve(&world, &plain);
+	heap_before = heap_bytes();
+	world_run(&world, idle_streams_client);
+	ck_assert_int_eq(seen.closed_whole, 2 * IDLE);
+	ck_assert_uint_lt((heap_idle - heap_before) / IDLE, 1500);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("http_server");
@@ -827,6 +908,7 @@ int main(void)
 	tcase_add_test(t, chunked_both_ways);
 	tcase_add_test(t, slow_reader);
 	tcase_add_test(t, client_vanishes);
+	tcase_add_test(t, client_vanishes_behind_a_pause);
 	tcase_add_test(t, half_close_behind_answered_requests);
 	tcase_add_test(t, abort_resets);
 	tcase_add_test(t, free_within_a_handler);
@@ -842,6 +924,7 @@ int main(void)
 	tcase_add_test(t, timeouts);
 	tcase_add_test(t, close_idle_and_limit);
 	tcase_add_test(t, many_streams);
+	tcase_add_test(t, idle_connections_are_small);
 	suite_add_tcase(s, t);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);

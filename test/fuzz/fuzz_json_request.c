@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The body of a create, in both generations: a wish that is whole, or a refusal that says why. */
+#include "api/create-request.h"
+#include "base/json.h"
+#include "base/str.h"
+
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void require(bool holds)
+{
+	if (!holds)
+		abort();
+}
+
+/* What the store keeps of a map: nothing when it was not given, else an object of strings. */
+static void check_map(const char *text)
+{
+	auto_json *map = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+	const char *key;
+	json_t *value;
+
+	if (text[0] == '\0')
+		return;
+	require(json_is_object(map));
+	json_object_foreach(map, key, value) require(json_is_string(value));
+}
+
+static void check_accepted(const struct db_sandbox *row, bool v2)
+{
+	require(row->template_name[0] != '\0');
+	require(row->timeout_s <= INT32_MAX);
+	require(row->access_token[0] != '\0' || !v2);
+	check_map(row->env_json);
+	check_map(row->metadata_json);
+}
+
+static void parse(const char *body, size_t n, bool v2)
+{
+	struct db_sandbox row;
+	struct err e = { 0 };
+
+	db_sandbox_init(&row);
+	if (create_request_parse(body, n, v2, &row, &e) == 0) {
+		require(!err_is_set(&e));
+		check_accepted(&row, v2);
+	} else {
+		require(e.kind == ERR_INVALID && e.msg[0] != '\0');
+	}
+	db_sandbox_done(&row);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	parse((const char *)data, size, false);
+	parse((const char *)data, size, true);
+	return 0;
+}
