@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { LOG_LINE_MAX = 4096 };
@@ -40,6 +41,20 @@ int log_level_parse(const char *s, enum log_level *out)
 		}
 	}
 	return -EINVAL;
+}
+
+/* The journal says which file it reads from: an inherited variable may be about another one. */
+static bool stderr_is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	char own[64];
+	struct stat st;
+
+	if (stream == NULL || fstat(STDERR_FILENO, &st) < 0)
+		return false;
+	return str_fit(own, sizeof(own), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino) ==
+		       0 &&
+	       streq(own, stream);
 }
 
 static bool is_plain(const char *s)
@@ -94,7 +109,7 @@ void log_event(enum log_level level, const char *event, const struct kv *kvs, si
 
 	if ((int)level > atomic_load(&lowest))
 		return;
-	if (getenv("JOURNAL_STREAM") != NULL) {
+	if (stderr_is_journal()) {
 		r = buf_printf(&b, "<%c>event=%s", levels[level].prio, event);
 	} else {
 		clock_rfc3339(clock_realtime_ms(), when);

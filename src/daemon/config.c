@@ -30,7 +30,6 @@ enum setting_type {
 	SETTING_LOG_LEVEL,
 	SETTING_NUMBER,
 	SETTING_SIZE,
-	SETTING_SWITCH,
 	SETTING_NETWORK,
 };
 
@@ -61,7 +60,7 @@ static const struct setting settings[] = {
 	{ "vmm", SETTING_CHOICE, "qemu", "virtual machine monitor", FIELD(vmm), .choices = "qemu" },
 	{ "vmm_binary", SETTING_PATH, "", "its program; empty: found by its name",
 	  FIELD(vmm_binary) },
-	{ "acceleration", SETTING_CHOICE, "auto", "auto: kvm where a probe VM comes up under it",
+	{ "acceleration", SETTING_CHOICE, "auto", "auto: tcg, since kvm has to be asked for",
 	  FIELD(acceleration), .choices = "auto|tcg|kvm" },
 	{ "disk", SETTING_CHOICE, "qcow2", "how disks are layered over their template", FIELD(disk),
 	  .choices = "qcow2" },
@@ -80,7 +79,6 @@ static const struct setting settings[] = {
 	  FIELD(agent_start_timeout_s), .min = 1, .max = 3600 },
 	{ "tcg_timeout_factor", SETTING_NUMBER, "3", "that much longer without KVM",
 	  FIELD(tcg_timeout_factor), .min = 1, .max = 100 },
-	{ "network", SETTING_SWITCH, "on", "whether guests reach the outside", FIELD(network) },
 	{ "network_range", SETTING_NETWORK, "10.11.0.0/16",
 	  "IPv4 range of the host-side addresses of sandboxes", FIELD(network_addr) },
 	{ "vmm_uid_base", SETTING_NUMBER, "1879048192",
@@ -238,8 +236,6 @@ static int parse_into(const struct setting *s, const char *text, struct config *
 		if (r == 0)
 			*(uint64_t *)field = n;
 		return r;
-	case SETTING_SWITCH:
-		return parse_bool(text, field);
 	case SETTING_NETWORK:
 		return parse_network(text, &c->network_addr, &c->network_prefix);
 	}
@@ -264,8 +260,6 @@ static char *allowed(const struct setting *s)
 	case SETTING_SIZE:
 		return str_printf("a size from %lluM to %lluM, such as 512M or 2G",
 				  (unsigned long long)s->min, (unsigned long long)s->max);
-	case SETTING_SWITCH:
-		return str_dup("on or off");
 	case SETTING_NETWORK:
 		break;
 	}
@@ -416,9 +410,10 @@ int config_print(const struct config *c, FILE *out)
 static const char *placeholder(const struct setting *s)
 {
 	static const char *const words[] = {
-		[SETTING_TEXT] = "TEXT", [SETTING_PATH] = "PATH",     [SETTING_NUMBER] = "NUMBER",
-		[SETTING_SIZE] = "SIZE", [SETTING_SWITCH] = "on|off", [SETTING_NETWORK] = "NETWORK",
-		[SETTING_CHOICE] = NULL, [SETTING_LOG_LEVEL] = NULL,
+		[SETTING_TEXT] = "TEXT",       [SETTING_PATH] = "PATH",
+		[SETTING_NUMBER] = "NUMBER",   [SETTING_SIZE] = "SIZE",
+		[SETTING_NETWORK] = "NETWORK", [SETTING_CHOICE] = NULL,
+		[SETTING_LOG_LEVEL] = NULL,
 	};
 
 	return s->choices != NULL ? s->choices : words[s->type];

@@ -45,7 +45,6 @@ struct config {
 	uint64_t default_disk_mib;
 	unsigned agent_start_timeout_s;
 	unsigned tcg_timeout_factor;
-	bool network;
 	uint32_t network_addr; /* host byte order */
 	unsigned network_prefix;
 	unsigned vmm_uid_base;

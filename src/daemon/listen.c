@@ -24,8 +24,7 @@ static int bind_private(int fd, const char *path, struct sockaddr_un *addr, stru
 			       path, sizeof(addr->sun_path) - sizeof(".new"));
 	if (unlink(addr->sun_path) < 0 && errno != ENOENT)
 		return err_errno(e, errno, "remove old socket %s", addr->sun_path);
-	if (fchmod(fd, 0600) < 0 ||
-	    bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0)
+	if (fchmod(fd, 0600) < 0 || bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0)
 		return err_errno(e, errno, "bind socket %s", addr->sun_path);
 	return 0;
 }

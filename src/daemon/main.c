@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vivd: reads its configuration, opens the manager (which adopts what an earlier daemon left running),
- * serves the API, and ends on SIGTERM or SIGINT once no operation runs. VMs are not tied to its life.
+ * vivd: reads its configuration, opens the manager (which adopts what an earlier daemon left
+ * running), serves the API, and ends on SIGTERM or SIGINT once no operation runs. VMs are not tied
+ * to its life.
  */
 #include "api/api.h"
 #include "base/fd.h"
@@ -11,6 +12,7 @@
 #include "daemon/listen.h"
 #include "daemon/prepare.h"
 #include "os/work.h"
+#include "sandbox/fault.h"
 #include "viv-config.h"
 
 #include <errno.h>
@@ -50,7 +52,8 @@ static void on_signal(uv_signal_t *handle, int signo)
 
 	log_info("vivd.stopping", kv_str("signal", strsignal(signo)));
 	for (size_t i = 0; i < ARRAY_SIZE(d->signals); i++)
-		uv_signal_stop(&d->signals[i]); /* a second one ends us at once: that is safe, too */
+		uv_signal_stop(
+			&d->signals[i]); /* a second one ends us at once: that is safe, too */
 	manager_shutdown(d->manager, on_quiet, d);
 }
 
@@ -167,6 +170,9 @@ static int run_serve(const struct config *c, struct err *e)
 {
 	if (geteuid() != 0)
 		return err_set(e, ERR_INVALID, "vivd has to be root: it makes namespaces and VMs");
+	if (c->fault != NULL && !fault_valid(c->fault))
+		return err_set(e, ERR_INVALID, "setting fault: '%s' is no PLAN.STEP.WHEN=ACTION",
+			       c->fault);
 	return serve(c, e);
 }
 

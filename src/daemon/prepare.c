@@ -53,8 +53,8 @@ static void show(struct view *v, const char *detail)
 	unsigned percent = v->of > 0 ? (v->at - 1) * 100 / v->of : 0;
 
 	snprintf(line, sizeof(line), "[%u/%u] %s, %u %%, %llu s: %s%s%s", v->part, parts,
-		 v->part_name, percent, elapsed_s(v), v->what, detail[0] != '\0' ? ": " : "",
-		 detail);
+		 v->part_name, percent, elapsed_s(v), v->what,
+		 v->what[0] != '\0' && detail[0] != '\0' ? ": " : "", detail);
 	for (char *p = line; *p != '\0'; p++)
 		if ((unsigned char)*p < ' ' || *p == '\x7f')
 			*p = ' ';
@@ -93,6 +93,9 @@ static struct progress begin_part(struct view *v, unsigned part, const char *nam
 {
 	v->part = part;
 	v->part_name = name;
+	v->at = 1;
+	v->what[0] = '\0';
+	v->shown_ns = clock_now_ns();
 	return (struct progress){ .step = on_step, .detail = on_detail, .arg = v };
 }
 
@@ -149,7 +152,7 @@ static int sum_up(const struct prepare_spec *spec, const struct view *v, struct 
 	if (stat(kernel.vmlinux, &vmlinux) < 0 || stat(t.root_path, &root) < 0)
 		return err_errno(e, errno, "look at what was prepared in %s", spec->state_dir);
 	fprintf(stderr,
-		"%s is ready after %llu s: guest kernel %s (%llu MB), template %s "
+		"%s is ready (%llu s): guest kernel %s (%llu MB), template %s "
 		"(%llu MB on disk, %llu MB as a guest's smallest disk)\n",
 		spec->state_dir, elapsed_s(v), kernel.version,
 		(unsigned long long)vmlinux.st_blocks * STAT_BLOCK_BYTES / 1000000, base,

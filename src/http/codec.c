@@ -9,7 +9,8 @@
  *
  * A complete head is copied into memory of its own, and its strings are cut out in place: the CR of
  * each line, the colon and the blanks around a value become NULs. Behind the copy there is room for
- * the path and the query, which would overlap the target otherwise.
+ * the path and the query, which would overlap the target otherwise. Messages of errors quote only
+ * what was checked to be a token, since they end up in logs and in JSON.
  */
 #include "http/codec.h"
 
@@ -93,11 +94,15 @@ static int parse_header(char *line, size_t n, struct http_header *out, struct er
 	char *end = line + n;
 
 	if (!is_text(line, n))
-		return malformed(e, "header has a control character");
+		return malformed(e, "header '%.*s' has a control character",
+				 (int)MIN(name_len, (size_t)64), line);
 	if (http_is_blank(line[0]))
 		return malformed(e, "header is folded over several lines");
-	if (name_len == 0 || line[name_len] != ':')
-		return malformed(e, "header line '%.64s' has no name with a colon behind it", line);
+	if (name_len == 0)
+		return malformed(e, "header line does not begin with a name");
+	if (line[name_len] != ':')
+		return malformed(e, "header '%.*s' has no colon behind its name",
+				 (int)MIN(name_len, (size_t)64), line);
 	line[name_len] = '\0';
 	while (http_is_blank(*value))
 		value++;
@@ -254,8 +259,7 @@ static int parse_framing(struct http_head *h, struct err *e)
 	if (length != NULL && coding != NULL)
 		return malformed(e, "message has both Content-Length and Transfer-Encoding");
 	if (coding != NULL && strcasecmp(coding, "chunked") != 0) {
-		err_set(e, ERR_UNSUPPORTED, "transfer coding %.64s is not supported; use chunked",
-			coding);
+		err_set(e, ERR_UNSUPPORTED, "Transfer-Encoding is not supported but for chunked");
 		return -EOPNOTSUPP;
 	}
 	if (coding != NULL && h->minor == 0)
@@ -264,7 +268,7 @@ static int parse_framing(struct http_head *h, struct err *e)
 		h->body = HTTP_BODY_CHUNKED;
 	if (length != NULL) {
 		if (parse_u64(length, 0, INT64_MAX, &h->content_length) < 0)
-			return malformed(e, "Content-Length %.64s is no length", length);
+			return malformed(e, "Content-Length is no number of bytes");
 		h->body = HTTP_BODY_LENGTH;
 	}
 	return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP/1.1 server on libuv: listeners (unix, TCP), keep-alive, one request at a time per connection,
- * bodies streamed both ways with back-pressure. The daemon and the agent serve with it; it knows
- * nothing of sandboxes.
+ * HTTP/1.1 server on libuv: listeners (unix, TCP), keep-alive, one request at a time per
+ * connection, bodies streamed both ways with back-pressure. The daemon and the agent serve with it;
+ * it knows nothing of sandboxes.
  *
  * Theory of operation. A connection reads a head, makes an exchange and calls the handler. The
  * handler starts one of the readers for the body (collect, stream, or neither: the rest is then
@@ -87,8 +87,8 @@ void http_exchange_bind(struct http_exchange *x, const struct http_exchange_even
  * "Expect: 100-continue" */
 void http_body_stream(struct http_exchange *x);
 
-/** http_body_pause() - stop (true) or go on (false) reading the body: back-pressure to the peer. Up to
- * 64 KiB are still read ahead, so that the end of a peer that waits is noticed */
+/** http_body_pause() - stop (true) or go on (false) reading the body: back-pressure to the peer; up
+ * to 64 KiB are still read ahead, so that the end of a peer that waits is noticed */
 void http_body_pause(struct http_exchange *x, bool pause);
 
 /**

@@ -2,7 +2,6 @@
 #include "sandbox/console.h"
 
 #include "base/fd.h"
-#include "base/file.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -10,20 +9,6 @@
 #include <unistd.h>
 
 static const char log_name[] = "console.log";
-
-int console_open(struct console *c, int run_dirfd)
-{
-	auto_buf old = BUF_INIT(4 * CONSOLE_RING_BYTES);
-	int r = file_read_at(run_dirfd, log_name, &old);
-
-	if (r == 0)
-		console_feed(c, buf_head(&old), old.len);
-	c->log_fd = openat(run_dirfd, log_name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	if (c->log_fd < 0)
-		return -errno;
-	c->log_bytes = old.len;
-	return 0;
-}
 
 /* Starts the file anew with what the ring holds. */
 static int rewrite_log(struct console *c)
@@ -62,6 +47,35 @@ void console_feed(struct console *c, const char *p, size_t n)
 	log_bytes(c, tail, keep);
 }
 
+/* Feeds the end of the file. Return: its size; -errno. */
+static int64_t read_back(struct console *c, int fd)
+{
+	auto_free char *end = xcalloc(1, CONSOLE_RING_BYTES);
+	off_t size = lseek(fd, 0, SEEK_END);
+	ssize_t n;
+
+	if (size < 0 || lseek(fd, MAX(size - CONSOLE_RING_BYTES, 0), SEEK_SET) < 0)
+		return -errno;
+	n = fd_read_full(fd, end, CONSOLE_RING_BYTES);
+	if (n < 0)
+		return n;
+	console_feed(c, end, (size_t)n);
+	return size;
+}
+
+int console_open(struct console *c, int run_dirfd)
+{
+	auto_close int fd = openat(run_dirfd, log_name,
+				   O_RDWR | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int64_t size = fd < 0 ? -errno : read_back(c, fd);
+
+	if (size < 0)
+		return (int)size;
+	c->log_bytes = (uint64_t)size;
+	c->log_fd = take_fd(&fd);
+	return 0;
+}
+
 char *console_tail(const struct console *c, size_t max)
 {
 	size_t n = MIN(c->ring.len, max);
@@ -78,7 +92,7 @@ char *console_tail(const struct console *c, size_t max)
 	for (size_t i = 0; i < n; i++) {
 		unsigned char ch = (unsigned char)from[i];
 
-		if (ch >= ' ' || ch == '\n' || ch == '\t')
+		if ((ch >= ' ' && ch != 0x7f) || ch == '\n' || ch == '\t')
 			out[used++] = from[i];
 	}
 	return out;

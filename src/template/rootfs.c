@@ -63,6 +63,7 @@ struct follower {
 	const struct progress *progress;
 	char reason[REASON_SIZE]; /* its first lines of error */
 	unsigned reason_lines;
+	bool more; /* the next line explains the one before */
 };
 
 static void keep_reason(struct follower *f, const char *text)
@@ -83,8 +84,9 @@ static void on_line(const char *text, void *arg)
 			build_tell(f->progress, stages[i].step, stages[i].what);
 	if (str_starts(text, "E: "))
 		keep_reason(f, text + strlen("E: "));
-	else if (str_starts(text, "dpkg: error"))
-		keep_reason(f, text);
+	else if (f->more || str_starts(text, "dpkg: error"))
+		keep_reason(f, text + strspn(text, " "));
+	f->more = str_starts(text, "dpkg: error");
 	build_detail(f->progress, text);
 }
 

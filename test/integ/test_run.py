@@ -61,7 +61,7 @@ def test_large_output(shared, box):
 
 @pytest.mark.parametrize("name,code", [("INT", 130), ("TERM", 143), ("HUP", 129), ("QUIT", 131)])
 def test_signals_reach_the_command(shared, box, name, code):
-    p = shared.popen("exec", "box", "--", "sh", "-c", "echo ready; sleep 1000", stdout=-1)
+    p = shared.popen("exec", "box", "--", "sh", "-c", "echo ready; exec sleep 1000", stdout=-1)
     assert p.stdout.readline() == b"ready\n"
     p.send_signal(getattr(signal, f"SIG{name}"))
     assert p.wait(timeout=30) == code
@@ -77,7 +77,7 @@ def test_a_signal_can_be_handled(shared, box):
 
 
 def test_ctrl_c_of_run_leaves_nothing(shared, box):
-    p = shared.popen("run", "--name", "gone", "--", "sh", "-c", "echo ready; sleep 1000", stdout=-1)
+    p = shared.popen("run", "--name", "gone", "--", "sh", "-c", "echo ready; exec sleep 1000", stdout=-1)
     assert p.stdout.readline() == b"ready\n"
     p.send_signal(signal.SIGINT)
     assert p.wait(timeout=60) == 130
@@ -190,7 +190,7 @@ def test_create_with_a_command_keeps_the_sandbox(shared, box):
 
 def test_exec_streams_end_when_the_sandbox_is_removed(shared, box):
     assert shared.viv("create", "--name", "doomed").returncode == 0
-    p = shared.popen("exec", "doomed", "--", "sh", "-c", "echo ready; sleep 1000", stdout=-1, stderr=-1)
+    p = shared.popen("exec", "doomed", "--", "sh", "-c", "echo ready; exec sleep 1000", stdout=-1, stderr=-1)
     other = shared.popen("exec", "box", "--", "sh", "-c", "echo ready; read line; echo alive", stdin=-1,
                          stdout=-1)
     assert p.stdout.readline() == b"ready\n" and other.stdout.readline() == b"ready\n"

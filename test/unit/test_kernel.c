@@ -115,7 +115,7 @@ START_TEST(find_none)
 	ck_assert_int_eq(kernel_find(dir, NULL, &k, &e), -ENOENT);
 	ck_assert_int_eq(e.kind, ERR_NOT_FOUND);
 	ck_assert_ptr_nonnull(strstr(e.msg, kernels));
-	ck_assert_ptr_nonnull(strstr(e.msg, "build"));
+	ck_assert_ptr_nonnull(strstr(e.msg, "vivd prepare"));
 	ck_assert_int_eq(file_mkdirs(kernels), 0);
 	ck_assert_int_eq(kernel_find(dir, "6.1.0-9-cloud-amd64", &k, &e), -ENOENT);
 }

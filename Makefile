@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# The build is meson's (meson.build); this file holds the commands that one wants to remember.
+
+BUILD ?= build
+PREFIX ?= /usr/local
+
+# Root makes namespaces and VMs; nobody else has to build.
+ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+VIV := $(ROOT) $(BUILD)/src/viv
+DEMO := import platform; print(platform.uname(), sum(range(10**6)))
+
+.PHONY: all run test test-all install uninstall clean help
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	@command -v meson >/dev/null || { echo "meson is missing: tools/deps.sh run installs what a build needs" >&2; exit 1; }
+	@meson setup $(BUILD) --prefix=$(PREFIX)
+
+run:
+	@tools/deps.sh run
+	@$(MAKE) --no-print-directory all
+	@$(ROOT) $(BUILD)/src/vivd prepare
+	@echo
+	@echo "\$$ echo '$(DEMO)' | viv run -- python3 -"
+	@echo '$(DEMO)' | $(VIV) run -- python3 -
+	@echo
+	@echo "That ran in a microVM of its own, which is gone again. What to try next:"
+	@echo "  $(VIV) run -- bash -c 'uname -a; df -h /; id'"
+	@echo "  $(VIV) create --name box --memory 1G && $(VIV) exec box -- free -m"
+	@echo "  $(VIV) ls && $(VIV) inspect box && $(VIV) rm box"
+	@echo "  make test          tests all of it"
+	@echo "  make install       into $(PREFIX)"
+
+test:
+	@tools/deps.sh test
+	@$(MAKE) --no-print-directory all
+	@$(ROOT) tools/test.sh $(BUILD)
+
+test-all:
+	@tools/deps.sh all
+	@$(MAKE) --no-print-directory all
+	@$(ROOT) tools/test.sh --all $(BUILD)
+
+install: all
+	@$(ROOT) meson install -C $(BUILD) --no-rebuild
+
+uninstall:
+	@$(ROOT) ninja -C $(BUILD) uninstall
+
+clean:
+	@$(ROOT) rm -rf $(BUILD) $(BUILD)-gcc $(BUILD)-clang $(BUILD)-asan $(BUILD)-fuzz
+
+help:
+	@echo "make            build into $(BUILD)/"
+	@echo "make run        install what is needed, build, prepare, run a program in a microVM"
+	@echo "make test       install what the tests need, build, test"
+	@echo "make test-all   the same with sanitizers, fuzzing and static analysis"
+	@echo "make install    install into PREFIX ($(PREFIX)); uninstall undoes it"
+	@echo "make clean      remove the build directories"

@@ -1,0 +1,164 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# usage: tools/test.sh [--all] BUILD
+#
+# Runs the tests of a build directory; the last line sums them up. --all adds builds with -Werror,
+# with sanitizers and for fuzzing, in directories beside it, and static analysis.
+set -u
+
+usage() {
+	echo "usage: tools/test.sh [--all] BUILD" >&2
+	exit 2
+}
+
+all=
+if [ "${1-}" = --all ]; then
+	all=1
+	shift
+fi
+if [ $# != 1 ] || [ ! -e "$1/build.ninja" ]; then
+	usage
+fi
+root=$(cd "$(dirname "$0")/.." && pwd)
+build=$(cd "$1" && pwd)
+export VIV_BUILD=$build VIV_TEST_STATE=${VIV_TEST_STATE:-$build/test-state}
+export PYTHONDONTWRITEBYTECODE=1
+fuzz_seconds=${FUZZ_SECONDS:-30}
+passed=0 failed=0 skipped=0
+
+# Adds what a run gave: counts, and its exit code, which may tell of more than the counts.
+add() {
+	local counts=$1 code=$2 p f s
+
+	read -r p f s <<<"$counts"
+	if [ "$code" != 0 ] && [ "$f" = 0 ]; then
+		f=1
+	fi
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
+# Passed, failed and skipped in a log of meson: the tests in each program, or the program itself.
+count_meson() {
+	python3 - "$1" <<'END'
+import json, re, sys
+passed = failed = skipped = 0
+try:
+    runs = [json.loads(line) for line in open(sys.argv[1])]
+except OSError:
+    runs = []
+for run in runs:
+    checks = re.findall(r"Checks: (\d+), Failures: (\d+), Errors: (\d+)", run.get("stdout", ""))
+    bad = sum(int(f) + int(e) for _, f, e in checks)
+    if run["result"] == "SKIP":
+        skipped += 1
+    elif run["result"] == "OK":
+        passed += sum(int(n) for n, _, _ in checks) or 1
+    else:
+        passed += sum(int(n) for n, _, _ in checks) - bad
+        failed += max(bad, 1)
+print(passed, failed, skipped)
+END
+}
+
+count_pytest() {
+	python3 - "$1" <<'END'
+import sys, xml.etree.ElementTree as tree
+try:
+    suites = list(tree.parse(sys.argv[1]).getroot().iter("testsuite"))
+except (OSError, tree.ParseError):
+    suites = []
+def total(name):
+    return sum(int(s.get(name, 0)) for s in suites)
+failed, skipped = total("failures") + total("errors"), total("skipped")
+print(max(total("tests") - failed - skipped, 0), failed, skipped)
+END
+}
+
+# meson's tests of a build directory: suites unit and fuzz.
+run_meson() {
+	local code=0
+
+	echo "== unit tests ($1)"
+	rm -f "$1/meson-logs/testlog.json"
+	meson test -C "$1" --no-rebuild --print-errorlogs --suite unit --suite fuzz || code=$?
+	add "$(count_meson "$1/meson-logs/testlog.json")" "$code"
+}
+
+run_pytest() {
+	local code=0 report=$build/pytest.xml
+
+	echo "== tests of the whole"
+	if ! "$build/src/vivd" prepare --state-dir="$VIV_TEST_STATE"; then
+		add "0 1 0" 1
+		return
+	fi
+	rm -f "$report"
+	(cd "$root" && python3 -m pytest -q -rs -p no:cacheprovider --junitxml="$report" \
+		test/lint test/integ test/fault) || code=$?
+	add "$(count_pytest "$report")" "$code"
+}
+
+# One check: a name and a command.
+check() {
+	local name=$1
+
+	shift
+	echo "== $name"
+	if "$@"; then
+		add "1 0 0" 0
+	else
+		echo "FAILED: $name" >&2
+		add "0 1 0" 1
+	fi
+}
+
+# A build directory beside the first: its name, the compiler, options of meson.
+build_in() {
+	local dir=$build-$1 cc=$2
+
+	shift 2
+	if [ ! -e "$dir/build.ninja" ]; then
+		CC=$cc meson setup "$dir" "$root" "$@" || return
+	fi
+	ninja -C "$dir"
+}
+
+run_fuzz() {
+	local targets name
+
+	build_in fuzz clang -Dfuzz=true -Db_lundef=false || return
+	targets=$(ninja -C "$build-fuzz" -t targets all | sed -n 's,^test/fuzz/\(fuzz_[a-z_]*\):.*,\1,p')
+	for name in $targets; do
+		mkdir -p "$build-fuzz/corpus/$name"
+		ninja -C "$build-fuzz" "test/fuzz/$name" &&
+			"$build-fuzz/test/fuzz/$name" -max_total_time="$fuzz_seconds" -verbosity=0 \
+				-artifact_prefix="$build-fuzz/corpus/" "$build-fuzz/corpus/$name" \
+				"$root/test/fuzz/corpus/${name#fuzz_}" || return
+	done
+}
+
+run_tidy() {
+	(cd "$root" && printf '%s\n' src/*/*.c |
+		xargs -P "$(nproc)" -n 4 clang-tidy -p "$build" --quiet --warnings-as-errors='*')
+}
+
+run_cppcheck() {
+	(cd "$root" && cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -j "$(nproc)" \
+		--enable=warning,portability --suppress=missingIncludeSystem \
+		-D_GNU_SOURCE -Isrc -I"$build" src)
+}
+
+run_meson "$build"
+run_pytest
+if [ -n "$all" ]; then
+	check "gcc without warnings" build_in gcc gcc -Dwerror=true
+	check "clang without warnings" build_in clang clang -Dwerror=true
+	check "build with sanitizers" build_in asan gcc -Db_sanitize=address,undefined
+	run_meson "$build-asan"
+	check "fuzzing" run_fuzz
+	check "clang-tidy" run_tidy
+	check "cppcheck" run_cppcheck
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ] && [ "$passed" != 0 ]
