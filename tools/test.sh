@@ -24,6 +24,8 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 build=$(cd "$1" && pwd)
 export VIV_BUILD=$build VIV_TEST_STATE=${VIV_TEST_STATE:-$build/test-state}
 export PYTHONDONTWRITEBYTECODE=1
+# Debian's own, which has the packages that deps.sh installs.
+python=/usr/bin/python3
 fuzz_seconds=${FUZZ_SECONDS:-30}
 passed=0 failed=0 skipped=0
 
@@ -40,7 +42,7 @@ add() {
 
 # Passed, failed and skipped in a log of meson: the tests in each program, or the program itself.
 count_meson() {
-	python3 - "$1" <<'END'
+	"$python" - "$1" <<'END'
 import json, re, sys
 passed = failed = skipped = 0
 try:
@@ -62,7 +64,7 @@ END
 }
 
 count_pytest() {
-	python3 - "$1" <<'END'
+	"$python" - "$1" <<'END'
 import sys, xml.etree.ElementTree as tree
 try:
     suites = list(tree.parse(sys.argv[1]).getroot().iter("testsuite"))
@@ -94,7 +96,7 @@ run_pytest() {
 		return
 	fi
 	rm -f "$report"
-	(cd "$root" && python3 -m pytest -q -rs -p no:cacheprovider --junitxml="$report" \
+	(cd "$root" && "$python" -m pytest -q -rs -p no:cacheprovider --junitxml="$report" \
 		test/lint test/integ test/fault) || code=$?
 	add "$(count_pytest "$report")" "$code"
 }
