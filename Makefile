@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 
 # Root makes namespaces and VMs; nobody else has to build.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
-VIV := $(ROOT) $(BUILD)/src/viv
+VIV := $(strip $(ROOT) $(BUILD)/src/viv)
 DEMO := import platform; print(platform.uname(), sum(range(10**6)))
 
 .PHONY: all run test test-all install uninstall clean help

@@ -7,11 +7,12 @@
 # (test), or for every check (all). Asks nothing; without anything missing it needs no network.
 set -eu
 
-run="gcc libc6-dev make meson ninja-build pkgconf scdoc
+# With all that the build looks for, so that it is the same build whatever is done next.
+run="gcc libc6-dev make meson ninja-build pkgconf scdoc check libhttp-parser-dev
 	libuv1-dev libjansson-dev libsqlite3-dev libmnl-dev libarchive-dev libssl-dev
 	qemu-system-x86 qemu-utils mmdebstrap debian-archive-keyring e2fsprogs nftables iproute2
 	ca-certificates"
-tests="check libhttp-parser-dev python3 python3-pytest procps clang-format shellcheck"
+tests="python3 python3-pytest procps clang-format shellcheck"
 all="clang clang-tidy llvm libclang-rt-14-dev cppcheck"
 
 case "${1-}" in

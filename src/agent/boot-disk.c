@@ -81,7 +81,7 @@ static int wait_for_node(const char *path)
 static int read_geometry(const char *device, struct geometry *out)
 {
 	auto_close int fd = open(device, O_RDONLY | O_CLOEXEC);
-	unsigned char super[SUPER_BYTES];
+	unsigned char super[SUPER_BYTES] = { 0 };
 	uint64_t device_bytes;
 	unsigned log_block;
 	ssize_t n;
@@ -114,7 +114,7 @@ static int grow(uint64_t blocks)
 
 int boot_disk(const char *device, struct err *e)
 {
-	struct geometry g;
+	struct geometry g = { 0 };
 	int r = wait_for_node(device);
 
 	if (r < 0)

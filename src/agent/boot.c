@@ -3,14 +3,14 @@
  * Theory of operation
  *
  * The kernel starts us from an initramfs that holds this program and the modules of its virtio
- *devices: any root file system runs unchanged, whether it has an init or not. The order of the
- *phases:
+ * devices: any root file system runs unchanged, whether it has an init or not. The order of the
+ * phases:
  *
  *	kernel file systems on /proc, /sys and /dev   command line, devices and modules need them
  *	modules                                       virtio bus and drivers; devices appear while
- *they load disk                                          mount on /newroot, grow, become the root
+ * they load disk                                          mount on /newroot, grow, become the root
  *	rest                                          mounts of a running system, network, files,
- *limits
+ * limits
  *
  * Nothing is written into the root file system but what is missing and without which programs fail:
  * mount points, /etc/resolv.conf, /etc/hosts. It goes into the sandbox's own layer.

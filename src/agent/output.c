@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/output.h"
 
-#include "base/base64.h"
 #include "agent/handle.h"
+#include "base/base64.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/str.h"

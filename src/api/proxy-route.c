@@ -120,7 +120,7 @@ void api_proxy(struct api *api, struct http_exchange *x)
 	struct sandbox *sb;
 	struct sandbox_id id;
 	struct err e = { 0 };
-	struct target t;
+	struct target t = { 0 };
 
 	if (read_target(head, &t, &e) < 0) {
 		reply_error(x, &e);

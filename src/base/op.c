@@ -52,7 +52,7 @@ int op_check(const struct op *op)
 	return op_poll_ms(op) == 0 ? -ETIMEDOUT : 0;
 }
 
-int op_wait_fd(const struct op *op, int fd, short events, int also_fd)
+static int wait_fd(const struct op *op, int fd, short events, int also_fd)
 {
 	struct pollfd p[] = {
 		{ .fd = fd, .events = events },
@@ -76,4 +76,14 @@ int op_wait_fd(const struct op *op, int fd, short events, int also_fd)
 		if (n == 0 && op_poll_ms(op) == 0)
 			return -ETIMEDOUT;
 	}
+}
+
+int op_wait_fd(const struct op *op, int fd, short events, int also_fd)
+{
+	uint64_t start_ns = clock_now_ns();
+	int r = wait_fd(op, fd, events, also_fd);
+
+	if (op->waited_ns != NULL)
+		*op->waited_ns += clock_now_ns() - start_ns;
+	return r;
 }

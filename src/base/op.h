@@ -12,6 +12,8 @@ struct op {
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 = none */
 	int cancel_fd;        /* readable = give up; -1 = cannot be cancelled; borrowed */
 	const char *fault;    /* the fault rule of this daemon, for the plan engine; NULL = none */
+	uint64_t *waited_ns;  /* adds up what op_wait_fd() waits for a VMM and its guest, not for
+			       * programs that are a part of our own work; NULL = nobody asks */
 	struct err err;
 };
 

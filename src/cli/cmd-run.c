@@ -141,7 +141,7 @@ static void remove_sandbox(struct cli *cli, const json_t *sandbox)
 
 static int run(struct cli *cli, int argc, char **argv)
 {
-	cleanup(wish_done) struct wish w = { 0 };
+	cleanup(wish_done) struct wish w = { .command = argv };
 	auto_json *sandbox = NULL;
 	struct op op;
 	int code = parse(&verb_run, argc, argv, &w);
@@ -163,7 +163,7 @@ static int run(struct cli *cli, int argc, char **argv)
 
 static int create(struct cli *cli, int argc, char **argv)
 {
-	cleanup(wish_done) struct wish w = { 0 };
+	cleanup(wish_done) struct wish w = { .command = argv };
 	auto_json *sandbox = NULL;
 	struct op op;
 	int code = parse(&verb_create, argc, argv, &w);

@@ -407,7 +407,7 @@ int config_print(const struct config *c, FILE *out)
 }
 
 /* What stands for the value in the help. */
-static const char *placeholder(const struct setting *s)
+static const char *value_word(const struct setting *s)
 {
 	static const char *const words[] = {
 		[SETTING_TEXT] = "TEXT",       [SETTING_PATH] = "PATH",
@@ -442,8 +442,7 @@ void config_help(FILE *out)
 
 		if (settings[i].hidden)
 			continue;
-		fprintf(out, "  %s=%s\n      %s", flag, placeholder(&settings[i]),
-			settings[i].help);
+		fprintf(out, "  %s=%s\n      %s", flag, value_word(&settings[i]), settings[i].help);
 		if (settings[i].def[0] != '\0')
 			fprintf(out, " (default %s)", settings[i].def);
 		fputs("\n", out);

@@ -5,8 +5,8 @@
 
 /**
  * listen_unix() - a listening unix socket with mode 0660, of group vivarium where that exists
- * @path:	a socket file left there by an earlier daemon is replaced: the caller holds the lock of its
- *		directory
+ * @path:	a socket file left there by an earlier daemon is replaced: the caller holds the lock
+ *		of its directory
  *
  * Return: descriptor, caller owns; -errno with @e set.
  */

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "os/spawn.h"
 #include "template/kernel.h"
 #include "template/template.h"
 
@@ -68,7 +69,7 @@ static void show(struct view *v, const char *detail)
 static void clear(const struct view *v)
 {
 	if (v->terminal)
-		fputs("\r\033[K", stderr);
+		fprintf(stderr, "\r\033[K");
 }
 
 static void on_step(unsigned at, unsigned of, const char *what, void *arg)
@@ -99,11 +100,25 @@ static struct progress begin_part(struct view *v, unsigned part, const char *nam
 	return (struct progress){ .step = on_step, .detail = on_detail, .arg = v };
 }
 
+/* What the host's package lists name may be gone from the archive: then with new lists. */
 static int get_kernel(const struct prepare_spec *spec, struct view *v, struct op *op)
 {
+	static const char *const update[] = { "apt-get", "update", NULL };
 	struct progress progress = begin_part(v, 1, "guest kernel");
+	struct op first = op_child(op, 0);
+	struct op refresh = op_child(op, 0);
 	struct kernel kernel;
+	int r = kernel_fetch(spec->state_dir, &kernel, &progress, &first);
 
+	if (r == 0)
+		return 0;
+	op->err = first.err;
+	if (op_check(op) < 0 || op->err.kind == ERR_EXHAUSTED)
+		return r;
+	on_step(1, 1, "refresh the package lists", v);
+	if (spawn_run_lines(update, on_detail, v, &refresh) < 0)
+		return r;
+	op->err = (struct err){ 0 };
 	return kernel_fetch(spec->state_dir, &kernel, &progress, op);
 }
 
@@ -183,7 +198,7 @@ int prepare_run(const struct prepare_spec *spec, struct err *e)
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
-	sigprocmask(SIG_BLOCK, &set, &old);
+	pthread_sigmask(SIG_BLOCK, &set, &old);
 	signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (signals < 0)
 		return err_errno(e, errno, "watch for signals");
@@ -197,6 +212,6 @@ int prepare_run(const struct prepare_spec *spec, struct err *e)
 	else
 		r = sum_up(spec, &v, e);
 	take_signals(signals);
-	sigprocmask(SIG_SETMASK, &old, NULL);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return r;
 }

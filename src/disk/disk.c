@@ -107,7 +107,7 @@ static int write_tmp(const struct disk_ops *ops, int layer_fd, const char *layer
 		     const struct disk_spec *spec, struct op *op)
 {
 	auto_close int fd = -1;
-	uint64_t base_bytes;
+	uint64_t base_bytes = 0;
 	int r = check_spec(spec, &base_bytes, op);
 
 	if (r < 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Copy-on-write disks: one interface, several drivers. A sandbox's layer lies in its directory
- * (`layer/`), over a base image that is read-only and shared. All functions block (workers) and need
- * nothing but the directory to release.
+ * (`layer/`), over a base image that is read-only and shared. All functions block (workers) and
+ * need nothing but the directory to release.
  */
 #pragma once
 

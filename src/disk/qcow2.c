@@ -9,10 +9,10 @@
  *	cluster 3 …	L1 table, all zeros: every cluster of the disk is read from the base
  *
  * All numbers are big-endian. The name of the base is relative to the layer when both lie in the
- *same state directory, so that this can move; it is for people and tools only: a VMM gets the base
- *as a descriptor that we opened. Before that the header is read again, since a VMM could have
- *changed it: an external data file, for one, would make the next VMM open a path of the guest's
- *choice.
+ * same state directory, so that this can move; it is for people and tools only: a VMM gets the base
+ * as a descriptor that we opened. Before that the header is read again, since a VMM could have
+ * changed it: an external data file, for one, would make the next VMM open a path of the guest's
+ * choice.
  */
 #include "disk/disk-driver.h"
 

@@ -14,7 +14,8 @@
  * @vmm_pidfd:	its POLLIN ends the wait: the VMM died
  * @feed:	gets every byte that was read, for the console's ring
  *
- * Return: 0; -errno with op->err set: ERR_VMM the VMM ended; ERR_AGENT the agent said why it cannot go on
+ * Return: 0; -errno with op->err set: ERR_VMM the VMM ended; ERR_AGENT the agent said why it cannot
+ * go on
  * ("viv-agent: fatal: …"), the kernel panicked, or the deadline passed.
  */
 must_check int guest_wait_ready(int console_fd, int vmm_pidfd,

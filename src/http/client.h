@@ -12,8 +12,8 @@
 #include <sys/socket.h>
 
 struct http_client {
-	int fd;          /* connected, non-blocking; owned; -1 = closed */
-	struct buf in;   /* received, not yet used */
+	int fd;        /* connected, non-blocking; owned; -1 = closed */
+	struct buf in; /* received, not yet used */
 	struct http_head head;
 	struct http_body body;
 	bool reusable;   /* connected, and no request is under way; http_client_send() needs it */
@@ -34,8 +34,8 @@ struct http_client {
  *
  * Thread: worker. Return: 0; -ECONNABORTED @also_fd ended the wait; -errno; op->err set.
  */
-must_check int http_client_connect(struct http_client *c, const struct sockaddr *addr, socklen_t len,
-				   int also_fd, struct op *op);
+must_check int http_client_connect(struct http_client *c, const struct sockaddr *addr,
+				   socklen_t len, int also_fd, struct op *op);
 
 /** http_client_connect_unix() - connect to a unix socket by path. Return: 0; -errno, op->err set */
 must_check int http_client_connect_unix(struct http_client *c, const char *path, struct op *op);
@@ -56,21 +56,22 @@ must_check int http_client_send(struct http_client *c, const char *method, const
 				const struct http_field *fields, const void *body, size_t n,
 				struct op *op);
 
-/** http_client_head() - wait for the head of the response (100 Continue is skipped); then c->head is
- * valid until the next request. Return: 0; -errno with op->err set */
+/** http_client_head() - wait for the head of the response (100 Continue is skipped); then c->head
+ * is valid until the next request. Return: 0; -errno with op->err set */
 must_check int http_client_head(struct http_client *c, struct op *op);
 
 /**
  * http_client_read() - the next piece of the response's body
  * @out:	bytes are appended
  *
- * Return: > 0 bytes appended; 0 the body is complete; -ECONNRESET the connection ended early; -errno;
- * op->err set on failure.
+ * Return: > 0 bytes appended; 0 the body is complete; -ECONNRESET the connection ended early;
+ * -errno; op->err set on failure.
  */
 must_check ssize_t http_client_read(struct http_client *c, struct buf *out, struct op *op);
 
 /**
- * http_client_read_ready() - as http_client_read(), but never waits, for callers with their own poll
+ * http_client_read_ready() - as http_client_read(), but never waits, for callers with their own
+ * poll
  *
  * Return: as http_client_read(); -EAGAIN when nothing is there yet (op->err not set).
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * HTTP/1.1 framing (RFC 9110, RFC 9112), the strict subset that the daemon, the proxy, the agent and
- * the command line share.
+ * HTTP/1.1 framing (RFC 9110, RFC 9112), the strict subset that the daemon, the proxy, the agent
+ * and the command line share.
  *
  * Theory of operation. Heads are collected whole (32 KiB at most) and parsed once; bodies stream.
  * What is refused, since two readers of one message could disagree about it: obs-fold, a bare CR or
@@ -20,7 +20,7 @@
 enum { HTTP_HEAD_MAX = 32768, HTTP_HEADERS_MAX = 100 };
 
 struct http_header {
-	const char *name; /* NUL-terminated, as sent; compare without case */
+	const char *name;  /* NUL-terminated, as sent; compare without case */
 	const char *value; /* NUL-terminated, blanks around it removed; bytes >= 0x80 allowed */
 };
 
@@ -52,14 +52,15 @@ struct http_head {
 
 /**
  * http_head_parse_request() - take a request's head off the front of a buffer
- * @in:		received bytes; the head is consumed when it is complete; its max should be HTTP_HEAD_MAX
- *		or more
+ * @in:		received bytes; the head is consumed when it is complete; its max should be
+ *		HTTP_HEAD_MAX or more
  * @out:	filled on success
  *
  * Leading empty lines before a request are skipped (RFC 9112 section 2.2).
  * Return: 1 a head was parsed; 0 more bytes are needed; -EMSGSIZE the head is over HTTP_HEAD_MAX or
  * HTTP_HEADERS_MAX (answer 431); -EPROTONOSUPPORT the version is no 1.x (505); -EOPNOTSUPP a
- * transfer coding that we do not know (501); -EBADMSG malformed (400); -ENOMEM. @e says what is wrong.
+ * transfer coding that we do not know (501); -EBADMSG malformed (400); -ENOMEM. @e says what is
+ * wrong.
  */
 must_check int http_head_parse_request(struct buf *in, struct http_head *out, struct err *e);
 
@@ -75,7 +76,8 @@ must_check int http_head_parse_response(struct buf *in, const char *request_meth
 /** http_head_done() - free a head; idempotent on a zeroed one */
 void http_head_done(struct http_head *h);
 
-/** http_head_get() - the value of a header, name compared without case; NULL if absent; first wins */
+/** http_head_get() - the value of a header, name compared without case; NULL if absent; first wins
+ */
 const char *http_head_get(const struct http_head *h, const char *name);
 
 /** http_head_has_token() - whether a comma-separated header lists a token, without case */
@@ -84,8 +86,8 @@ bool http_head_has_token(const struct http_head *h, const char *name, const char
 /* Reads one body; init from a head. */
 struct http_body {
 	enum http_body_kind kind;
-	int state;          /* of the chunk reader */
-	uint64_t left;      /* bytes left of the body, or of the current chunk */
+	int state;           /* of the chunk reader */
+	uint64_t left;       /* bytes left of the body, or of the current chunk */
 	unsigned line_bytes; /* bytes of the current chunk line or trailer section */
 	bool done;
 };
@@ -100,9 +102,9 @@ void http_body_init(struct http_body *b, const struct http_head *h);
  * @out_data:	payload within @in, NULL if none
  * @out_len:	its length
  *
- * Call again with the rest until *@out_used is 0 or @b->done. With HTTP_BODY_EOF and _TUNNEL all bytes
- * are payload and done stays false.
- * Return: 0; -EBADMSG broken chunk framing; -EMSGSIZE an overlong chunk line or trailer section.
+ * Call again with the rest until *@out_used is 0 or @b->done. With HTTP_BODY_EOF and _TUNNEL all
+ * bytes are payload and done stays false. Return: 0; -EBADMSG broken chunk framing; -EMSGSIZE an
+ * overlong chunk line or trailer section.
  */
 must_check int http_body_next(struct http_body *b, const char *in, size_t n, size_t *out_used,
 			      const char **out_data, size_t *out_len);
@@ -140,10 +142,11 @@ const char *http_status_text(int status);
  * @query:	as in struct http_head
  * @out:	set to new memory that the caller frees; unchanged when absent
  *
- * The first of several counts. Return: 1 found; 0 absent; -EBADMSG a bad escape or a NUL byte; -ENOMEM.
+ * The first of several counts. Return: 1 found; 0 absent; -EBADMSG a bad escape or a NUL byte;
+ * -ENOMEM.
  */
 must_check int http_query_get(const char *query, const char *name, char **out);
 
-/** http_percent_decode() - decode %XX into new memory that the caller frees; '+' stays when @plus is
- * false. Return: 0; -EBADMSG a bad escape or a NUL byte; -ENOMEM */
+/** http_percent_decode() - decode %XX into new memory that the caller frees; '+' stays when @plus
+ * is false. Return: 0; -EBADMSG a bad escape or a NUL byte; -ENOMEM */
 must_check int http_percent_decode(const char *s, size_t n, bool plus, char **out);

@@ -25,8 +25,8 @@ struct route {
  * @out_params:	filled when found
  * @out_allow:	comma list of the methods that the path has, for a 405; buffer of @allow_size bytes
  *
- * Return: the route; NULL with "" in @out_allow (404) or with methods there (405). A bad escape in a
- * segment matches nothing.
+ * Return: the route; NULL with "" in @out_allow (404) or with methods there (405). A bad escape in
+ * a segment matches nothing.
  */
 const struct route *route_find(const struct route *table, size_t n, const struct http_head *head,
 			       struct route_params *out_params, char *out_allow, size_t allow_size);

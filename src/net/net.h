@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Network slots. Every sandbox sees the same inside: 169.254.0.21/30 on eth0 with gateway .22 and the
- * same MAC, so that a snapshot restores anywhere. Around it a slot: a network namespace with a tap, a
- * veth pair to the host, NAT both ways, and a host-side address of its own from the instance's block.
+ * Network slots. Every sandbox sees the same inside: 169.254.0.21/30 on eth0 with gateway .22 and
+ * the same MAC, so that a snapshot restores anywhere. Around it a slot: a network namespace with a
+ * tap, a veth pair to the host, NAT both ways, and a host-side address of its own from the
+ * instance's block.
  *
- * Names: slot N of instance T has the namespace viv-T-N and the host link vivT-N, whose alias is the id
- * of the sandbox that claimed it. A slot without alias belongs to nobody (the pool).
+ * Names: slot N of instance T has the namespace viv-T-N and the host link vivT-N, whose alias is
+ * the id of the sandbox that claimed it. A slot without alias belongs to nobody (the pool).
  */
 #pragma once
 
@@ -25,9 +26,9 @@ struct net;
 
 struct net_config {
 	struct instance_tag tag;
-	uint32_t range_addr;      /* the range that instances share, host byte order: 10.11.0.0 */
-	unsigned range_prefix;    /* 16; each instance takes a block of 1024 addresses of it */
-	uint32_t block_hint;      /* first address of the block used last time; 0 = none */
+	uint32_t range_addr;   /* the range that instances share, host byte order: 10.11.0.0 */
+	unsigned range_prefix; /* 16; each instance takes a block of 1024 addresses of it */
+	uint32_t block_hint;   /* first address of the block used last time; 0 = none */
 };
 
 /**
@@ -35,8 +36,8 @@ struct net_config {
  *
  * The block: the hint unless another instance holds it, else the first free one. It is held by an
  * abstract socket while the daemon lives and by its slots' addresses after that. The host's table
- * (nft "vivarium_<tag>") lets guests out by masquerading when there is an uplink, never to the host,
- * other sandboxes, private ranges or link-local addresses. A missing uplink is no error.
+ * (nft "vivarium_<tag>") lets guests out by masquerading when there is an uplink, never to the
+ * host, other sandboxes, private ranges or link-local addresses. A missing uplink is no error.
  *
  * Thread: main, at start. Return: 0; -errno with @e set.
  */
@@ -56,12 +57,12 @@ void net_close(struct net *net);
 must_check int net_teardown(struct net *net, struct err *e);
 
 struct net_slot {
-	unsigned number;   /* 0 .. NET_SLOTS_MAX - 1 */
+	unsigned number; /* 0 .. NET_SLOTS_MAX - 1 */
 	char netns[32];
-	char link[16];     /* the host's end of the veth pair */
-	char tap[16];      /* inside the namespace */
-	int netns_fd;      /* owned; -1 */
-	int tap_fd;        /* owned; -1: only while a VMM is about to be started */
+	char link[16];       /* the host's end of the veth pair */
+	char tap[16];        /* inside the namespace */
+	int netns_fd;        /* owned; -1 */
+	int tap_fd;          /* owned; -1: only while a VMM is about to be started */
 	struct in_addr addr; /* the guest as the host sees it, network byte order */
 };
 
@@ -80,8 +81,8 @@ struct net_slot {
 must_check int net_slot_acquire(struct net *net, const struct sandbox_id *id, struct net_slot *out,
 				struct op *op);
 
-/** net_slot_tap() - make the tap of a claimed slot and keep its descriptor in slot->tap_fd; it is up.
- * Return: 0; -errno with op->err set */
+/** net_slot_tap() - make the tap of a claimed slot and keep its descriptor in slot->tap_fd; it is
+ * up. Return: 0; -errno with op->err set */
 must_check int net_slot_tap(struct net_slot *slot, struct op *op);
 
 /**
@@ -100,8 +101,8 @@ must_check int net_slot_adopt(struct net *net, const struct sandbox_id *id, stru
 void net_slot_done(struct net_slot *slot);
 
 /**
- * net_sweep() - remove this instance's slots that no sandbox of @known owns: links without alias or with
- * the alias of an unknown id, namespaces without link
+ * net_sweep() - remove this instance's slots that no sandbox of @known owns: links without alias or
+ * with the alias of an unknown id, namespaces without link
  * @known:	whether an id is a sandbox of ours
  *
  * Return: how many were removed; -errno with op->err set.

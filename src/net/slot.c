@@ -315,7 +315,7 @@ static int find_claimed(const struct net *net, const struct sandbox_id *id, int 
 int net_slot_release(struct net *net, const struct sandbox_id *id, struct op *op)
 {
 	auto_close int nl = netns_rtnl(-1);
-	struct net_slot slot;
+	struct net_slot slot = NET_SLOT_INIT;
 	int r = find_claimed(net, id, nl, &slot, &op->err);
 
 	if (r <= 0)
@@ -332,7 +332,7 @@ int net_slot_adopt(struct net *net, const struct sandbox_id *id, struct net_slot
 		   struct op *op)
 {
 	auto_close int nl = netns_rtnl(-1);
-	struct net_slot slot;
+	struct net_slot slot = NET_SLOT_INIT;
 	int r = find_claimed(net, id, nl, &slot, &op->err);
 
 	if (r <= 0)

@@ -117,11 +117,14 @@ static int run_take(struct run *run, const char *p, size_t n)
 }
 
 /* Reads until the program ended and what it had written by then is read. */
-static int run_follow(struct run *run, struct op *op)
+static int run_follow(struct run *run, const struct op *op)
 {
+	struct op own = op_child(op, 0);
+
+	own.waited_ns = NULL; /* a program is run for work of ours */
 	for (;;) {
 		char chunk[4096];
-		int r = op_wait_fd(op, run->output_fd, POLLIN, run->process.pidfd);
+		int r = op_wait_fd(&own, run->output_fd, POLLIN, run->process.pidfd);
 		ssize_t n;
 
 		if (r < 0)

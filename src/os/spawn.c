@@ -95,15 +95,21 @@ static int child_fds(struct launch *l)
 	return 0;
 }
 
+/* By the system call: libc refuses the signals that it keeps, and they may be inherited ignored. */
 static int child_signals(struct launch *l)
 {
-	struct sigaction dfl = { .sa_handler = SIG_DFL };
+	/* As the kernel lays it out. All zero is SIG_DFL. */
+	static const struct {
+		uintptr_t handler;
+		unsigned long flags;
+		uintptr_t restorer;
+		uint64_t mask;
+	} dfl;
 	sigset_t none;
 
 	(void)l;
 	for (int sig = 1; sig < NSIG; sig++)
-		sigaction(sig, &dfl,
-			  NULL); /* refused for KILL, STOP and libc's own: nothing to reset */
+		syscall(SYS_rt_sigaction, sig, &dfl, NULL, sizeof(dfl.mask)); /* not KILL, STOP */
 	sigemptyset(&none);
 	return result(sigprocmask(SIG_SETMASK, &none, NULL));
 }

@@ -78,12 +78,12 @@ must_check int spawn_find(const char *name, char *out, size_t size, struct err *
  * @argv:	argv[0] may be a bare name, looked up in PATH plus /usr/sbin:/sbin
  * @input:	text for its stdin; NULL = /dev/null
  * @output:	stdout and stderr, as much as fits (its tail is what counts: older bytes are
- *dropped); may be NULL
+ *		dropped); may be NULL
  *
  * When the op ends first, the program's process group is killed and reaped.
  * Thread: worker. Return: 0 exit code 0; -errno otherwise with op->err set: program, exit code and
- *the last line of its output; a missing program names the package to install when it is one of
- *ours.
+ * the last line of its output; a missing program names the package to install when it is one of
+ * ours.
  */
 must_check int spawn_run(const char *const *argv, const char *input, struct buf *output,
 			 struct op *op);

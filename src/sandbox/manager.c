@@ -112,7 +112,7 @@ static int open_instance(struct manager *m, struct err *e)
 {
 	auto_free char *db_path = str_printf("%s/vivarium.db", m->config.state_dir);
 	auto_free char *cgroup_mount = str_printf("%s/cgroup", m->config.run_dir);
-	struct db_instance instance;
+	struct db_instance instance = { 0 };
 	int r = db_open(db_path, &m->db, e);
 
 	if (r == 0)

@@ -72,14 +72,36 @@ unsigned plan_release(const struct plan *plan, struct sandbox *sb, bool data, co
 	return unwind(plan, plan->n, sb, data, fault);
 }
 
-static void note_time(struct plan_timing *timing, const char *name, uint64_t ns)
+static void note_time(struct plan_timing *timing, const char *name, uint64_t ns, uint64_t waited_ns)
 {
 	if (timing == NULL || timing->n == PLAN_STEPS_MAX)
 		return;
 	timing->steps[timing->n].name = name;
 	timing->steps[timing->n].ns = ns;
+	timing->steps[timing->n].waited_ns = waited_ns;
 	timing->n++;
 	timing->total_ns += ns;
+	timing->waited_ns += waited_ns;
+}
+
+static int acquire_timed(const struct plan *plan, const struct step *step, struct sandbox *sb,
+			 struct op *op, struct plan_timing *timing)
+{
+	uint64_t start_ns = clock_now_ns();
+	uint64_t waited_ns = 0;
+	uint64_t ns;
+	int r;
+
+	op->waited_ns = &waited_ns;
+	r = acquire_step(plan, step, sb, op);
+	op->waited_ns = NULL;
+	ns = clock_now_ns() - start_ns;
+	log_debug("step.acquired", kv_str("id", sandbox_id(sb)), kv_str("step", step->name),
+		  kv_u64("op", op->id), kv_u64("us", ns / NS_PER_US),
+		  kv_u64("waited_us", waited_ns / NS_PER_US), kv_u64("failed", r < 0));
+	if (r == 0)
+		note_time(timing, step->name, ns, waited_ns);
+	return r;
 }
 
 int plan_run(const struct plan *plan, struct sandbox *sb, struct op *op, struct plan_timing *timing,
@@ -89,14 +111,12 @@ int plan_run(const struct plan *plan, struct sandbox *sb, struct op *op, struct 
 		*timing = (struct plan_timing){ 0 };
 	*out_leaks = 0;
 	for (size_t i = 0; i < plan->n; i++) {
-		uint64_t start_ns = clock_now_ns();
-		int r = acquire_step(plan, &plan->steps[i], sb, op);
+		int r = acquire_timed(plan, &plan->steps[i], sb, op, timing);
 
 		if (r < 0) {
 			*out_leaks = unwind(plan, i + 1, sb, true, op->fault);
 			return err_wrap(&op->err, "%s", plan->steps[i].name);
 		}
-		note_time(timing, plan->steps[i].name, clock_now_ns() - start_ns);
 	}
 	return 0;
 }

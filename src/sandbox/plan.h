@@ -42,14 +42,16 @@ struct plan {
 
 enum { PLAN_STEPS_MAX = 16 };
 
-/* How long each step of the last run took. */
+/* How long each step of the last run took. What was not waiting is the manager's own share. */
 struct plan_timing {
 	struct {
 		const char *name; /* of the step; static storage */
 		uint64_t ns;
+		uint64_t waited_ns; /* of these, for the VMM and its guest */
 	} steps[PLAN_STEPS_MAX];
 	size_t n;
 	uint64_t total_ns;
+	uint64_t waited_ns;
 };
 
 /**

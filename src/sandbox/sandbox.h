@@ -97,8 +97,8 @@ typedef void (*sandbox_create_fn)(struct sandbox *sb, const struct err *e, void 
 /**
  * sandbox_create() - make a sandbox
  * @spec:	what is wished for: name, template_name, cpus, memory_mib, disk_mib, user, workdir,
- *env_json, metadata_json, access_token, timeout_s; 0 and "" mean the default. Its strings move into
- *the sandbox (also on failure).
+ *		env_json, metadata_json, access_token, timeout_s; 0 and "" mean the default.
+ *		Its strings move into the sandbox when it is put into the table.
  * @done:	called once, later, on the loop; not when this function itself fails
  * @out_id:	the id that was reserved
  *

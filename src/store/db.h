@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Intents: what each sandbox IS. SQLite, WAL, synchronous=FULL, one writer (the loop thread), prepared
- * statements. No pid, tap, loop or dm name is ever in it: those are in the kernel, and as a hint in
- * handles.json.
+ * Intents: what each sandbox IS. SQLite, WAL, synchronous=FULL, one writer (the loop thread),
+ * prepared statements. No pid, tap, loop or dm name is ever in it: those are in the kernel, and as
+ * a hint in handles.json.
  */
 #pragma once
 
-#include "base/id.h"
 #include "base/err.h"
+#include "base/id.h"
 
 struct db;
 
 enum db_state { /* as stored; DESIGN section 6 */
-	DB_CREATING,
-	DB_RUNNING,
-	DB_PAUSING,
-	DB_PAUSED,
-	DB_RESUMING,
-	DB_STARTING,
-	DB_STOPPED,
-	DB_DELETING,
-	DB_STATE_N
+		DB_CREATING,
+		DB_RUNNING,
+		DB_PAUSING,
+		DB_PAUSED,
+		DB_RESUMING,
+		DB_STARTING,
+		DB_STOPPED,
+		DB_DELETING,
+		DB_STATE_N
 };
 
 /** db_state_name() - "creating", … ; static storage */
@@ -29,29 +29,29 @@ const char *db_state_name(enum db_state s);
 /* One sandbox. Strings are owned by the row (new memory, never NULL: "" = not set). */
 struct db_sandbox {
 	struct sandbox_id id;
-	char *name;            /* unique among sandboxes; "" = none */
+	char *name; /* unique among sandboxes; "" = none */
 	char *template_name;
 	enum db_state state;
 	unsigned cpus;
 	uint64_t memory_mib;
 	uint64_t disk_mib;
-	char *user;            /* default user of commands */
+	char *user; /* default user of commands */
 	char *workdir;
-	char *env_json;        /* JSON object of strings */
-	char *metadata_json;   /* JSON object of strings */
-	char *access_token;    /* "" = not secured */
-	uint64_t timeout_s;    /* as asked for at create; 0 = none */
-	uint64_t created_ms;   /* CLOCK_REALTIME */
+	char *env_json;      /* JSON object of strings */
+	char *metadata_json; /* JSON object of strings */
+	char *access_token;  /* "" = not secured */
+	uint64_t timeout_s;  /* as asked for at create; 0 = none */
+	uint64_t created_ms; /* CLOCK_REALTIME */
 	uint64_t started_ms;
-	uint64_t end_ms;       /* deadline, CLOCK_REALTIME; 0 = none */
-	char *kernel_version;  /* recorded when it was first booted */
+	uint64_t end_ms;      /* deadline, CLOCK_REALTIME; 0 = none */
+	char *kernel_version; /* recorded when it was first booted */
 	char *vmm_name;
 	char *vmm_version;
 	char *vivd_version;
 	char *agent_version;
 	char *disk_driver;
-	char *last_error;      /* "" = none */
-	bool leaked;           /* a release failed; the reaper tries again */
+	char *last_error; /* "" = none */
+	bool leaked;      /* a release failed; the reaper tries again */
 };
 
 /** db_sandbox_init() - all strings "" and numbers 0 */
@@ -65,8 +65,8 @@ void db_set_str(char **field, const char *value);
 
 /* The row of the state directory itself. */
 struct db_instance {
-	struct instance_tag tag;  /* made with the file */
-	uint32_t net_block;       /* hint for net_open(); 0 = none */
+	struct instance_tag tag; /* made with the file */
+	uint32_t net_block;      /* hint for net_open(); 0 = none */
 };
 
 /**
@@ -85,8 +85,8 @@ void db_close(struct db *db);
 must_check int db_instance_get(struct db *db, struct db_instance *out, struct err *e);
 must_check int db_instance_set_net_block(struct db *db, uint32_t block, struct err *e);
 
-/** db_sandbox_insert() - reserve an id and name. Return: 0; -EEXIST with ERR_CONFLICT: the name is taken
- * (the message names it); -errno */
+/** db_sandbox_insert() - reserve an id and name. Return: 0; -EEXIST with ERR_CONFLICT: the name is
+ * taken (the message names it); -errno */
 must_check int db_sandbox_insert(struct db *db, const struct db_sandbox *row, struct err *e);
 
 /** db_sandbox_update() - write a whole row by id. Return: 0; -ENOENT; -errno with @e set */
@@ -95,7 +95,7 @@ must_check int db_sandbox_update(struct db *db, const struct db_sandbox *row, st
 /** db_sandbox_delete() - remove a row. Return: 0 (also if absent); -errno with @e set */
 must_check int db_sandbox_delete(struct db *db, const struct sandbox_id *id, struct err *e);
 
-/** db_sandbox_each() - read all rows in order of creation; @fn takes ownership of the row's strings, and
- * ends the walk with < 0. Return: 0; what @fn returned; -errno with @e set */
-must_check int db_sandbox_each(struct db *db, int (*fn)(struct db_sandbox *row, void *arg), void *arg,
-			       struct err *e);
+/** db_sandbox_each() - read all rows in order of creation; @fn takes ownership of the row's
+ * strings, and ends the walk with < 0. Return: 0; what @fn returned; -errno with @e set */
+must_check int db_sandbox_each(struct db *db, int (*fn)(struct db_sandbox *row, void *arg),
+			       void *arg, struct err *e);

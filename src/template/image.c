@@ -27,6 +27,9 @@ enum {
 	DIGEST_BYTES = 32,
 };
 static const uint64_t MIB = 1 << 20;
+static const char features[] = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,"
+			       "64bit,flex_bg,sparse_super,"
+			       "large_file,huge_file,dir_nlink,extra_isize,metadata_csum";
 
 struct usage {
 	uint64_t bytes;
@@ -85,33 +88,15 @@ int image_make(const char *root, const char *path, uint64_t free_mib, struct op 
 {
 	char size[32];
 	const char *const argv[] = {
-		"mke2fs",
-		"-q",
-		"-F",
-		"-t",
-		"ext4",
-		"-b",
-		"4096",
-		"-I",
-		"256",
-		"-i",
-		"16384",
-		"-m",
-		"0",
-		"-J",
-		"size=16",
-		"-L",
-		"root",
-		"-O",
-		"none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,"
-		"sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum",
-		"-E",
-		"root_owner=0:0,assume_storage_prezeroed=1",
-		"-d",
-		root,
-		path,
-		size,
-		NULL,
+		"mke2fs", "-q",    "-F",
+		"-t",     "ext4",  "-b",
+		"4096",   "-I",    "256",
+		"-i",     "16384", "-m",
+		"0",      "-J",    "size=16",
+		"-L",     "root",  "-O",
+		features, "-E",    "root_owner=0:0,assume_storage_prezeroed=1",
+		"-d",     root,    path,
+		size,     NULL,
 	};
 	struct usage usage = { 0 };
 	int r = measure(root, &usage, op);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Guest kernels: <state>/kernels/<version>/ holds `vmlinux` (uncompressed, PVH), the few `modules/` that a
- * guest needs in the order in which they load (`modules/order`), and initramfs images named by the agent
- * they carry. Several versions lie side by side; nothing is installed on the host.
+ * Guest kernels: <state>/kernels/<version>/ holds `vmlinux` (uncompressed, PVH), the few `modules/`
+ * that a guest needs in the order in which they load (`modules/order`), and initramfs images named
+ * by the agent they carry. Several versions lie side by side; nothing is installed on the host.
  */
 #pragma once
 
@@ -21,8 +21,8 @@ struct kernel {
  * @version:	the recorded one, or NULL / "" for the newest by version order
  * @out:	filled on success
  *
- * Return: 0; 1 @version is gone and @out is the newest instead (warn); -ENOENT with @e set when there is
- * none at all (how to get one).
+ * Return: 0; 1 @version is gone and @out is the newest instead (warn); -ENOENT with @e set when
+ * there is none at all (how to get one).
  */
 must_check int kernel_find(const char *state_dir, const char *version, struct kernel *out,
 			   struct err *e);

@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ARGS_MAX = 60, REASON_SIZE = 360, REASON_LINES = 2, SOURCES_MAX = 16384 };
+enum { ARGS_MAX = 24 + APT_LINES_MAX, REASON_SIZE = 360, REASON_LINES = 2, SOURCES_MAX = 16384 };
 
 static const char include[] =
 	"--include=bash,coreutils,procps,iproute2,ca-certificates,curl,git,python3,"
@@ -137,11 +137,13 @@ static int bootstrap(const struct rootfs_spec *spec, const struct apt_setup *apt
 				       "--variant=minbase",
 				       "--format=directory",
 				       include };
-	size_t n = 15;
+	size_t n = 0;
 	int r = spawn_find("mmdebstrap", program, sizeof(program), &op->err);
 
 	if (r < 0)
 		return r;
+	while (argv[n] != NULL)
+		n++;
 	if (apt->options != NULL) {
 		r = write_options(options, apt->options, &op->err);
 		if (r < 0)
@@ -154,7 +156,6 @@ static int bootstrap(const struct rootfs_spec *spec, const struct apt_setup *apt
 		argv[n++] = spec->mirror;
 	for (size_t i = 0; i < apt->n_lines; i++)
 		argv[n++] = apt->lines[i];
-	static_assert(15 + 3 + APT_LINES_MAX < ARGS_MAX, "room for all arguments");
 	return run_mmdebstrap(argv, progress, op);
 }
 

@@ -1,31 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Image templates: a read-only root disk and what is known of it. They lie in
- * <state>/templates/<name>/ as `root.img` (raw ext4, sparse, read-only) and `manifest.json`, are made
- * under a temporary name and renamed when complete; nothing changes them afterwards. <name> is a link
- * to <name>@<digest>/: a rebuilt template is a new directory, and layers keep the base they lie over.
+ * <state>/templates/<name>/ as `root.img` (raw ext4, sparse, read-only) and `manifest.json`, are
+ * made under a temporary name and renamed when complete; nothing changes them afterwards. <name> is
+ * a link to <name>@<digest>/: a rebuilt template is a new directory, and layers keep the base they
+ * lie over.
  */
 #pragma once
 
 #include "base/id.h"
 #include "base/op.h"
 
-struct template {
+struct template
+{
 	char name[NAME_MAX_LEN + 1];
-	char root_path[512];     /* absolute path of root.img */
-	uint64_t root_bytes;     /* its size: the smallest disk of a sandbox */
-	char sha256[65];         /* of root.img, hex */
-	char user[64];           /* default user of commands ("user") */
-	char workdir[256];       /* default directory; "" = the user's home */
-	uint64_t created_ms;     /* CLOCK_REALTIME */
+	char root_path[512]; /* absolute path of root.img */
+	uint64_t root_bytes; /* its size: the smallest disk of a sandbox */
+	char sha256[65];     /* of root.img, hex */
+	char user[64];       /* default user of commands ("user") */
+	char workdir[256];   /* default directory; "" = the user's home */
+	uint64_t created_ms; /* CLOCK_REALTIME */
 };
 
 /**
  * template_open() - read a template's manifest
  * @state_dir:	the daemon's state directory
  *
- * Thread: any (reads one small file). Return: 0; -errno with @e set (ERR_NOT_FOUND names the template and
- * how to make it; a corrupt manifest is ERR_SYSTEM and named).
+ * Thread: any (reads one small file). Return: 0; -errno with @e set (ERR_NOT_FOUND names the
+ * template and how to make it; a corrupt manifest is ERR_SYSTEM and named).
  */
 must_check int template_open(const char *state_dir, const char *name, struct template *out,
 			     struct err *e);
@@ -39,16 +41,16 @@ struct progress {
 
 struct template_build_spec {
 	const char *state_dir;
-	const char *name;        /* "base" */
-	uint64_t free_mib;       /* room left in the image beyond its contents */
-	const char *mirror;      /* Debian mirror or sources file; NULL = as the host is set up */
+	const char *name;   /* "base" */
+	uint64_t free_mib;  /* room left in the image beyond its contents */
+	const char *mirror; /* Debian mirror or sources file; NULL = as the host is set up */
 };
 
 /**
  * template_build_base() - make the Debian 12 base template with mmdebstrap and mke2fs
  *
- * Nothing is left behind by a failure or a kill but a temporary directory that the next build removes.
- * Thread: worker or main. Return: 0; -errno with op->err set.
+ * Nothing is left behind by a failure or a kill but a temporary directory that the next build
+ * removes. Thread: worker or main. Return: 0; -errno with op->err set.
  */
 must_check int template_build_base(const struct template_build_spec *spec,
 				   const struct progress *progress, struct op *op);

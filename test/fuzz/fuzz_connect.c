@@ -3,10 +3,10 @@
  * The agent's readers of a client's bytes: the envelope with the message in it, and the headers.
  * The first byte is the size of the pieces in which the rest arrives.
  */
-#include "base/base64.h"
 #include "agent/envelope.h"
 #include "agent/field.h"
 #include "agent/signals.h"
+#include "base/base64.h"
 #include "base/str.h"
 
 #include <assert.h>

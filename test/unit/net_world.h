@@ -51,6 +51,8 @@ static inline void world_enter(void)
 	nl = netns_rtnl(-1);
 	ck_ok(nl);
 	ck_ok(link_set_up(nl, "lo"));
+	/* A new namespace begins with the setting of the host's. */
+	ck_ok(file_write_at(AT_FDCWD, "/proc/sys/net/ipv4/ip_forward", "0"));
 }
 
 static inline void world_write(const char *path, const char *text)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The agent's parsers and tables: envelopes, headers, fields, base64, signals, and the output ring.
  */
-#include "base/base64.h"
 #include "agent/envelope.h"
 #include "agent/field.h"
 #include "agent/ring.h"
 #include "agent/signals.h"
+#include "base/base64.h"
 #include "base/str.h"
 
 #include <check.h>

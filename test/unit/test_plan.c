@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
 #include "base/str.h"
 #include "sandbox/fault.h"
 #include "sandbox/plan.h"
@@ -10,10 +11,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+enum { WAIT_MS = 5 };
+
 /* What the steps did, in order: "+a" acquired, "-a" released. */
 static char trace[256];
 static const char *failing; /* acquire of this step fails, half-way */
 static const char *stuck;   /* release of this step fails */
+static const char *waiting; /* acquire of this step waits until its time is over */
 static int adopts[3];
 
 static struct sandbox sandbox = { .row = { .id = { "iaaaaaaaaaaaaaaaaaaa" } } };
@@ -28,6 +32,11 @@ static void note(const char *what, const char *name)
 static int acquire(const char *name, struct op *op)
 {
 	note("+", name);
+	if (waiting != NULL && streq(waiting, name)) {
+		struct op child = op_child(op, WAIT_MS);
+
+		ck_assert_int_eq(op_wait_fd(&child, -1, 0, -1), -ETIMEDOUT);
+	}
 	if (failing != NULL && streq(failing, name))
 		return err_set(&op->err, ERR_SYSTEM, "%s broke", name);
 	return 0;
@@ -89,6 +98,23 @@ START_TEST(test_acquires_in_order_and_times)
 	ck_assert_uint_eq(leaks, 0);
 	ck_assert_uint_eq(timing.n, 3);
 	ck_assert_str_eq(timing.steps[2].name, "vmm");
+}
+END_TEST
+
+START_TEST(test_tells_waits_from_work)
+{
+	struct plan_timing timing;
+	struct op op;
+	unsigned leaks;
+
+	waiting = "slot";
+	ck_assert_int_eq(run(NULL, -1, &op, &leaks, &timing), 0);
+	ck_assert_uint_eq(timing.steps[0].waited_ns, 0);
+	ck_assert_uint_ge(timing.steps[1].waited_ns, WAIT_MS * NS_PER_MS);
+	ck_assert_uint_le(timing.steps[1].waited_ns, timing.steps[1].ns);
+	ck_assert_uint_eq(timing.steps[2].waited_ns, 0);
+	ck_assert_uint_eq(timing.waited_ns, timing.steps[1].waited_ns);
+	ck_assert_ptr_null(op.waited_ns);
 }
 END_TEST
 
@@ -210,6 +236,7 @@ int main(void)
 	int failed;
 
 	tcase_add_test(t, test_acquires_in_order_and_times);
+	tcase_add_test(t, test_tells_waits_from_work);
 	tcase_add_test(t, test_unwinds_the_failing_step_too_volatile_first);
 	tcase_add_test(t, test_a_stuck_release_stops_nothing_but_keeps_data);
 	tcase_add_test(t, test_release_without_data);

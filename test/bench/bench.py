@@ -1,0 +1,279 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Figures of a build: a table on stdout and bench.json in the build directory.
+
+Each boot through vivd has one of the floor (viv-floor) beside it, in the same run, in turn. Nothing
+passes or fails by the clock; a row that could not be measured is absent, and the table says why.
+What the rows mean: doc/theory/bench.md.
+
+VIV_BUILD       the build directory (build)
+VIV_TEST_STATE  a state directory with kernel and template (made below the build directory)
+BENCH_N         boots of each side (20)
+"""
+
+import collections
+import json
+import math
+import os
+import pathlib
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "test"))
+import vivarium  # noqa: E402
+
+CPUS, MEMORY_MIB, DISK_MIB = 1, 512, 5120
+SMALL_MIB, SMALL_N = 128, 10
+COMMAND = {"process": {"cmd": "/bin/sh", "args": ["-c", "true; echo"], "envs": {}}, "stdin": True}
+TIMEOUT_S = 120
+
+
+def percentile(values, p):
+    """The smallest value that at least p percent of all are not above."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(len(ordered) * p / 100) - 1)]
+
+
+def p50_p95(values):
+    return {"p50": round(statistics.median(values), 3), "p95": round(percentile(values, 95), 3)}
+
+
+class Connection:
+    """One request over the daemon's socket, with as little between it and the clock as can be."""
+
+    def __init__(self, path):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(TIMEOUT_S)
+        self.sock.connect(str(path))
+        self.data = b""
+
+    def close(self):
+        self.sock.close()
+
+    def more(self):
+        piece = self.sock.recv(65536)
+        if not piece:
+            raise RuntimeError(f"the daemon hung up after {self.data!r}")
+        self.data += piece
+
+    def head(self, method, target, body, **fields):
+        """Sends a request and waits for the head of the reply."""
+        lines = [f"{method} {target} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
+        lines += [f"{k.replace('_', '-')}: {v}" for k, v in fields.items()]
+        self.sock.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        while b"\r\n\r\n" not in self.data:
+            self.more()
+        head, self.data = self.data.split(b"\r\n\r\n", 1)
+        status, *rest = head.decode().split("\r\n")
+        return int(status.split()[1]), {k.lower(): v.strip()
+                                        for k, v in (line.split(":", 1) for line in rest)}
+
+    def call(self, method, target, body, **fields):
+        status, headers = self.head(method, target, body, **fields)
+        while len(self.data) < int(headers.get("content-length", 0)):
+            self.more()
+        return status, self.data
+
+
+def create(instance, **fields):
+    body = {"templateID": "base", "timeout": None, "envVars": {}, "vivarium": fields}
+    connection = Connection(instance.run_dir / "vivd.sock")
+    status, reply = connection.call("POST", "/v2/sandboxes", json.dumps(body).encode(),
+                                    Content_Type="application/json")
+    connection.close()
+    if status != 201:
+        raise RuntimeError(f"create: {status} {reply.decode()}")
+    return json.loads(reply)
+
+
+def start(instance, sandbox, request):
+    """Starts a process and returns its connection; the stream of its events follows."""
+    body = json.dumps(request, separators=(",", ":")).encode()
+    connection = Connection(instance.run_dir / "vivd.sock")
+    status, _ = connection.head(
+        "POST", "/process.Process/Start", b"\0" + len(body).to_bytes(4, "big") + body,
+        Content_Type="application/connect+json", Connect_Protocol_Version="1",
+        E2b_Sandbox_Id=sandbox["sandboxID"], E2b_Sandbox_Port="49983",
+        X_Access_Token=sandbox["envdAccessToken"])
+    if status != 200:
+        raise RuntimeError(f"exec: {status} {connection.data!r}")
+    return connection
+
+
+def boot_vivd(instance):
+    """One create and exec as `viv run` does them. Returns times in ms, and the daemon's own."""
+    begin = time.monotonic()
+    sandbox = create(instance, cpus=CPUS, memoryMB=MEMORY_MIB, diskSizeMB=DISK_MIB)
+    created = time.monotonic()
+    connection = start(instance, sandbox, COMMAND)
+    while b'"stdout"' not in connection.data:
+        connection.more()
+    end = time.monotonic()
+    connection.close()
+    own = instance.get(f"/sandboxes/{sandbox['sandboxID']}")["vivarium"]
+    remove(instance, sandbox)
+    steps = {s["step"]: s for s in own["createSteps"]}
+    return {"create": (created - begin) * 1e3, "first_byte": (end - begin) * 1e3,
+            "manager": own["managerMs"], "steps": steps,
+            "outside": (created - begin) * 1e3 - sum(s["ms"] for s in steps.values())}
+
+
+def remove(instance, sandbox):
+    status, reply = instance.request("DELETE", f"/sandboxes/{sandbox['sandboxID']}")
+    if status != 204:
+        raise RuntimeError(f"delete: {status} {reply}")
+
+
+def boot_floor(instance, agent):
+    """One boot without a daemon."""
+    work = instance.dir / "floor"
+    work.mkdir(exist_ok=True)
+    r = vivarium.run(instance.build / "test" / "bench" / "viv-floor", "--state-dir", instance.state,
+                     "--work-dir", work, "--agent", agent, "--cpus", str(CPUS),
+                     "--memory", str(MEMORY_MIB), "--disk", str(DISK_MIB), timeout=TIMEOUT_S)
+    if r.returncode != 0:
+        raise RuntimeError(f"viv-floor: {r.stderr}")
+    return json.loads(r.stdout)
+
+
+def boots(instance, agent, n):
+    """n boots of each side. Who goes first changes, so that neither always follows the other."""
+    ours, floor = [], []
+    boot_vivd(instance)  # the first reads its files from the disk
+    boot_floor(instance, agent)
+    for i in range(n):
+        for side in ("ours", "floor") if i % 2 == 0 else ("floor", "ours"):
+            if side == "ours":
+                ours.append(boot_vivd(instance))
+            else:
+                floor.append(boot_floor(instance, agent))
+        print(f"\rboot {i + 1} of {n}", end="", file=sys.stderr, flush=True)
+    print("\r" + " " * 20, end="\r", file=sys.stderr)
+    return ours, floor
+
+
+def rss_kib(pid):
+    for line in open(f"/proc/{pid}/smaps_rollup"):
+        if line.startswith("Rss:"):
+            return int(line.split()[1])
+    raise RuntimeError(f"process {pid} has no Rss")
+
+
+def agent_rss_kib(instance, sandbox):
+    """Of process 1 in the guest, by its own /proc."""
+    request = {"process": {"cmd": "/bin/grep", "args": ["VmRSS", "/proc/1/status"], "envs": {}},
+               "stdin": False}
+    r = instance.viv("exec", sandbox["sandboxID"], "--", *[request["process"]["cmd"]],
+                     *request["process"]["args"])
+    if r.returncode != 0:
+        raise RuntimeError(f"read the agent's memory: {r.stderr.decode()}")
+    return int(r.stdout.split()[1])
+
+
+def memory(build, prepared, settings):
+    """RSS of a fresh vivd: idle, and what each further sandbox adds; and of the agent in one."""
+    instance = vivarium.Instance(build, prepared, **settings)
+    if not instance.start():
+        raise RuntimeError(instance.log_text())
+    try:
+        idle = rss_kib(instance.process.pid)
+        sandboxes = [create(instance, memoryMB=SMALL_MIB)]
+        one = rss_kib(instance.process.pid)
+        agent = agent_rss_kib(instance, sandboxes[0])
+        sandboxes += [create(instance, memoryMB=SMALL_MIB) for _ in range(SMALL_N)]
+        all_of_them = rss_kib(instance.process.pid)
+        return idle, one, (all_of_them - one) / SMALL_N, agent
+    finally:
+        instance.close()
+
+
+def measure(build, prepared, agent, n):
+    rows, notes = collections.OrderedDict(), []
+    settings = {"agent": agent}
+    instance = vivarium.Instance(build, prepared, **settings)
+    if not instance.start():
+        raise RuntimeError(instance.log_text())
+    try:
+        ours, floor = boots(instance, agent, n)
+        file_system = vivarium.run("stat", "-f", "-c", "%T", instance.state).stdout.strip()
+    finally:
+        instance.close()
+    floor_p50 = statistics.median(b["first_byte_ms"] for b in floor)
+    rows["boot_exec"] = p50_p95([b["first_byte"] for b in ours])
+    rows["boot_exec"]["floor_p50"] = round(floor_p50, 3)
+    rows["boot_exec"]["ratio"] = round(rows["boot_exec"]["p50"] / floor_p50, 4)
+    rows["manager_share_create"] = p50_p95([b["manager"] for b in ours])
+    idle, one, each, agent_rss = memory(build, prepared, settings)
+    rows["vivd_rss"] = {"idle_kib": idle, "first_sandbox_kib": one - idle,
+                        "per_sandbox_kib": round(each, 1)}
+    rows["agent"] = {"size_kib": round(os.path.getsize(agent) / 1024, 1), "rss_kib": agent_rss}
+    rows["slot_make"] = p50_p95([b["slot_make_ms"] for b in floor])
+    notes.append("slot_claim: absent, as long as slots are made when they are needed (no pool)")
+    rows["layer_create"] = p50_p95([b["steps"]["layer"]["ms"] for b in ours])
+    return rows, notes, (ours, floor, file_system)
+
+
+def print_rows(rows, notes):
+    units = {"p50": "ms", "p95": "ms", "floor_p50": "ms", "ratio": ""}
+    for name, row in rows.items():
+        cells = []
+        for key, value in row.items():
+            unit = units.get(key, key.rsplit("_", 1)[-1].replace("kib", "KiB"))
+            label = key if key in units else key.rsplit("_", 1)[0]
+            cells.append(f"{label} {value:g} {unit}".rstrip())
+        print(f"{name:22}{'   '.join(cells)}")
+    for note in notes:
+        print(note)
+
+
+def print_parts(ours, floor):
+    """Where the time goes, for people: medians in ms."""
+    def median(values):
+        return f"{statistics.median(values):.1f}"
+
+    last = {"spawn_ms": 0.0, "ready_ms": "spawn_ms", "init_ms": "ready_ms",
+            "first_byte_ms": "init_ms"}
+    parts = [f"{key[:-3]} " + median([b[key] - (b[before] if before else 0) for b in floor])
+             for key, before in last.items()]
+    print("floor, by part:       " + ", ".join(parts))
+    parts = [f"{step} {median([b['steps'][step]['ms'] for b in ours])} "
+             f"({median([b['steps'][step]['ms'] - b['steps'][step]['waitMs'] for b in ours])})"
+             for step in ours[0]["steps"]]
+    print("vivd, step (own work): " + ", ".join(parts))
+    print("vivd, around the steps: create " + median([b["outside"] for b in ours]) +
+          ", exec " + median([b["first_byte"] - b["create"] for b in ours]))
+
+
+def conditions(build, n, file_system):
+    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo")
+                  if line.startswith("model name")), platform.machine())
+    options = json.loads(subprocess.run(["meson", "introspect", "--buildoptions", build],
+                                        capture_output=True, text=True, check=True).stdout)
+    buildtype = next(o["value"] for o in options if o["name"] == "buildtype")
+    version = vivarium.lines("qemu-system-x86_64", "--version")[0]
+    return (f"{os.cpu_count()} CPUs ({model}), Linux {platform.release()}, {file_system}, "
+            f"{version}, TCG\nsandbox: {CPUS} CPU, {MEMORY_MIB} MiB, disk {DISK_MIB} MiB; "
+            f"build: {buildtype}; {n} boots of each side; load {os.getloadavg()[1]:.1f}")
+
+
+def main():
+    build = pathlib.Path(os.environ.get("VIV_BUILD", ROOT / "build")).resolve()
+    prepared = pathlib.Path(os.environ.get("VIV_TEST_STATE", build / "test-state")).resolve()
+    n = int(os.environ.get("BENCH_N", 20))
+    agent = build / "src" / "viv-agent"
+    subprocess.run([build / "src" / "vivd", "prepare", f"--state-dir={prepared}"], check=True)
+    rows, notes, (ours, floor, file_system) = measure(build, prepared, agent, n)
+    print(conditions(build, n, file_system), end="\n\n")
+    print_rows(rows, notes)
+    print()
+    print_parts(ours, floor)
+    (build / "bench.json").write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
