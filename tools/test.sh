@@ -152,6 +152,9 @@ run_cppcheck() {
 }
 
 run_meson "$build"
+if [ -n "$all" ]; then
+	export VIV_BOOTS=${VIV_BOOTS:-51} VIV_ANALYSIS=1
+fi
 run_pytest
 if [ -n "$all" ]; then
 	check "gcc without warnings" build_in gcc gcc -Dwerror=true

@@ -12,6 +12,10 @@ struct api {
 	struct manager *m;
 };
 
+/** json_of_text() - a string; of one that is not UTF-8 (a path, a guest's words), or was cut within a
+ * character, all but ASCII is shown as '?'. New reference; NULL without memory */
+json_t *json_of_text(const char *text);
+
 /** reply_json() - answer with a JSON value, whose reference is taken over
  * @fields:	extra headers ended by a NULL name, or NULL */
 void reply_json(struct http_exchange *x, int status, const struct http_field *fields,

@@ -57,11 +57,13 @@ static void reply_no_route(struct http_exchange *x, const char *allow)
 
 	if (allow[0] == '\0') {
 		why = str_printf("no endpoint %s", head->path);
-		reply_json(x, 404, NULL, json_pack("{s:i, s:s}", "code", 404, "message", why));
+		reply_json(x, 404, NULL,
+			   json_pack("{s:i, s:o}", "code", 404, "message", json_of_text(why)));
 		return;
 	}
 	why = str_printf("%s is not allowed on %s; it has %s", head->method, head->path, allow);
-	reply_json(x, 405, fields, json_pack("{s:i, s:s}", "code", 405, "message", why));
+	reply_json(x, 405, fields,
+		   json_pack("{s:i, s:o}", "code", 405, "message", json_of_text(why)));
 }
 
 void api_handle(struct http_exchange *x, void *arg)

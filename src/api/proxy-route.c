@@ -28,7 +28,7 @@ bool api_is_proxied(const struct http_head *head)
 static void reply_gone(struct http_exchange *x, const char *id)
 {
 	reply_json(x, 502, NULL,
-		   json_pack("{s:s, s:s, s:i}", "sandboxId", id, "message",
+		   json_pack("{s:o, s:s, s:i}", "sandboxId", json_of_text(id), "message",
 			     "The sandbox was not found", "code", 502));
 }
 
@@ -128,8 +128,8 @@ void api_proxy(struct api *api, struct http_exchange *x)
 	}
 	if (t.port == AGENT_PORT && is_host_only(head->path)) {
 		reply_json(x, 404, NULL,
-			   json_pack("{s:s, s:s, s:i}", "message", "not found", "path", head->path,
-				     "code", 404));
+			   json_pack("{s:s, s:o, s:i}", "message", "not found", "path",
+				     json_of_text(head->path), "code", 404));
 		return;
 	}
 	sb = id_parse(t.id, &id) < 0 ? NULL : manager_find(api->m, id.s, NULL);

@@ -4,6 +4,21 @@
 
 #include <stdlib.h>
 
+json_t *json_of_text(const char *text)
+{
+	json_t *string = json_string(text);
+	auto_free char *plain = NULL;
+
+	if (string != NULL)
+		return string;
+	plain = str_dup(text);
+	for (char *p = plain; *p != '\0'; p++) {
+		if ((unsigned char)*p >= 0x80)
+			*p = '?';
+	}
+	return json_string(plain);
+}
+
 void reply_json(struct http_exchange *x, int status, const struct http_field *fields, json_t *value)
 {
 	auto_free char *text = value == NULL ? NULL : json_dumps(value, JSON_COMPACT);
@@ -21,8 +36,8 @@ void reply_error(struct http_exchange *x, const struct err *e)
 	int status = err_kind_http(e->kind);
 
 	reply_json(x, status, NULL,
-		   json_pack("{s:i, s:s, s:s}", "code", status, "message", e->msg, "error_code",
-			     err_kind_name(e->kind)));
+		   json_pack("{s:i, s:o, s:s}", "code", status, "message", json_of_text(e->msg),
+			     "error_code", err_kind_name(e->kind)));
 }
 
 void reply_empty(struct http_exchange *x)

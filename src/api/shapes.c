@@ -24,7 +24,7 @@ static void set_text(json_t *o, const char *key, const char *value)
 {
 	/* A field without memory for it is missing; the reply says so by its absence. */
 	if (value[0] != '\0')
-		ignore_err(json_object_set_new(o, key, json_string(value)));
+		ignore_err(json_object_set_new(o, key, json_of_text(value)));
 }
 
 static void set_time(json_t *o, const char *key, uint64_t ms)

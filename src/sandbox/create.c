@@ -14,6 +14,7 @@
 struct create {
 	struct sandbox *sb;
 	struct op op;
+	struct plan_timing timing;
 	int result;
 	unsigned leaks;
 	sandbox_create_fn done;
@@ -24,10 +25,11 @@ static void create_work(void *arg)
 {
 	struct create *c = arg;
 
-	c->result = plan_run(&create_plan, c->sb, &c->op, &c->sb->timing, &c->leaks);
+	c->result = plan_run(&create_plan, c->sb, &c->op, &c->timing, &c->leaks);
 }
 
-static void hand_out(struct create *c)
+/* Return: 0; -errno with the op's error set: the sandbox is whole, but nobody may have it. */
+static int hand_out(struct create *c)
 {
 	struct sandbox *sb = c->sb;
 
@@ -36,11 +38,16 @@ static void hand_out(struct create *c)
 		sb->row.end_ms = sb->row.started_ms + sb->row.timeout_s * MS_PER_S;
 	db_set_str(&sb->row.kernel_version, sb->res.kernel_version);
 	db_set_str(&sb->row.agent_version, sb->res.agent_version);
-	sandbox_set_state(sb, DB_RUNNING, NULL);
+	/* A daemon that found it still being created would undo it. */
+	if (!sandbox_set_state(sb, DB_RUNNING, NULL))
+		return err_set(&c->op.err, ERR_SYSTEM,
+			       "sandbox %s: the store cannot be written; the log of vivd says why",
+			       sb->row.id.s);
 	watch_start(sb);
 	log_info("sandbox.created", kv_str("id", sb->row.id.s), kv_str("name", sb->row.name),
 		 kv_u64("ms", sb->timing.total_ns / NS_PER_MS));
 	c->done(sb, NULL, c->arg);
+	return 0;
 }
 
 static void create_done(void *arg)
@@ -49,19 +56,22 @@ static void create_done(void *arg)
 	struct sandbox *sb = c->sb;
 	struct manager *m = sb->m;
 
+	bool whole = c->result == 0;
+
 	sandbox_end(sb);
-	if (c->result == 0 && sb->doomed)
+	sb->timing = c->timing;
+	if (whole && sb->doomed)
 		c->result = err_set(&c->op.err, ERR_CANCELLED,
 				    "sandbox %s was removed while it was made", sb->row.id.s);
-	else if (c->result < 0)
-		log_error("sandbox.create_failed", kv_str("id", sb->row.id.s),
-			  kv_u64("op", c->op.id), kv_str("error", c->op.err.msg));
-	if (c->result == 0) {
-		hand_out(c);
-	} else {
+	else if (whole)
+		c->result = hand_out(c);
+	if (c->result < 0) {
+		if (!sb->doomed)
+			log_error("sandbox.create_failed", kv_str("id", sb->row.id.s),
+				  kv_u64("op", c->op.id), kv_str("error", c->op.err.msg));
 		c->done(NULL, &c->op.err, c->arg);
-		if (sb->timing.n == create_plan.n)
-			sandbox_start_destroy(sb); /* it was whole when it was removed */
+		if (whole)
+			sandbox_start_destroy(sb);
 		else
 			sandbox_drop(sb, c->leaks);
 	}
@@ -122,7 +132,7 @@ int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn
 
 void sandbox_cancel_create(struct manager *m, const struct sandbox_id *id)
 {
-	struct sandbox *sb = manager_find(m, id->s, NULL);
+	struct sandbox *sb = sandbox_by_id(m, id);
 
 	if (sb == NULL || sb->row.state != DB_CREATING || sb->cancel_fd < 0)
 		return;

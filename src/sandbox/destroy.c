@@ -33,6 +33,8 @@ static void release_done(void *arg)
 	struct manager *m = sb->m;
 
 	sandbox_end(sb);
+	if (rel->leaks == 0)
+		m->reap_ms = 0; /* what leaks from now on is tried again soon */
 	if (rel->data) {
 		sandbox_drop(sb, rel->leaks);
 	} else {
@@ -60,6 +62,7 @@ static void start_release(struct sandbox *sb, bool data)
 
 void sandbox_start_destroy(struct sandbox *sb)
 {
+	sb->unsure = false; /* whatever lives of it, it goes */
 	sandbox_set_state(sb, DB_DELETING, NULL);
 	start_release(sb, true);
 }
@@ -67,6 +70,7 @@ void sandbox_start_destroy(struct sandbox *sb)
 void sandbox_stopped(struct sandbox *sb, const char *why)
 {
 	log_warning("sandbox.stopped", kv_str("id", sb->row.id.s), kv_str("why", why));
+	sb->row.leaked = true; /* until it is released, also for a daemon that dies meanwhile */
 	sandbox_set_state(sb, DB_STOPPED, why);
 	start_release(sb, false);
 }
@@ -86,14 +90,19 @@ static void on_closed(uv_handle_t *handle)
 	free(handle);
 }
 
+void reap_stop(struct manager *m)
+{
+	uv_timer_t *timer = take_ptr(&m->reaper);
+
+	if (timer != NULL)
+		uv_close((uv_handle_t *)timer, on_closed);
+}
+
 static void on_reap(uv_timer_t *timer)
 {
 	struct manager *m = timer->data;
 
-	m->reaper = NULL;
-	uv_close((uv_handle_t *)timer, on_closed);
-	if (m->closing)
-		return;
+	reap_stop(m);
 	for (size_t i = m->all.n; i-- > 0;) {
 		struct sandbox *sb = m->all.at[i];
 

@@ -62,12 +62,15 @@ static int lock_dir(const char *path, unsigned mode, int *out_lock, struct err *
 	fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_errno(e, errno, "open %s", lock_path);
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+	r = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+	if (r == -EWOULDBLOCK)
 		return err_set(
 			e, ERR_CONFLICT,
 			"another vivd uses %s; end it, or give this one directories of its own "
 			"(--state-dir, --run-dir)",
 			path);
+	if (r < 0)
+		return err_errno(e, -r, "lock %s", lock_path);
 	*out_lock = take_fd(&fd);
 	return 0;
 }
@@ -189,8 +192,15 @@ int manager_open(uv_loop_t *loop, const struct manager_config *config, struct ma
 
 void manager_operation_ended(struct manager *m)
 {
-	if (m->n_busy == 0 && m->closing && m->closed != NULL)
-		m->closed(m->closed_arg);
+	void (*closed)(void *arg) = m->closed;
+
+	if (!m->closing || m->n_busy > 0 || closed == NULL)
+		return;
+	m->closed = NULL;
+	/* Tunnels into sandboxes are nobody's exchanges any more: only we can end them. */
+	vec_foreach (at, &m->all)
+		proxy_abort_all(&(*at)->streams);
+	closed(m->closed_arg);
 }
 
 void manager_shutdown(struct manager *m, void (*done)(void *arg), void *arg)
@@ -205,8 +215,7 @@ void manager_shutdown(struct manager *m, void (*done)(void *arg), void *arg)
 		if (sb->cancel_fd >= 0)
 			sandbox_cancel_create(m, &sb->row.id);
 	}
-	if (m->reaper != NULL)
-		uv_close((uv_handle_t *)take_ptr(&m->reaper), (uv_close_cb)free);
+	reap_stop(m);
 	manager_operation_ended(m);
 }
 

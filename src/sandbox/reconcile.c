@@ -12,6 +12,7 @@
  *
  * All of it runs before the loop does, so nothing can come in between.
  */
+#include "base/fd.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -93,13 +94,7 @@ static void settle(struct sandbox *sb)
 
 static bool is_known(const struct sandbox_id *id, void *arg)
 {
-	struct manager *m = arg;
-
-	vec_foreach (at, &m->all) {
-		if (id_equal(&(*at)->row.id, id))
-			return true;
-	}
-	return false;
+	return sandbox_by_id(arg, id) != NULL;
 }
 
 static int sweep_cgroup(const char *name, void *arg)
@@ -138,17 +133,21 @@ static void keep_state_entry(struct manager *m, const char *name)
 static void each_unknown(struct manager *m, int dirfd,
 			 void (*fn)(struct manager *m, const char *name))
 {
-	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	auto_close int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 	struct sandbox_id id;
 
-	while (d != NULL && (entry = readdir(d)) != NULL) {
+	if (d == NULL) {
+		log_error("sweep.failed", kv_str("directory", strerror(errno)));
+		return;
+	}
+	take_fd(&fd); /* closed with the stream */
+	while ((entry = readdir(d)) != NULL) {
 		if (id_parse(entry->d_name, &id) == 0 && !is_known(&id, m))
 			fn(m, entry->d_name);
 	}
-	if (d != NULL)
-		closedir(d);
+	closedir(d);
 }
 
 static void sweep(struct manager *m)

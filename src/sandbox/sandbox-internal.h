@@ -89,8 +89,17 @@ struct sandbox *sandbox_new(struct manager *m, struct db_sandbox *row);
 /** sandbox_free() - take it out of the table and forget it; its watch must be off */
 void sandbox_free(struct sandbox *sb);
 
-/** sandbox_set_state() - the one place where a state changes: checks the table, writes the row */
-void sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last_error);
+/** sandbox_by_id() - the sandbox of an id, not of a name or prefix; NULL if there is none */
+struct sandbox *sandbox_by_id(struct manager *m, const struct sandbox_id *id);
+
+/**
+ * sandbox_set_state() - the one place where a state changes: checks the table, writes the row
+ * @last_error:	why, for people; NULL leaves what is there
+ *
+ * Return: whether the store has it; in memory it holds in any case, and the next change writes the
+ * whole row again.
+ */
+bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last_error);
 
 /** sandbox_begin(), sandbox_end() - an operation starts to own, and gives back, the resources */
 void sandbox_begin(struct sandbox *sb);
@@ -116,6 +125,9 @@ void watch_stop(struct sandbox *sb);
 
 /** reap_later() - something is leaked or unsure: try again with back-off */
 void reap_later(struct manager *m);
+
+/** reap_stop() - forget to; at shutdown */
+void reap_stop(struct manager *m);
 
 /** reconcile() - bring intents and the host together at start. Return: 0; -errno with @e set */
 must_check int reconcile(struct manager *m, struct err *e);

@@ -54,7 +54,7 @@ void sandbox_free(struct sandbox *sb)
 	free(sb);
 }
 
-void sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last_error)
+bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last_error)
 {
 	struct err e = { 0 };
 
@@ -65,9 +65,10 @@ void sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last
 	sb->row.state = state;
 	if (last_error != NULL)
 		db_set_str(&sb->row.last_error, last_error);
-	/* What is in memory stays true; the next change writes the whole row again. */
-	if (db_sandbox_update(sb->m->db, &sb->row, &e) < 0)
-		log_error("store.write_failed", kv_str("id", sb->row.id.s), kv_str("error", e.msg));
+	if (db_sandbox_update(sb->m->db, &sb->row, &e) == 0)
+		return true;
+	log_error("store.write_failed", kv_str("id", sb->row.id.s), kv_str("error", e.msg));
+	return false;
 }
 
 void sandbox_begin(struct sandbox *sb)
@@ -106,6 +107,7 @@ void sandbox_drop(struct sandbox *sb, unsigned leaks)
 		sandbox_free(sb);
 	} else {
 		sb->row.leaked = true;
+		sandbox_set_state(sb, DB_DELETING, e.msg);
 		reap_later(m);
 	}
 	vec_foreach (w, &waiters)
@@ -113,16 +115,28 @@ void sandbox_drop(struct sandbox *sb, unsigned leaks)
 	destroy_waiters_done(&waiters);
 }
 
+struct sandbox *sandbox_by_id(struct manager *m, const struct sandbox_id *id)
+{
+	vec_foreach (at, &m->all) {
+		if (id_equal(&(*at)->row.id, id))
+			return *at;
+	}
+	return NULL;
+}
+
 struct sandbox *manager_find(struct manager *m, const char *text, struct err *e)
 {
-	struct sandbox *found = NULL;
+	struct sandbox_id id;
+	struct sandbox *found = id_parse(text, &id) == 0 ? sandbox_by_id(m, &id) : NULL;
 	size_t n = strlen(text);
 	size_t hits = 0;
 
+	if (found != NULL)
+		return found; /* even if another one is named like this id */
 	vec_foreach (at, &m->all) {
 		const struct db_sandbox *row = &(*at)->row;
 
-		if (streq(row->id.s, text) || (n > 0 && streq(row->name, text)))
+		if (n > 0 && streq(row->name, text))
 			return *at;
 		if (n > 0 && str_starts(row->id.s, text)) {
 			found = *at;

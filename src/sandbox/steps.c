@@ -240,7 +240,8 @@ static void write_handles(const struct sandbox *sb)
 	h.pid = vmm_pid(sb->res.vmm);
 	str_copy(h.netns, sizeof(h.netns), sb->res.slot.netns);
 	str_copy(h.tap, sizeof(h.tap), sb->res.slot.tap);
-	str_copy(h.cgroup, sizeof(h.cgroup), sb->m->cgroup_name);
+	ignore_err(str_fit(h.cgroup, sizeof(h.cgroup), "%s/%s", sb->m->cgroup_name,
+			   sb->row.id.s)); /* fits */
 	handles_complete(&h);
 	ignore_err(handles_write(sb->res.run_dirfd, &h));
 }

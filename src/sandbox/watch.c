@@ -45,6 +45,10 @@ void watch_stop(struct sandbox *sb)
 
 	if (w == NULL)
 		return;
+	if (w->open == 0) {
+		free(w);
+		return;
+	}
 	close_handle((uv_handle_t *)&w->process);
 	close_handle((uv_handle_t *)&w->events);
 	close_handle((uv_handle_t *)&w->console);
@@ -134,8 +138,16 @@ static void on_deadline(uv_timer_t *timer)
 
 static void watch_fd(struct watch *w, uv_poll_t *handle, int fd, uv_poll_cb fn)
 {
-	if (fd < 0 || uv_poll_init(w->sb->m->loop, handle, fd) < 0)
+	int r;
+
+	if (fd < 0)
 		return;
+	r = uv_poll_init(w->sb->m->loop, handle, fd);
+	if (r < 0) {
+		log_error("sandbox.unwatched", kv_str("id", w->sb->row.id.s),
+			  kv_str("error", uv_strerror(r)));
+		return;
+	}
 	handle->data = w;
 	w->open++;
 	uv_poll_start(handle, UV_READABLE, fn);
@@ -148,6 +160,7 @@ static void watch_deadline(struct watch *w)
 
 	if (end_ms == 0)
 		return;
+	uv_update_time(w->sb->m->loop); /* the timer counts from the loop's time, which may be old */
 	uv_timer_init(w->sb->m->loop, &w->deadline);
 	w->deadline.data = w;
 	w->open++;

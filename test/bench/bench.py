@@ -11,7 +11,6 @@ VIV_TEST_STATE  a state directory with kernel and template (made below the build
 BENCH_N         boots of each side (20)
 """
 
-import collections
 import json
 import math
 import os
@@ -165,60 +164,57 @@ def rss_kib(pid):
 
 
 def agent_rss_kib(instance, sandbox):
-    """Of process 1 in the guest, by its own /proc."""
-    request = {"process": {"cmd": "/bin/grep", "args": ["VmRSS", "/proc/1/status"], "envs": {}},
-               "stdin": False}
-    r = instance.viv("exec", sandbox["sandboxID"], "--", *[request["process"]["cmd"]],
-                     *request["process"]["args"])
+    """Of process 1 in the guest, as its own /proc tells."""
+    r = instance.viv("exec", sandbox["sandboxID"], "--", "grep", "VmRSS", "/proc/1/status")
     if r.returncode != 0:
         raise RuntimeError(f"read the agent's memory: {r.stderr.decode()}")
     return int(r.stdout.split()[1])
 
 
-def memory(build, prepared, settings):
-    """RSS of a fresh vivd: idle, and what each further sandbox adds; and of the agent in one."""
-    instance = vivarium.Instance(build, prepared, **settings)
-    if not instance.start():
-        raise RuntimeError(instance.log_text())
-    try:
-        idle = rss_kib(instance.process.pid)
-        sandboxes = [create(instance, memoryMB=SMALL_MIB)]
-        one = rss_kib(instance.process.pid)
-        agent = agent_rss_kib(instance, sandboxes[0])
-        sandboxes += [create(instance, memoryMB=SMALL_MIB) for _ in range(SMALL_N)]
-        all_of_them = rss_kib(instance.process.pid)
-        return idle, one, (all_of_them - one) / SMALL_N, agent
-    finally:
-        instance.close()
+def memory(instance, rows):
+    """What sandboxes add to a vivd whose workers have all worked, and the agent's memory in one."""
+    pid = instance.process.pid
+    before = rss_kib(pid)
+    sandboxes = [create(instance, memoryMB=SMALL_MIB) for _ in range(SMALL_N)]
+    rows["vivd_rss"]["after_boots_kib"] = before
+    rows["vivd_rss"]["per_sandbox_kib"] = round((rss_kib(pid) - before) / SMALL_N, 1)
+    rows["agent"]["rss_kib"] = agent_rss_kib(instance, sandboxes[0])
 
 
-def measure(build, prepared, agent, n):
-    rows, notes = collections.OrderedDict(), []
-    settings = {"agent": agent}
-    instance = vivarium.Instance(build, prepared, **settings)
-    if not instance.start():
-        raise RuntimeError(instance.log_text())
-    try:
-        ours, floor = boots(instance, agent, n)
-        file_system = vivarium.run("stat", "-f", "-c", "%T", instance.state).stdout.strip()
-    finally:
-        instance.close()
+def slot_claim(instance, ours):
+    """The time of the step, when slots are made ahead; else (None, why not)."""
+    config = vivarium.run(instance.build / "src" / "vivd", "config", env=instance.env()).stdout
+    pool = [line.split("=")[1].split("#")[0].strip() for line in config.splitlines()
+            if line.startswith("slot_pool ")]
+    if pool in ([], ["0"]):
+        return None, "absent, since slots are made when they are needed (no pool)"
+    return p50_p95([b["steps"]["slot"]["ms"] for b in ours]), None
+
+
+def measure(instance, agent, n):
+    """All rows, why rows are absent, and the boots of both sides."""
+    rows, absent = {}, {}
+    idle = rss_kib(instance.process.pid)
+    ours, floor = boots(instance, agent, n)
     floor_p50 = statistics.median(b["first_byte_ms"] for b in floor)
     rows["boot_exec"] = p50_p95([b["first_byte"] for b in ours])
     rows["boot_exec"]["floor_p50"] = round(floor_p50, 3)
     rows["boot_exec"]["ratio"] = round(rows["boot_exec"]["p50"] / floor_p50, 4)
     rows["manager_share_create"] = p50_p95([b["manager"] for b in ours])
-    idle, one, each, agent_rss = memory(build, prepared, settings)
-    rows["vivd_rss"] = {"idle_kib": idle, "first_sandbox_kib": one - idle,
-                        "per_sandbox_kib": round(each, 1)}
-    rows["agent"] = {"size_kib": round(os.path.getsize(agent) / 1024, 1), "rss_kib": agent_rss}
+    rows["vivd_rss"] = {"idle_kib": idle}
+    rows["agent"] = {"size_kib": round(os.path.getsize(agent) / 1024, 1)}
+    memory(instance, rows)
     rows["slot_make"] = p50_p95([b["slot_make_ms"] for b in floor])
-    notes.append("slot_claim: absent, as long as slots are made when they are needed (no pool)")
+    claim, why = slot_claim(instance, ours)
+    if claim is not None:
+        rows["slot_claim"] = claim
+    else:
+        absent["slot_claim"] = why
     rows["layer_create"] = p50_p95([b["steps"]["layer"]["ms"] for b in ours])
-    return rows, notes, (ours, floor, file_system)
+    return rows, absent, ours, floor
 
 
-def print_rows(rows, notes):
+def print_rows(rows, absent):
     units = {"p50": "ms", "p95": "ms", "floor_p50": "ms", "ratio": ""}
     for name, row in rows.items():
         cells = []
@@ -227,8 +223,8 @@ def print_rows(rows, notes):
             label = key if key in units else key.rsplit("_", 1)[0]
             cells.append(f"{label} {value:g} {unit}".rstrip())
         print(f"{name:22}{'   '.join(cells)}")
-    for note in notes:
-        print(note)
+    for name, why in absent.items():
+        print(f"{name:22}{why}")
 
 
 def print_parts(ours, floor):
@@ -236,10 +232,9 @@ def print_parts(ours, floor):
     def median(values):
         return f"{statistics.median(values):.1f}"
 
-    last = {"spawn_ms": 0.0, "ready_ms": "spawn_ms", "init_ms": "ready_ms",
-            "first_byte_ms": "init_ms"}
-    parts = [f"{key[:-3]} " + median([b[key] - (b[before] if before else 0) for b in floor])
-             for key, before in last.items()]
+    ends = ["spawn_ms", "ready_ms", "init_ms", "first_byte_ms"]
+    parts = [f"{end[:-3]} {median([b[end] - b.get(before, 0) for b in floor])}"
+             for before, end in zip([None] + ends, ends)]
     print("floor, by part:       " + ", ".join(parts))
     parts = [f"{step} {median([b['steps'][step]['ms'] for b in ours])} "
              f"({median([b['steps'][step]['ms'] - b['steps'][step]['waitMs'] for b in ours])})"
@@ -249,10 +244,11 @@ def print_parts(ours, floor):
           ", exec " + median([b["first_byte"] - b["create"] for b in ours]))
 
 
-def conditions(build, n, file_system):
+def conditions(instance, n):
+    file_system = vivarium.run("stat", "-f", "-c", "%T", instance.state).stdout.strip()
     model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo")
                   if line.startswith("model name")), platform.machine())
-    options = json.loads(subprocess.run(["meson", "introspect", "--buildoptions", build],
+    options = json.loads(subprocess.run(["meson", "introspect", "--buildoptions", instance.build],
                                         capture_output=True, text=True, check=True).stdout)
     buildtype = next(o["value"] for o in options if o["name"] == "buildtype")
     version = vivarium.lines("qemu-system-x86_64", "--version")[0]
@@ -267,9 +263,16 @@ def main():
     n = int(os.environ.get("BENCH_N", 20))
     agent = build / "src" / "viv-agent"
     subprocess.run([build / "src" / "vivd", "prepare", f"--state-dir={prepared}"], check=True)
-    rows, notes, (ours, floor, file_system) = measure(build, prepared, agent, n)
-    print(conditions(build, n, file_system), end="\n\n")
-    print_rows(rows, notes)
+    instance = vivarium.Instance(build, prepared, agent=agent)
+    if not instance.start():
+        raise RuntimeError(instance.log_text())
+    try:
+        rows, absent, ours, floor = measure(instance, agent, n)
+        where = conditions(instance, n)
+    finally:
+        instance.close()
+    print(where, end="\n\n")
+    print_rows(rows, absent)
     print()
     print_parts(ours, floor)
     (build / "bench.json").write_text(json.dumps(rows, indent=2) + "\n")
