@@ -41,7 +41,8 @@ static void on_quiet(void *arg)
 {
 	struct daemon *d = arg;
 
-	http_server_free(d->server);
+	if (d->server != NULL)
+		http_server_free(d->server);
 	d->server = NULL;
 	close_signals(d);
 }
@@ -137,15 +138,24 @@ static int serve(const struct config *c, struct err *e)
 	r = open_manager(&d, c, e);
 	if (r == 0)
 		r = open_server(&d, c, e);
-	if (r == 0) {
+	if (r == 0)
 		say_ready(c);
-		uv_run(&d.loop, UV_RUN_DEFAULT);
-		unlink(c->socket);
-		log_info("vivd.stopped");
-	}
+	else if (d.manager != NULL)
+		manager_shutdown(d.manager, on_quiet, &d);
+	else
+		close_signals(&d);
+	uv_run(&d.loop,
+	       UV_RUN_DEFAULT); /* until a signal; or, after a failure, until all is closed */
 	if (d.manager != NULL)
 		manager_close(d.manager);
 	api_free(d.api);
+	uv_run(&d.loop, UV_RUN_DEFAULT); /* what those two closed */
+	if (uv_loop_close(&d.loop) < 0)
+		log_warning("vivd.handles_left");
+	if (r == 0) {
+		unlink(c->socket);
+		log_info("vivd.stopped");
+	}
 	return r;
 }
 
