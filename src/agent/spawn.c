@@ -10,6 +10,7 @@
 #include "agent/spawn.h"
 
 #include "base/fd.h"
+#include "base/sig.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,17 +27,6 @@ struct report {
 	int stage;
 	int code;
 };
-
-static void reset_signals(void)
-{
-	const struct sigaction dfl = { .sa_handler = SIG_DFL };
-	sigset_t none;
-
-	for (int i = 1; i <= SIGRTMAX; i++)
-		ignore_err(sigaction(i, &dfl, NULL)); /* KILL, STOP and glibc's own refuse */
-	sigemptyset(&none);
-	ignore_err(sigprocmask(SIG_SETMASK, &none, NULL)); /* the arguments are valid */
-}
 
 static int become_user(const struct user *u)
 {
@@ -110,7 +100,7 @@ static struct report become(const struct spawn_spec *spec)
 {
 	int r;
 
-	reset_signals();
+	ignore_err(sig_reset()); /* the arguments are valid */
 	if (setsid() < 0)
 		return (struct report){ SPAWN_SESSION, errno };
 	r = become_user(spec->user);

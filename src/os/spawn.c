@@ -18,6 +18,7 @@
 #include "os/spawn.h"
 
 #include "base/fd.h"
+#include "base/sig.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -95,23 +96,10 @@ static int child_fds(struct launch *l)
 	return 0;
 }
 
-/* By the system call: libc refuses the signals that it keeps, and they may be inherited ignored. */
 static int child_signals(struct launch *l)
 {
-	/* As the kernel lays it out. All zero is SIG_DFL. */
-	static const struct {
-		uintptr_t handler;
-		unsigned long flags;
-		uintptr_t restorer;
-		uint64_t mask;
-	} dfl;
-	sigset_t none;
-
 	(void)l;
-	for (int sig = 1; sig < NSIG; sig++)
-		syscall(SYS_rt_sigaction, sig, &dfl, NULL, sizeof(dfl.mask)); /* not KILL, STOP */
-	sigemptyset(&none);
-	return result(sigprocmask(SIG_SETMASK, &none, NULL));
+	return sig_reset();
 }
 
 /* The bounding set goes while there still is the capability to drop it, that is before the uid. */

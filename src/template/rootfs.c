@@ -119,24 +119,17 @@ static int write_options(const char *path, const char *options, struct err *e)
 static int bootstrap(const struct rootfs_spec *spec, const struct apt_setup *apt,
 		     const struct progress *progress, struct op *op)
 {
+	auto_free char *tmpdir = str_printf("TMPDIR=%s", spec->dir);
 	auto_free char *options = str_printf("%s/apt.conf", spec->dir);
 	auto_free char *aptopt = str_printf("--aptopt=%s", options);
 	char program[PATH_MAX];
-	const char *argv[ARGS_MAX] = { "setpriv",
-				       "--pdeathsig",
-				       "KILL",
-				       "unshare",
-				       "--mount",
-				       "--pid",
-				       "--fork",
-				       "--kill-child",
-				       "--mount-proc",
-				       program,
-				       "--mode=root",
-				       "--verbose",
-				       "--variant=minbase",
-				       "--format=directory",
-				       include };
+	const char *argv[ARGS_MAX] = {
+		"env",         tmpdir,         "setpriv",           "--pdeathsig",
+		"KILL",        "unshare",      "--mount",           "--pid",
+		"--fork",      "--kill-child", "--mount-proc",      program,
+		"--mode=root", "--verbose",    "--variant=minbase", "--format=directory",
+		include
+	};
 	size_t n = 0;
 	int r = spawn_find("mmdebstrap", program, sizeof(program), &op->err);
 
