@@ -9,7 +9,7 @@ ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 VIV := $(strip $(ROOT) $(BUILD)/src/viv)
 DEMO := import platform; print(platform.uname(), sum(range(10**6)))
 
-.PHONY: all run test test-all install uninstall clean help
+.PHONY: all run test test-all bench install uninstall clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -43,8 +43,16 @@ test-all:
 	@$(MAKE) --no-print-directory all
 	@$(ROOT) tools/test.sh --all $(BUILD)
 
+# Figures, against bare QEMU in the same run; doc/theory/bench.md says how to read them.
+bench:
+	@tools/deps.sh test
+	@$(MAKE) --no-print-directory all
+	@$(ROOT) env VIV_BUILD=$(BUILD) test/bench/bench.py
+
+# DESTDIR: below that directory, for packages. uninstall removes what the last install put there.
 install: all
-	@$(ROOT) meson install -C $(BUILD) --no-rebuild
+	@$(if $(DESTDIR),,$(ROOT)) meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir "$(DESTDIR)")
+	@$(if $(DESTDIR),true,echo "With systemd: systemd-sysusers; systemctl daemon-reload; systemctl enable --now vivd")
 
 uninstall:
 	@$(ROOT) ninja -C $(BUILD) uninstall
@@ -57,5 +65,6 @@ help:
 	@echo "make run        install what is needed, build, prepare, run a program in a microVM"
 	@echo "make test       install what the tests need, build, test"
 	@echo "make test-all   the same with sanitizers, fuzzing and static analysis"
+	@echo "make bench      measure, against bare QEMU"
 	@echo "make install    install into PREFIX ($(PREFIX)); uninstall undoes it"
 	@echo "make clean      remove the build directories"

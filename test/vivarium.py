@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A daemon of its own for a test, and what the host looks like from outside."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -42,7 +43,10 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Instance:
-    """One state directory with its daemon. Templates and kernels are shared, by symbolic link."""
+    """
+    One state directory with its daemon. Templates and kernels are shared, by symbolic link. No slots are made
+    ahead unless a test asks for them, so that the host's inventory is exact at every moment.
+    """
 
     def __init__(self, build, prepared, **settings):
         self.build = pathlib.Path(build)
@@ -51,7 +55,9 @@ class Instance:
         self.state.mkdir()
         for shared in ("templates", "kernels"):
             (self.state / shared).symlink_to(pathlib.Path(prepared) / shared)
-        self.settings = settings
+        # No slots beside those of sandboxes, and no probe VM: what is there is what a test made.
+        self.settings = {"slot_pool": 0, "acceleration": "tcg", **settings}
+        self.launcher = []  # what vivd is started by, if by anything
         self.process = None
         self.log = self.dir / "vivd.log"
 
@@ -63,19 +69,28 @@ class Instance:
         env.update({f"VIVARIUM_{k.upper()}": str(v) for k, v in {**self.settings, **more}.items()})
         return env
 
-    def start(self, wait=True, **settings):
-        """Starts vivd; returns whether it came up (with `wait`)."""
+    def start(self, wait=True, settle=True, **settings):
+        """Starts vivd; returns whether it came up (with `wait`), and no probe of KVM runs any more (`settle`)."""
         read, write = os.pipe()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [self.build / "src" / "vivd", f"--ready-fd={write}"], env=self.env(**settings),
+                [*self.launcher, self.build / "src" / "vivd", f"--ready-fd={write}"], env=self.env(**settings),
                 pass_fds=[write], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         os.close(write)
         ready = os.read(read, 16) if wait else b"ready"
         os.close(read)
         if not ready.startswith(b"ready"):
             self.process.wait()
-        return ready.startswith(b"ready")
+            return False
+        if wait and settle:
+            with contextlib.suppress(OSError, http.client.HTTPException):  # a fault may have ended it
+                self.settle()
+        return True
+
+    def settle(self):
+        """Waits until it is known whether KVM works: the probe is a VM, too, and would be seen on the host."""
+        return wait_for(lambda: [v for v in [self.get("/version")] if v["accelerationDecided"]],
+                        what="the acceleration is decided")[0]
 
     def stop(self, sig=signal.SIGTERM):
         if self.process is None:

@@ -140,15 +140,9 @@ run_fuzz() {
 	done
 }
 
-run_tidy() {
-	(cd "$root" && printf '%s\n' src/*/*.c |
-		xargs -P "$(nproc)" -n 4 clang-tidy -p "$build" --quiet --warnings-as-errors='*')
-}
-
-run_cppcheck() {
-	(cd "$root" && cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -j "$(nproc)" \
-		--enable=warning,portability --suppress=missingIncludeSystem \
-		-D_GNU_SOURCE -Isrc -I"$build" src)
+run_analysis() {
+	(cd "$root" && VIV_ANALYSIS=1 "$python" -m pytest -q -rs -p no:cacheprovider \
+		test/lint/test_analysis.py)
 }
 
 run_meson "$build"
@@ -162,8 +156,7 @@ if [ -n "$all" ]; then
 	check "build with sanitizers" build_in asan gcc -Db_sanitize=address,undefined
 	run_meson "$build-asan"
 	check "fuzzing" run_fuzz
-	check "clang-tidy" run_tidy
-	check "cppcheck" run_cppcheck
+	check "static analysis" run_analysis
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ "$passed" != 0 ]

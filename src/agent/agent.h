@@ -2,6 +2,7 @@
 /* What all services of the agent share. Everything runs on the loop's thread. */
 #pragma once
 
+#include "agent/ring.h"
 #include "base/macros.h"
 
 #include <jansson.h>
@@ -9,6 +10,7 @@
 
 struct http_server;
 struct process;
+struct watcher;
 
 /* Who this sandbox is; set by POST /init, again after every restore. */
 struct identity {
@@ -25,6 +27,8 @@ struct agent {
 	struct http_server *server;
 	struct identity identity;
 	struct process *processes; /* newest first */
+	struct watcher *watchers;  /* those that are asked for events, not streams */
+	struct ring_budget output; /* for the output of all processes */
 	bool is_init;   /* PID 1 of a guest: sets its clock, host name and entropy, reaps orphans */
 	bool root_only; /* no user but root is served */
 };

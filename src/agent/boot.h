@@ -10,6 +10,7 @@ struct boot_config {
 	char root[64]; /* viv.root=/dev/vda: block device of the root file system */
 	bool net;      /* viv.net=off: leave eth0 alone */
 	bool debug;    /* viv.debug: log more */
+	bool probe;    /* viv.probe: say that userspace runs, and end */
 };
 
 /**
@@ -19,6 +20,8 @@ struct boot_config {
  * For PID 1, once, with stdin to stderr on the console or closed. Takes the initramfs apart, so
  * there is no way back after a failure but to say why and to power off. Ends with one line of
  * timings on stderr.
+ *
+ * With viv.probe nothing is done after the modules: neither disk nor network is needed.
  *
  * Return: 0; -errno with @e set.
  */

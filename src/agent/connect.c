@@ -32,6 +32,7 @@ struct connect_call {
 	const struct connect_events *events; /* NULL = nobody is told */
 	void *arg;
 	struct envelope_reader reader; /* of a unary call only the message is used */
+	bool begun;                    /* the method has the call */
 	bool answered;                 /* the method is done with the call */
 	uint64_t timeout_ms;
 	uint64_t deadline_ns;  /* 0 = none */
@@ -104,13 +105,11 @@ static void reply_text(struct connect_call *c, int status, json_t *message)
 		http_reply(c->x, status, NULL, unary_type, text, strlen(text));
 }
 
-void connect_reply(struct connect_call *c, json_t *message)
+void connect_reply_text(struct connect_call *c, const char *text, size_t n)
 {
 	call_settle(c);
-	if (c->x == NULL)
-		json_decref(message);
-	else
-		reply_text(c, 200, message);
+	if (c->x != NULL)
+		http_reply(c->x, 200, NULL, unary_type, text, n);
 }
 
 static void send_envelope(struct connect_call *c, uint8_t flags, const char *text, size_t n)
@@ -164,6 +163,28 @@ static void end_stream(struct connect_call *c, const char *text)
 void connect_end(struct connect_call *c)
 {
 	end_stream(c, "{}");
+}
+
+void connect_reply(struct connect_call *c, json_t *message)
+{
+	call_settle(c);
+	if (c->method->stream) {
+		c->refs++;
+		connect_send_json(c, message);
+		connect_end(c);
+		call_unref(c);
+		return;
+	}
+	if (c->x == NULL)
+		json_decref(message);
+	else
+		reply_text(c, 200, message);
+}
+
+void connect_pause(struct connect_call *c, bool pause)
+{
+	if (c->x != NULL)
+		http_body_pause(c->x, pause);
 }
 
 void connect_fail(struct connect_call *c, const struct connect_error *e)
@@ -247,6 +268,62 @@ static void start_timer(struct connect_call *c)
 	arm(c);
 }
 
+/* Gives a message to the method, or to whom it gave the call. */
+static void deliver(struct connect_call *c, const json_t *message)
+{
+	if (c->begun) {
+		c->events->on_message(c->arg, message);
+		return;
+	}
+	c->begun = true;
+	c->method->fn(c->agent, c, message);
+}
+
+static void fail_request(struct connect_call *c, const struct connect_error *e)
+{
+	tell_gone(c);
+	connect_fail(c, e);
+}
+
+/* Bytes of a client stream, which may hold several messages; any may end the call. */
+static void take_messages(struct connect_call *c, const char *p, size_t n)
+{
+	struct connect_error e = { 0 };
+
+	c->refs++;
+	while (n > 0 && !c->answered) {
+		json_t *message = NULL;
+		size_t used = 0;
+		int r = envelope_take(&c->reader, p, n, &used, &e);
+
+		p += used;
+		n -= used;
+		if (r > 0)
+			r = connect_message_parse(buf_str(&c->reader.message),
+						  c->reader.message.len, &message, &e);
+		if (r < 0) {
+			fail_request(c, &e);
+			break;
+		}
+		if (message == NULL)
+			continue;
+		envelope_next(&c->reader);
+		deliver(c, message);
+		json_decref(message);
+	}
+	call_unref(c);
+}
+
+static void end_messages(struct connect_call *c)
+{
+	struct connect_error e = { 0 };
+
+	if (c->begun && c->reader.n_head == 0)
+		c->events->on_end(c->arg);
+	else if (envelope_finish(&c->reader, &e) < 0)
+		fail_request(c, &e);
+}
+
 static void on_data(struct http_exchange *x, const char *p, size_t n, void *arg)
 {
 	struct connect_call *c = arg;
@@ -255,6 +332,10 @@ static void on_data(struct http_exchange *x, const char *p, size_t n, void *arg)
 	(void)x;
 	if (c->answered)
 		return;
+	if (c->method->client_stream) {
+		take_messages(c, p, n);
+		return;
+	}
 	if (c->method->stream) {
 		if (envelope_feed(&c->reader, p, n, &e) < 0)
 			connect_fail(c, &e);
@@ -274,6 +355,10 @@ static void on_end(struct http_exchange *x, void *arg)
 	(void)x;
 	if (c->answered)
 		return;
+	if (c->method->client_stream) {
+		end_messages(c);
+		return;
+	}
 	if ((c->method->stream && envelope_finish(&c->reader, &e) < 0) ||
 	    connect_message_parse(buf_str(&c->reader.message), c->reader.message.len, &request,
 				  &e) < 0) {
@@ -282,7 +367,7 @@ static void on_end(struct http_exchange *x, void *arg)
 	}
 	envelope_reader_done(&c->reader);
 	start_timer(c);
-	c->method->fn(c->agent, c, request);
+	deliver(c, request);
 	json_decref(request);
 }
 
@@ -389,8 +474,11 @@ void connect_serve(struct agent *a, struct http_exchange *x, const struct connec
 		.agent = a, .method = method, .x = x, .refs = 1, .reader = ENVELOPE_READER_INIT
 	};
 	http_exchange_bind(x, &exchange_events, c);
-	if (check_head(c, &e) < 0)
+	if (check_head(c, &e) < 0) {
 		connect_fail(c, &e);
-	else
-		http_body_stream(x);
+		return;
+	}
+	if (method->client_stream)
+		start_timer(c);
+	http_body_stream(x);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The Connect protocol over the HTTP server, JSON only: unary calls and server streams.
+ * The Connect protocol over the HTTP server, JSON only: unary calls, server and client streams.
  *
- * A call is made by connect_serve() and handed to its method once the request is complete. The
- * method, or whoever it gave the call to, answers it: connect_reply() for a unary call,
- * connect_send() any number of times and connect_end() for a stream, connect_fail() for both. The
+ * A call is made by connect_serve() and handed to its method once the request is complete, that of a
+ * client stream once its first message is there. The method, or whoever it gave the call to, answers
+ * it: connect_reply() for a unary call and for a client stream, connect_send() any number of times
+ * and connect_end() for a server stream, connect_fail() for all of them. The
  * call must not be used after it was answered, nor after on_gone, which tells that the client left
  * or that the call's deadline passed.
  */
@@ -20,7 +21,8 @@ struct connect_call;
 struct connect_method {
 	const char *name;
 	void (*fn)(struct agent *a, struct connect_call *c, const json_t *request);
-	bool stream;
+	bool stream;           /* messages are in envelopes; the answer is a stream, unless: */
+	bool client_stream;    /* the request is one, the answer a single message */
 	bool own_deadline;     /* the method itself looks after connect_timeout_ms() */
 	const char *keepalive; /* stream: the message sent every Keepalive-Ping-Interval */
 };
@@ -28,6 +30,9 @@ struct connect_method {
 struct connect_events {
 	void (*on_drain)(void *arg); /* connect_blocked() may be false again; NULL = not wanted */
 	void (*on_gone)(void *arg);  /* the call is over; forget it */
+	/* Of a client stream; both must be set by its method. */
+	void (*on_message)(void *arg, const json_t *message); /* another one; borrowed */
+	void (*on_end)(void *arg);                            /* there are no more */
 };
 
 /**
@@ -46,8 +51,14 @@ const char *connect_header(const struct connect_call *c, const char *name);
 /** connect_timeout_ms() - what the client gave as Connect-Timeout-Ms; 0 = none */
 uint64_t connect_timeout_ms(const struct connect_call *c);
 
-/** connect_reply() - answer a unary call; takes over the reference to @message */
+/** connect_pause() - read on (false) or not (true) in a client stream; what is read comes still */
+void connect_pause(struct connect_call *c, bool pause);
+
+/** connect_reply() - answer a unary call or a client stream; takes over the reference to @message */
 void connect_reply(struct connect_call *c, json_t *message);
+
+/** connect_reply_text() - as connect_reply(), with a message that is JSON text already; copied */
+void connect_reply_text(struct connect_call *c, const char *text, size_t n);
 
 /** connect_send() - one message of a stream as JSON text; sent at once; copied */
 void connect_send(struct connect_call *c, const char *text, size_t n);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/envelope.h"
 
+#include "agent/text.h"
 #include "base/base64.h"
 #include "base/parse.h"
 #include "base/str.h"
@@ -11,7 +12,12 @@
 #include <stdlib.h>
 #include <strings.h>
 
-enum { KEEPALIVE_DEFAULT_S = 90, KEEPALIVE_MAX_S = 3600, TIMEOUT_DIGITS_MAX = 10 };
+enum {
+	KEEPALIVE_DEFAULT_S = 90,
+	KEEPALIVE_MAX_S = 3600,
+	TIMEOUT_DIGITS_MAX = 10,
+	ENVELOPE_KEEP_BYTES = 65536,
+};
 
 static const struct {
 	const char *name;
@@ -48,12 +54,9 @@ int connect_code_http(enum connect_code code)
 
 json_t *connect_error_json(const struct connect_error *e)
 {
-	json_t *message = json_string(e->msg);
-
-	/* The cut at the end of a long message may have split a character. */
-	if (message == NULL)
-		message = json_string("(message is not UTF-8)");
-	return json_pack("{s:s, s:o}", "code", connect_code_name(e->code), "message", message);
+	/* It may hold a client's bytes, and the cut at its end may have split a character. */
+	return json_pack("{s:s, s:o}", "code", connect_code_name(e->code), "message",
+			 text_json(e->msg));
 }
 
 static int check_envelope_head(struct envelope_reader *r, struct connect_error *e)
@@ -73,26 +76,42 @@ static int check_envelope_head(struct envelope_reader *r, struct connect_error *
 	return 0;
 }
 
-int envelope_feed(struct envelope_reader *r, const char *p, size_t n, struct connect_error *e)
+int envelope_take(struct envelope_reader *r, const char *p, size_t n, size_t *out_used,
+		  struct connect_error *e)
 {
-	size_t take = MIN(n, ENVELOPE_HEAD_SIZE - r->n_head);
+	size_t head = MIN(n, ENVELOPE_HEAD_SIZE - r->n_head);
+	size_t body;
 
-	if (take > 0) {
-		memcpy(r->head + r->n_head, p, take);
-		r->n_head += take;
-		p += take;
-		n -= take;
+	if (head > 0) {
+		memcpy(r->head + r->n_head, p, head);
+		r->n_head += head;
 		if (r->n_head == ENVELOPE_HEAD_SIZE && check_envelope_head(r, e) < 0)
 			return -EPROTO;
 	}
-	if (n == 0)
-		return 0;
-	if (n > r->len - r->message.len)
+	body = r->n_head == ENVELOPE_HEAD_SIZE ? MIN(n - head, r->len - r->message.len) : 0;
+	if (buf_append(&r->message, p + head, body) < 0)
+		return connect_error_set(e, CONNECT_RESOURCE_EXHAUSTED, "out of memory");
+	*out_used = head + body;
+	return r->n_head == ENVELOPE_HEAD_SIZE && r->message.len == r->len;
+}
+
+void envelope_next(struct envelope_reader *r)
+{
+	buf_clear(&r->message);
+	if (r->message.cap > ENVELOPE_KEEP_BYTES)
+		buf_done(&r->message); /* a stream may be idle for long */
+	r->n_head = 0;
+}
+
+int envelope_feed(struct envelope_reader *r, const char *p, size_t n, struct connect_error *e)
+{
+	size_t used;
+	int whole = envelope_take(r, p, n, &used, e);
+
+	if (whole >= 0 && used < n)
 		return connect_error_set(e, CONNECT_INVALID_ARGUMENT,
 					 "request has bytes behind its one envelope");
-	if (buf_append(&r->message, p, n) < 0)
-		return connect_error_set(e, CONNECT_RESOURCE_EXHAUSTED, "out of memory");
-	return 0;
+	return MIN(whole, 0);
 }
 
 int envelope_finish(const struct envelope_reader *r, struct connect_error *e)

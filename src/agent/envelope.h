@@ -63,7 +63,7 @@ enum {
 	ENVELOPE_END = 0x02,
 };
 
-/* Reads the one envelope that a request to a server stream consists of. */
+/* Reads envelopes, one at a time. */
 struct envelope_reader {
 	uint8_t head[ENVELOPE_HEAD_SIZE];
 	size_t n_head;
@@ -76,11 +76,23 @@ struct envelope_reader {
 		.message = BUF_INIT(CONNECT_MESSAGE_MAX)                                           \
 	}
 
-/** envelope_feed() - take received bytes, in any pieces. Return: 0; -EPROTO with @e set */
+/**
+ * envelope_take() - take received bytes, in any pieces, up to the end of an envelope
+ * @out_used:	how many were taken
+ *
+ * Return: 1 the envelope is whole, its message is in r->message; 0 not yet; -EPROTO with @e set.
+ */
+must_check int envelope_take(struct envelope_reader *r, const char *p, size_t n, size_t *out_used,
+			     struct connect_error *e);
+
+/** envelope_next() - begin another envelope */
+void envelope_next(struct envelope_reader *r);
+
+/** envelope_feed() - envelope_take() for requests of one envelope. Return: 0; -EPROTO with @e set */
 must_check int envelope_feed(struct envelope_reader *r, const char *p, size_t n,
 			     struct connect_error *e);
 
-/** envelope_finish() - the request ended: was it one whole envelope? Return: 0; -EPROTO, @e set */
+/** envelope_finish() - the request ended: is the envelope whole? Return: 0; -EPROTO, @e set */
 must_check int envelope_finish(const struct envelope_reader *r, struct connect_error *e);
 
 /** envelope_reader_done() - free; idempotent */

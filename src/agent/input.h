@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a process reads. Requests are written in order, one at a time; each is answered when its
- * bytes are in the pipe, so a client that waits for the answers goes as fast as the process reads.
+ * What a process reads: from a pipe, or from its terminal. Everything is written in order, one piece
+ * at a time. A call is answered when its bytes are written, so a client that waits for the answers
+ * goes as fast as the process reads; a stream of pieces is held back by not reading its body.
  */
 #pragma once
 
@@ -10,28 +11,35 @@
 #include <uv.h>
 
 struct input_item;
+struct input_stream;
 
 struct input {
 	int fd; /* owned, non-blocking; -1 = closed or never there */
+	bool pty;
 	uv_poll_t *poll;
 	bool waiting; /* the poll is started: the pipe is full */
 	struct input_item *first;
 	struct input_item **tail;
+	struct input_stream *streams;
 };
 
 /**
- * input_init() - write to a process's stdin
- * @fd:		write end, taken over when this succeeds; -1 = the process has no stdin
+ * input_init() - write to a process
+ * @fd:		write end or terminal, taken over when this succeeds; -1 = the process has no stdin
+ * @pty:	it is a terminal
  *
  * Return: 0; -errno.
  */
-must_check int input_init(struct input *in, uv_loop_t *loop, int *fd);
+must_check int input_init(struct input *in, uv_loop_t *loop, int *fd, bool pty);
 
 /** input_done() - close; calls that wait fail with @why; idempotent on a zeroed one */
 void input_done(struct input *in, const char *why);
 
-/** input_write() - write @n bytes, then answer @c; @data is taken over */
-void input_write(struct input *in, struct connect_call *c, char *data, size_t n);
+/** input_send() - write what a request's field "input" holds, then answer @c */
+void input_send(struct input *in, struct connect_call *c, const json_t *request);
 
-/** input_close() - close the pipe behind what is queued, then answer @c */
+/** input_stream() - write what the further messages of a client stream hold; answer at its end */
+void input_stream(struct input *in, struct connect_call *c);
+
+/** input_close() - close the pipe behind what is queued, then answer @c; a terminal has no end */
 void input_close(struct input *in, struct connect_call *c);

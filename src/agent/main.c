@@ -56,6 +56,10 @@ static int guest_start(struct agent *a, struct err *e)
 
 	if (boot_run(&config, e) < 0)
 		return -1;
+	if (config.probe) {
+		power_say(GUEST_READY_LINE "\n");
+		power_end();
+	}
 	if (config.debug)
 		log_setup(LOG_LEVEL_DEBUG);
 	if (fill_stdio(e) < 0)

@@ -8,21 +8,24 @@
 #include "base/str.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 enum {
-	PIECE_BYTES = 32768,         /* of one data event */
-	EVENT_EXTRA_BYTES = 64,      /* what is around the base64 of one */
-	STALL_MS = 30000,            /* how long a listener may block the process */
-	RING_KEEP_BYTES = 2 * 65536, /* an empty ring above this gives its memory back */
+	PIECE_BYTES = 32768,    /* of one data event */
+	EVENT_EXTRA_BYTES = 96, /* what is around the base64 of one */
+	STALL_MS = 30000,       /* how long a listener may block the process */
+	PTY_HELD_BYTES = 65536, /* more than a terminal holds of what was written to it */
 };
 
 struct listener {
 	struct listener *next;
 	struct output *output;
 	struct connect_call *call;
+	struct ring_cursor cursor;
 	uint64_t blocked_ns; /* since when; 0 = it is not */
 	bool starter;
 };
@@ -31,9 +34,12 @@ struct listener {
 static uint8_t piece[PIECE_BYTES];
 static char event[BASE64_ENCODED_LEN(PIECE_BYTES) + EVENT_EXTRA_BYTES];
 
-static const char *const event_heads[] = { "{\"event\":{\"data\":{\"stdout\":\"",
-					   "{\"event\":{\"data\":{\"stderr\":\"" };
-static const char event_tail[] = "\"}}}";
+static const char *const stream_names[] = {
+	[OUTPUT_STDOUT] = "stdout",
+	[OUTPUT_STDERR] = "stderr",
+	[OUTPUT_PTY] = "pty",
+};
+static_assert(ARRAY_SIZE(stream_names) == OUTPUT_STREAM_N, "each stream has a name");
 
 static void output_update(struct output *o);
 
@@ -96,25 +102,46 @@ static bool any_blocked(struct output *o)
 	return any;
 }
 
-static void broadcast(struct output *o, const char *text, size_t n)
+/* Makes the event of what is in `piece`. Return: its length. */
+static size_t make_event(const struct ring_piece *got)
 {
-	struct listener *next;
+	size_t len = (size_t)snprintf(event, sizeof(event), "{\"event\":{\"data\":{\"%s\":\"",
+				      stream_names[got->stream]);
 
-	/* Sending may take the listener itself out of the list, but no other. */
-	for (struct listener *l = o->listeners; l != NULL; l = next) {
-		next = l->next;
-		connect_send(l->call, text, n);
-	}
+	len += base64_encode(piece, got->n, event + len);
+	return len + (size_t)snprintf(event + len, sizeof(event) - len,
+				      "\",\"offset\":%" PRIu64 "}}}", got->position);
 }
 
-static void broadcast_data(struct output *o, uint8_t stream, size_t n)
+/* Sends the next piece. Return: whether there was one; the listener may be gone then. */
+static bool listener_feed(struct listener *l)
 {
-	size_t len = strlen(event_heads[stream]);
+	struct output *o = l->output;
+	struct ring_piece got;
 
-	memcpy(event, event_heads[stream], len);
-	len += base64_encode(piece, n, event + len);
-	memcpy(event + len, event_tail, sizeof(event_tail) - 1);
-	broadcast(o, event, len + sizeof(event_tail) - 1);
+	if (connect_blocked(l->call) ||
+	    !ring_read(&o->ring, &l->cursor, piece, sizeof(piece), &got))
+		return false;
+	if (ring_cursor_before(&o->heard, &l->cursor))
+		o->heard = l->cursor;
+	connect_send(l->call, event, make_event(&got));
+	return true;
+}
+
+/* Sends each listener what it has not got yet, unless it is behind. */
+static void feed(struct output *o)
+{
+	struct listener *next;
+	bool more = true;
+
+	while (more) {
+		more = false;
+		/* Sending may take the listener itself out of the list, but no other. */
+		for (struct listener *l = o->listeners; l != NULL; l = next) {
+			next = l->next;
+			more |= listener_feed(l);
+		}
+	}
 }
 
 static void end_listeners(struct output *o)
@@ -171,28 +198,60 @@ static void pipe_close(struct output_pipe *pipe)
 	pipe->left = 0;
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events)
+/*
+ * Reads once, into the ring, or to nowhere when all that counts was read.
+ * Return: bytes; 0 closed; -EAGAIN.
+ */
+static ssize_t pipe_read(struct output_pipe *pipe)
 {
-	struct output_pipe *pipe = poll->data;
 	struct output *o = pipe->output;
 	bool late = o->end_event != NULL && pipe->left == 0;
 	size_t want = sizeof(piece);
 	ssize_t n;
 
-	(void)events;
+	if (!late && ring_is_short(&o->ring, sizeof(piece)))
+		o->reclaim(o->arg);
+	if (!late)
+		want = MIN(want, ring_most(&o->ring));
 	if (o->end_event != NULL && !late)
 		want = MIN(want, pipe->left);
-	n = status < 0 ? 0 : read(pipe->fd, piece, want);
+	n = read(pipe->fd, piece, want);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0) {
+		return -EAGAIN;
+	if (n <= 0) { /* the end of a terminal is EIO */
 		pipe_close(pipe);
-	} else if (!late) {
-		ring_put(&o->ring, (uint8_t)(pipe - o->pipes), piece, (size_t)n);
-		if (o->end_event != NULL)
-			pipe->left -= (size_t)n;
+		return 0;
 	}
-	output_update(o);
+	if (!late)
+		ring_put(&o->ring, pipe->stream, piece, (size_t)n);
+	if (o->end_event != NULL && !late)
+		pipe->left -= (size_t)n;
+	return n;
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+	struct output_pipe *pipe = poll->data;
+
+	(void)events;
+	if (status < 0)
+		pipe_close(pipe);
+	else
+		ignore_err((int)pipe_read(pipe)); /* what happened shows in the pipe */
+	output_update(pipe->output);
+}
+
+/* Whether a terminal whose leader has ended held more, which is in the ring now. */
+static bool pty_drain(struct output *o)
+{
+	struct output_pipe *pipe = &o->pipes[0];
+
+	if (o->end_event == NULL || pipe->stream != OUTPUT_PTY || pipe->left == 0)
+		return false;
+	if (pipe_read(pipe) > 0)
+		return true;
+	pipe->left = 0;
+	return false;
 }
 
 static void pipe_set_reading(struct output_pipe *pipe, bool on)
@@ -208,20 +267,16 @@ static void pipe_set_reading(struct output_pipe *pipe, bool on)
 
 static void pump(struct output *o)
 {
-	uint8_t stream;
 	bool blocked;
-	size_t n;
 
-	while (!(blocked = any_blocked(o)) && o->listeners != NULL) {
-		n = ring_take(&o->ring, &stream, piece, sizeof(piece));
-		if (n == 0)
-			break;
-		broadcast_data(o, stream, n);
-	}
-	if (o->ring.len == 0 && o->ring.cap > RING_KEEP_BYTES)
-		ring_done(&o->ring);
-	if (output_is_over(o) && o->ring.len == 0 && !blocked)
+	do {
+		feed(o);
+		blocked = any_blocked(o);
+	} while (!blocked && pty_drain(o));
+	if (output_is_over(o) && !blocked)
 		end_listeners(o);
+	if (o->forgotten && o->listeners == NULL)
+		ring_done(&o->ring);
 	for (size_t i = 0; i < ARRAY_SIZE(o->pipes); i++)
 		pipe_set_reading(&o->pipes[i], !blocked || output_is_over(o));
 	set_stall(o);
@@ -239,15 +294,23 @@ static void output_update(struct output *o)
 	o->on_change(o->arg);
 }
 
-int output_init(struct output *o, uv_loop_t *loop, int fds[2], void (*on_change)(void *arg),
-		void *arg)
+int output_init(struct output *o, uv_loop_t *loop, const struct output_source *source)
 {
-	*o = (struct output){ .loop = loop, .on_change = on_change, .arg = arg };
+	*o = (struct output){ .loop = loop,
+			      .ring = { .budget = source->budget },
+			      .on_change = source->on_change,
+			      .reclaim = source->reclaim,
+			      .arg = source->arg };
 	for (size_t i = 0; i < ARRAY_SIZE(o->pipes); i++)
-		o->pipes[i] = (struct output_pipe){ .output = o, .fd = -1 };
+		o->pipes[i] = (struct output_pipe){
+			.output = o, .fd = -1, .stream = source->pty ? OUTPUT_PTY : (uint8_t)i
+		};
 	for (size_t i = 0; i < ARRAY_SIZE(o->pipes); i++) {
-		int r = handle_poll_new(loop, fds[i], &o->pipes[i], &o->pipes[i].poll);
+		struct output_pipe *pipe = &o->pipes[i];
+		int r = 0;
 
+		if (source->fds[i] >= 0)
+			r = handle_poll_new(loop, source->fds[i], pipe, &pipe->poll);
 		if (r < 0) {
 			output_done(o);
 			return r;
@@ -255,7 +318,7 @@ int output_init(struct output *o, uv_loop_t *loop, int fds[2], void (*on_change)
 	}
 	o->stall = handle_timer_new(loop, o);
 	for (size_t i = 0; i < ARRAY_SIZE(o->pipes); i++) {
-		o->pipes[i].fd = take_fd(&fds[i]);
+		o->pipes[i].fd = take_fd(&source->fds[i]);
 		pipe_set_reading(&o->pipes[i], true);
 	}
 	return 0;
@@ -271,20 +334,62 @@ void output_done(struct output *o)
 	free_ptr(&o->end_event);
 }
 
-void output_listen(struct output *o, struct connect_call *c, int64_t pid, bool starter)
+/* Positions as an object; they are before 2^53 for as long as a machine lives. */
+static json_t *positions_json(const uint64_t at[OUTPUT_STREAM_N])
 {
-	struct listener *l = xcalloc(1, sizeof(*l));
-	json_t *start = json_pack("{s:I}", "pid", (json_int_t)pid);
+	json_t *o = json_object();
 
-	*l = (struct listener){ .next = o->listeners, .output = o, .call = c, .starter = starter };
+	for (size_t i = 0; i < OUTPUT_STREAM_N; i++)
+		ignore_err(json_object_set_new(
+			o, stream_names[i],
+			json_integer((json_int_t)at[i]))); /* without memory: it only informs */
+	return o;
+}
+
+/* Whether output can be replayed from these positions on; fails the call if not. */
+static bool is_held(const struct output *o, const uint64_t *from, struct connect_call *c)
+{
+	const struct ring *r = &o->ring;
+
+	for (size_t i = 0; i < OUTPUT_STREAM_N; i++) {
+		if (from[i] >= r->start[i] && from[i] <= r->end[i])
+			continue;
+		connect_failf(c, CONNECT_OUT_OF_RANGE,
+			      "%s from byte %" PRIu64 " on is not there: bytes %" PRIu64
+			      " to %" PRIu64 " are held",
+			      stream_names[i], from[i], r->start[i], r->end[i]);
+		return false;
+	}
+	return true;
+}
+
+void output_listen(struct output *o, struct connect_call *c, const struct output_listen *spec)
+{
+	struct listener *l;
+	uint64_t lost;
+	json_t *start;
+
+	if (spec->from != NULL && !is_held(o, spec->from, c))
+		return;
+	l = xcalloc(1, sizeof(*l));
+	*l = (struct listener){
+		.next = o->listeners, .output = o, .call = c, .starter = spec->starter
+	};
+	l->cursor = spec->from != NULL ? ring_seek(&o->ring, spec->from) : o->heard;
 	o->listeners = l;
 	connect_bind(c, &listener_events, l);
-	/* An extension: how much the ring had to drop before anybody came for it. */
-	if (o->ring.dropped_bytes > 0)
-		ignore_err(json_object_set_new(
-			start, "droppedBytes",
-			json_integer((json_int_t)o->ring.dropped_bytes))); /* it only informs */
+	lost = ring_lost(&o->ring, &l->cursor);
+	for (size_t i = 0; i < OUTPUT_STREAM_N; i++)
+		l->cursor.want[i] = MAX(l->cursor.want[i], o->ring.start[i]);
+	start = json_pack("{s:I, s:o}", "pid", (json_int_t)spec->pid, "offsets",
+			  positions_json(l->cursor.want));
+	if (lost > 0)
+		ignore_err(
+			json_object_set_new(start, "droppedBytes",
+					    json_integer((json_int_t)lost))); /* it only informs */
+	o->updating = true; /* if the client leaves meanwhile, it is seen below */
 	connect_send_json(c, json_pack("{s:{s:o}}", "event", "start", start));
+	o->updating = false;
 	output_update(o);
 }
 
@@ -303,10 +408,13 @@ void output_finish(struct output *o, char *end_event)
 {
 	o->end_event = end_event;
 	for (size_t i = 0; i < ARRAY_SIZE(o->pipes); i++) {
+		struct output_pipe *pipe = &o->pipes[i];
 		int left = 0;
 
-		if (o->pipes[i].fd >= 0 && ioctl(o->pipes[i].fd, FIONREAD, &left) == 0)
-			o->pipes[i].left = (size_t)left;
+		if (pipe->fd >= 0 && pipe->stream == OUTPUT_PTY)
+			pipe->left = PTY_HELD_BYTES;
+		else if (pipe->fd >= 0 && ioctl(pipe->fd, FIONREAD, &left) == 0)
+			pipe->left = (size_t)left;
 	}
 	output_update(o);
 }
@@ -323,5 +431,16 @@ bool output_is_idle(const struct output *o)
 
 void output_forget(struct output *o)
 {
-	ring_done(&o->ring);
+	o->forgotten = true;
+	if (o->listeners == NULL)
+		ring_done(&o->ring);
+}
+
+void output_reclaim(struct output *o)
+{
+	for (const struct listener *l = o->listeners; l != NULL; l = l->next)
+		if (!ring_at_end(&o->ring, &l->cursor))
+			return;
+	if (ring_at_end(&o->ring, &o->heard))
+		ring_done(&o->ring);
 }

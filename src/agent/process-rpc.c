@@ -19,8 +19,9 @@ struct start {
 	const char *cmd;
 	const char *cwd;
 	const char *tag;
-	json_t *args; /* array of strings; NULL = none */
-	json_t *envs; /* object of strings; NULL = none */
+	json_t *args;        /* array of strings; NULL = none */
+	json_t *envs;        /* object of strings; NULL = none */
+	struct pty_size pty; /* zero = none is wanted */
 	bool with_stdin;
 };
 
@@ -51,12 +52,30 @@ static int find_user(struct agent *a, const struct connect_call *c, struct user 
 	return 0;
 }
 
+/* The size in a field "pty"; zero if there is no such field. Return: 0; -EPROTO with @e set. */
+static int read_pty(const json_t *request, struct pty_size *out, struct connect_error *e)
+{
+	json_t *pty = NULL;
+	json_t *size = NULL;
+	uint64_t cols = 0;
+	uint64_t rows = 0;
+
+	if (field_object(request, "pty", &pty, e) < 0 || field_object(pty, "size", &size, e) < 0 ||
+	    field_u64(size, "cols", UINT16_MAX, &cols, e) < 0 ||
+	    field_u64(size, "rows", UINT16_MAX, &rows, e) < 0)
+		return -EPROTO;
+	if (pty != NULL && (cols == 0 || rows == 0))
+		return connect_error_set(e, CONNECT_INVALID_ARGUMENT,
+					 "field 'pty' needs a size of 1 to %d cols and rows",
+					 UINT16_MAX);
+	*out = (struct pty_size){ .cols = (uint16_t)cols, .rows = (uint16_t)rows };
+	return 0;
+}
+
 static int read_start(const json_t *request, struct start *s, struct connect_error *e)
 {
 	json_t *process = NULL;
 
-	if (field_get(request, "pty") != NULL)
-		return connect_error_set(e, CONNECT_UNIMPLEMENTED, "pty is not supported");
 	if (field_object(request, "process", &process, e) < 0)
 		return -EPROTO;
 	if (process == NULL)
@@ -66,11 +85,13 @@ static int read_start(const json_t *request, struct start *s, struct connect_err
 	    field_string(process, "cwd", &s->cwd, e) < 0 ||
 	    field_strings(process, "args", true, &s->args, e) < 0 ||
 	    field_strings(process, "envs", false, &s->envs, e) < 0 ||
-	    field_string(request, "tag", &s->tag, e) < 0 ||
+	    field_string(request, "tag", &s->tag, e) < 0 || read_pty(request, &s->pty, e) < 0 ||
 	    field_bool(request, "stdin", &s->with_stdin, e) < 0)
 		return -EPROTO;
 	if (s->cmd == NULL || s->cmd[0] == '\0')
 		return connect_error_set(e, CONNECT_INVALID_ARGUMENT, "field 'cmd' is missing");
+	if (s->tag != NULL && s->tag[0] == '\0')
+		s->tag = NULL;
 	return 0;
 }
 
@@ -143,6 +164,7 @@ static struct process *start(struct agent *a, const struct start *s, uint64_t ti
 				  .user = &s->user,
 				  .tag = s->tag,
 				  .config = config,
+				  .pty = s->pty.cols != 0 ? &s->pty : NULL,
 				  .with_stdin = s->with_stdin,
 				  .timeout_ms = timeout_ms,
 			  },
@@ -162,7 +184,7 @@ static void rpc_start(struct agent *a, struct connect_call *c, const json_t *req
 	if (p == NULL)
 		connect_fail(c, &e);
 	else
-		process_listen(p, c, true);
+		process_listen(p, c, NULL, true);
 }
 
 /* The process that a request selects, or NULL with the error set. */
@@ -194,15 +216,34 @@ static struct process *select_process(struct agent *a, const json_t *request, bo
 	return p;
 }
 
+/*
+ * The positions in a field "resumeFrom"; one that is absent is 0.
+ * Return: 1; 0 there is no such field; -EPROTO with @e set.
+ */
+static int read_positions(const json_t *request, uint64_t out[OUTPUT_STREAM_N],
+			  struct connect_error *e)
+{
+	json_t *from = NULL;
+
+	if (field_object(request, "resumeFrom", &from, e) < 0 ||
+	    field_u64(from, "stdout", INT64_MAX, &out[OUTPUT_STDOUT], e) < 0 ||
+	    field_u64(from, "stderr", INT64_MAX, &out[OUTPUT_STDERR], e) < 0 ||
+	    field_u64(from, "pty", INT64_MAX, &out[OUTPUT_PTY], e) < 0)
+		return -EPROTO;
+	return from != NULL;
+}
+
 static void rpc_connect(struct agent *a, struct connect_call *c, const json_t *request)
 {
 	struct connect_error e = { 0 };
 	struct process *p = select_process(a, request, true, &e);
+	uint64_t from[OUTPUT_STREAM_N] = { 0 };
+	int r = p == NULL ? -EPROTO : read_positions(request, from, &e);
 
-	if (p == NULL)
+	if (r < 0)
 		connect_fail(c, &e);
 	else
-		process_listen(p, c, false);
+		process_listen(p, c, r > 0 ? from : NULL, false);
 }
 
 static void rpc_list(struct agent *a, struct connect_call *c, const json_t *request)
@@ -215,21 +256,29 @@ static void rpc_send_input(struct agent *a, struct connect_call *c, const json_t
 {
 	struct connect_error e = { 0 };
 	struct process *p = select_process(a, request, false, &e);
-	json_t *input = NULL;
-	char *data = NULL;
-	size_t n = 0;
 
-	if (p == NULL || field_object(request, "input", &input, &e) < 0 ||
-	    field_bytes(input, "stdin", &data, &n, &e) < 0) {
+	if (p == NULL)
 		connect_fail(c, &e);
-		return;
-	}
-	if (data != NULL)
-		input_write(process_input(p), c, data, n);
-	else if (field_get(input, "pty") != NULL)
-		connect_failf(c, CONNECT_FAILED_PRECONDITION, "the process has no pty");
 	else
-		connect_failf(c, CONNECT_INVALID_ARGUMENT, "field 'input' needs stdin");
+		input_send(process_input(p), c, request);
+}
+
+/* The first message says which process; input.c takes the others. */
+static void rpc_stream_input(struct agent *a, struct connect_call *c, const json_t *first)
+{
+	struct connect_error e = { 0 };
+	struct process *p = NULL;
+	json_t *start = NULL;
+
+	if (field_object(first, "start", &start, &e) == 0 && start == NULL)
+		ignore_err(connect_error_set(&e, CONNECT_INVALID_ARGUMENT,
+					     "the first message must have a field 'start'"));
+	else if (start != NULL)
+		p = select_process(a, start, false, &e);
+	if (p == NULL)
+		connect_fail(c, &e);
+	else
+		input_stream(process_input(p), c);
 }
 
 static void rpc_close_stdin(struct agent *a, struct connect_call *c, const json_t *request)
@@ -284,9 +333,23 @@ static void rpc_send_signal(struct agent *a, struct connect_call *c, const json_
 
 static void rpc_update(struct agent *a, struct connect_call *c, const json_t *request)
 {
-	(void)a;
-	(void)request;
-	connect_failf(c, CONNECT_UNIMPLEMENTED, "pty is not supported");
+	struct connect_error e = { 0 };
+	struct process *p = select_process(a, request, false, &e);
+	struct pty_size size = { 0 };
+	int r = 0;
+
+	if (p == NULL || read_pty(request, &size, &e) < 0) {
+		connect_fail(c, &e);
+		return;
+	}
+	if (size.cols != 0)
+		r = process_resize(p, size);
+	if (r == -ENOTTY)
+		connect_failf(c, CONNECT_FAILED_PRECONDITION, "the process has no pty");
+	else if (r < 0)
+		connect_failf(c, CONNECT_INTERNAL, "resize the pty: %s", strerror(-r));
+	else
+		connect_reply(c, json_object());
 }
 
 static const char keepalive[] = "{\"event\":{\"keepalive\":{}}}";
@@ -296,6 +359,7 @@ static const struct connect_method methods[] = {
 	{ "Connect", rpc_connect, .stream = true, .keepalive = keepalive },
 	{ "List", rpc_list },
 	{ "SendInput", rpc_send_input },
+	{ "StreamInput", rpc_stream_input, .stream = true, .client_stream = true },
 	{ "CloseStdin", rpc_close_stdin },
 	{ "SendSignal", rpc_send_signal },
 	{ "Update", rpc_update },

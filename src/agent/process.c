@@ -7,6 +7,11 @@
  * one timer is the process's deadline while it runs and the 30 s when it is over.
  *
  * A client that goes away does not end a process; its Connect-Timeout-Ms does, connected or not.
+ *
+ * With a terminal there are three descriptors of its master: the one of the process, for its size
+ * and foreground group, and copies for input and output, since a loop watches a descriptor once.
+ * The first two are closed when the leader has ended. The last lives until everyone who has the
+ * terminal is gone, as pipes do: closing it would hang them up.
  */
 #include "agent/process.h"
 
@@ -14,6 +19,7 @@
 #include "agent/handle.h"
 #include "agent/input.h"
 #include "agent/output.h"
+#include "agent/pty.h"
 #include "agent/signals.h"
 #include "agent/spawn.h"
 #include "base/fd.h"
@@ -21,20 +27,27 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 enum { LINGER_MS = 30000 };
 
+/* What all rings have together: an eighth of the memory, within these. */
+static const uint64_t OUTPUT_MIN_BYTES = 8 << 20;
+static const uint64_t OUTPUT_MAX_BYTES = 128 << 20;
+
 struct process {
 	struct process *next;
 	struct agent *agent;
-	pid_t pid; /* also of its session and group */
-	char *tag; /* NULL = none */
-	json_t *config;
+	pid_t pid;      /* also of its session and group */
+	char *tag;      /* NULL = none */
+	json_t *config; /* of a running one */
+	int pty;        /* owned; -1 = none */
 	struct input input;
 	struct output output;
 	uv_timer_t *timer;
@@ -45,27 +58,35 @@ struct process {
 
 static void process_free(struct process *p)
 {
-	struct process **at = &p->agent->processes;
+	struct agent *a = p->agent;
+	struct process **at = &a->processes;
 
 	while (*at != p)
 		at = &(*at)->next;
 	*at = p->next;
+	fd_close(&p->pty);
 	input_done(&p->input, "the process has ended");
 	output_done(&p->output);
 	handle_timer_free(&p->timer);
 	json_decref(p->config);
 	free(p->tag);
 	free(p);
+	if (a->processes == NULL)
+		malloc_trim(0); /* what many of them had is in pieces, between what is left */
+}
+
+static void process_expire(struct process *p)
+{
+	p->expired = true;
+	ignore_err(uv_timer_stop(p->timer)); /* cannot fail */
+	output_forget(&p->output);
+	if (output_is_idle(&p->output))
+		process_free(p);
 }
 
 static void on_linger_end(uv_timer_t *timer)
 {
-	struct process *p = timer->data;
-
-	p->expired = true;
-	output_forget(&p->output);
-	if (output_is_idle(&p->output))
-		process_free(p);
+	process_expire(timer->data);
 }
 
 static void start_timer(struct process *p, uv_timer_cb fn, uint64_t ms)
@@ -97,15 +118,17 @@ static void on_deadline(uv_timer_t *timer)
 			    "the process ran longer than Connect-Timeout-Ms and was killed");
 }
 
-/* The pipes of one process: [0] is the child's end of stdin, stdout, stderr; [1] is ours. */
+/* The ends of the child's stdin, stdout, stderr. With a terminal, slave is all of the child's ends,
+ * and ours are two: to write and to read. */
 struct stdio {
 	int child[3];
 	int ours[3];
+	int slave;
 };
 
 #define STDIO_INIT                                                                                 \
 	{                                                                                          \
-		.child = { -1, -1, -1 }, .ours = { -1, -1, -1 }                                    \
+		.child = { -1, -1, -1 }, .ours = { -1, -1, -1 }, .slave = -1                       \
 	}
 
 static void stdio_close(struct stdio *s)
@@ -114,11 +137,23 @@ static void stdio_close(struct stdio *s)
 		fd_close(&s->child[i]);
 		fd_close(&s->ours[i]);
 	}
+	fd_close(&s->slave);
 }
 
 #define auto_stdio cleanup(stdio_close) struct stdio
 
-static int stdio_open(struct stdio *s, bool with_stdin)
+static int stdio_open_pty(struct stdio *s, const struct process_spec *spec, int *out_master)
+{
+	int r = pty_open(spec->user, *spec->pty, out_master, &s->slave);
+
+	for (size_t i = 0; r == 0 && i < 2; i++) {
+		s->ours[i] = fcntl(*out_master, F_DUPFD_CLOEXEC, 0);
+		r = s->ours[i] < 0 ? -errno : 0;
+	}
+	return r;
+}
+
+static int stdio_open_pipes(struct stdio *s, bool with_stdin)
 {
 	for (size_t i = with_stdin ? 0 : 1; i < ARRAY_SIZE(s->child); i++) {
 		int fds[2];
@@ -178,48 +213,111 @@ static void explain(enum spawn_stage stage, int code, const struct process_spec 
 	}
 }
 
+/* The memory for output is used up: what is only kept to be replayed goes first. */
+static void reclaim(void *arg)
+{
+	const struct process *p = arg;
+
+	for (struct process *other = p->agent->processes; other != NULL; other = other->next)
+		output_reclaim(&other->output);
+}
+
 /* Makes the process's pipes part of the loop; before the spawn, so that nothing can fail after it.
  */
 static int attach(struct process *p, struct stdio *stdio)
 {
-	int r = input_init(&p->input, &p->agent->loop, &stdio->ours[0]);
+	const struct output_source source = {
+		.fds = &stdio->ours[1],
+		.pty = stdio->slave >= 0,
+		.budget = &p->agent->output,
+		.on_change = on_output_change,
+		.reclaim = reclaim,
+		.arg = p,
+	};
+	int r = input_init(&p->input, &p->agent->loop, &stdio->ours[0], source.pty);
 
-	if (r < 0)
-		return r;
-	return output_init(&p->output, &p->agent->loop, &stdio->ours[1], on_output_change, p);
+	return r < 0 ? r : output_init(&p->output, &p->agent->loop, &source);
 }
 
 static pid_t start(struct process *p, const struct process_spec *spec, struct connect_error *e)
 {
 	auto_stdio stdio = STDIO_INIT;
 	enum spawn_stage stage = SPAWN_STDIO;
-	pid_t pid = stdio_open(&stdio, spec->with_stdin);
+	struct spawn_spec child = { .argv = spec->argv,
+				    .envp = spec->envp,
+				    .path = spec->path,
+				    .cwd = spec->cwd,
+				    .user = spec->user,
+				    .tty = spec->pty != NULL };
+	pid_t pid = child.tty ? stdio_open_pty(&stdio, spec, &p->pty)
+			      : stdio_open_pipes(&stdio, spec->with_stdin);
 
 	if (pid == 0)
 		pid = attach(p, &stdio);
-	if (pid == 0) {
-		struct spawn_spec child = { .argv = spec->argv,
-					    .envp = spec->envp,
-					    .path = spec->path,
-					    .cwd = spec->cwd,
-					    .user = spec->user,
-					    .stdio = { stdio.child[0], stdio.child[1],
-						       stdio.child[2] } };
-
+	for (size_t i = 0; i < ARRAY_SIZE(child.stdio); i++)
+		child.stdio[i] = child.tty ? stdio.slave : stdio.child[i];
+	if (pid == 0)
 		pid = spawn(&child, &stage);
-	}
 	if (pid < 0)
 		explain(stage, -pid, spec, e);
 	return pid;
 }
 
+/* Whether another one may start; makes room among those that have ended. */
+static int check_room(struct agent *a, struct connect_error *e)
+{
+	struct process *oldest = NULL;
+	size_t running = 0;
+	size_t ended = 0;
+
+	for (struct process *p = a->processes; p != NULL; p = p->next) {
+		if (p->lingering && !p->expired) {
+			oldest = p;
+			ended++;
+		}
+		running += p->running;
+	}
+	if (running >= PROCESSES_MAX)
+		return connect_error_set(e, CONNECT_RESOURCE_EXHAUSTED,
+					 "%d processes run already: end some of them",
+					 PROCESSES_MAX);
+	if (ended >= ENDED_MAX)
+		process_expire(oldest);
+	return 0;
+}
+
+static int check_tag(struct agent *a, const char *tag, struct connect_error *e)
+{
+	const struct process *p = tag != NULL ? process_find(a, 0, tag, false) : NULL;
+
+	if (p == NULL)
+		return 0;
+	return connect_error_set(e, CONNECT_ALREADY_EXISTS,
+				 "process %d runs with the tag '%.128s' already", p->pid, tag);
+}
+
+void process_init(struct agent *a)
+{
+	struct sysinfo info;
+	uint64_t bytes = OUTPUT_MIN_BYTES;
+
+	if (sysinfo(&info) == 0)
+		bytes = (uint64_t)info.totalram * info.mem_unit / 8;
+	bytes = MIN(MAX(bytes, OUTPUT_MIN_BYTES), OUTPUT_MAX_BYTES);
+	a->output = (struct ring_budget){ .max_bytes = (size_t)bytes };
+}
+
 struct process *process_start(struct agent *a, const struct process_spec *spec,
 			      struct connect_error *e)
 {
-	struct process *p = xcalloc(1, sizeof(*p));
+	struct process *p;
 	pid_t pid;
 
+	if (check_tag(a, spec->tag, e) < 0 || check_room(a, e) < 0)
+		return NULL;
+	p = xcalloc(1, sizeof(*p));
 	p->agent = a;
+	p->pty = -1;
 	p->next = a->processes;
 	a->processes = p;
 	p->tag = spec->tag != NULL ? strdup(spec->tag) : NULL;
@@ -251,9 +349,11 @@ struct process *process_find(struct agent *a, int64_t pid, const char *tag, bool
 	return NULL;
 }
 
-void process_listen(struct process *p, struct connect_call *c, bool starter)
+void process_listen(struct process *p, struct connect_call *c, const uint64_t *from, bool starter)
 {
-	output_listen(&p->output, c, p->pid, starter);
+	const struct output_listen spec = { .pid = p->pid, .from = from, .starter = starter };
+
+	output_listen(&p->output, c, &spec);
 }
 
 struct input *process_input(struct process *p)
@@ -261,9 +361,26 @@ struct input *process_input(struct process *p)
 	return &p->input;
 }
 
+int process_resize(struct process *p, struct pty_size size)
+{
+	return p->pty < 0 ? -ENOTTY : pty_resize(p->pty, size);
+}
+
+/* What a terminal sends to its foreground group and to nobody else. */
+static bool is_of_keys(int signal)
+{
+	return signal == SIGINT || signal == SIGQUIT || signal == SIGTSTP || signal == SIGWINCH;
+}
+
 int process_kill(const struct process *p, int signal, bool group)
 {
-	return kill(group ? -p->pid : p->pid, signal) < 0 ? -errno : 0;
+	pid_t front = group && p->pty >= 0 ? pty_foreground(p->pty) : 0;
+	int r = front > 0 ? kill(-front, signal) : 0;
+
+	/* The front may have ended just now; what the process itself gets decides. */
+	if (front <= 0 || (front != p->pid && !is_of_keys(signal)))
+		r = kill(group ? -p->pid : p->pid, signal);
+	return r < 0 ? -errno : 0;
 }
 
 json_t *process_list(const struct agent *a)
@@ -314,6 +431,9 @@ void process_reaped(struct agent *a, pid_t pid, int wait_status)
 		return;
 	p->running = false;
 	ignore_err(uv_timer_stop(p->timer)); /* cannot fail */
+	json_decref(p->config);
+	p->config = NULL;
+	fd_close(&p->pty);
 	input_done(&p->input, "the process has ended");
 	output_finish(&p->output, end_event(wait_status));
 }

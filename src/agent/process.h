@@ -6,9 +6,16 @@
 #pragma once
 
 #include "agent/connect.h"
+#include "agent/output.h"
+#include "agent/pty.h"
 #include "agent/user.h"
 
 #include <sys/types.h>
+
+enum {
+	PROCESSES_MAX = 1024, /* that run */
+	ENDED_MAX = 1024,     /* whose end is kept; more and the oldest are forgotten early */
+};
 
 struct agent;
 struct process;
@@ -20,10 +27,11 @@ struct process_spec {
 	const char *path;        /* PATH among them */
 	const char *cwd;         /* absolute */
 	const struct user *user;
-	const char *tag;     /* NULL = none */
-	json_t *config;      /* as List gives it */
-	bool with_stdin;     /* else /dev/null */
-	uint64_t timeout_ms; /* after which the group is killed; 0 = never */
+	const char *tag;            /* NULL = none */
+	json_t *config;             /* as List gives it */
+	const struct pty_size *pty; /* NULL = pipes */
+	bool with_stdin;            /* else /dev/null; a terminal is always an input */
+	uint64_t timeout_ms;        /* after which the group is killed; 0 = never */
 };
 
 /** process_start() - start a process in its own session. Return: the process; NULL with @e set */
@@ -39,13 +47,29 @@ struct process *process_start(struct agent *a, const struct process_spec *spec,
  */
 struct process *process_find(struct agent *a, int64_t pid, const char *tag, bool ended_too);
 
-/** process_listen() - stream events to a call; @starter: the call that started it */
-void process_listen(struct process *p, struct connect_call *c, bool starter);
+/** process_init() - before the first process: how much memory their output may take */
+void process_init(struct agent *a);
 
-/** process_input() - the stdin of a running process */
+/**
+ * process_listen() - stream events to a call
+ * @from:	positions in the output, one per stream; NULL = where nobody has listened yet
+ * @starter:	it is the call that started the process
+ */
+void process_listen(struct process *p, struct connect_call *c, const uint64_t *from, bool starter);
+
+/** process_input() - the stdin or terminal of a running process */
 struct input *process_input(struct process *p);
 
-/** process_kill() - send a signal to a running process or to its group. Return: 0; -errno */
+/** process_resize() - set the size of its terminal. Return: 0; -ENOTTY it has none; -errno */
+must_check int process_resize(struct process *p, struct pty_size size);
+
+/**
+ * process_kill() - send a signal to a running process
+ * @group:	to its process group too; with a terminal, to the foreground group, and to the
+ *		process's own unless the signal is one that keys send
+ *
+ * Return: 0; -errno.
+ */
 must_check int process_kill(const struct process *p, int signal, bool group);
 
 /** process_list() - the running ones as {"processes": […]}; a new reference */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/reply.h"
 
+#include "agent/text.h"
 #include "base/str.h"
 
 #include <stdarg.h>
@@ -11,7 +12,8 @@ static const struct http_field no_store[] = { { "Cache-Control", "no-store" }, {
 
 void reply_json(struct http_exchange *x, int status, json_t *value)
 {
-	auto_free char *text = json_dumps(value, JSON_COMPACT);
+	/* 15 digits are what a double surely has: 0.1 stays 0.1. */
+	auto_free char *text = json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(15));
 
 	json_decref(value);
 	if (text == NULL)
@@ -29,7 +31,9 @@ void reply_error(struct http_exchange *x, int status, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(message, sizeof(message), fmt, ap);
 	va_end(ap);
-	reply_json(x, status, json_pack("{s:i, s:s}", "code", status, "message", message));
+	/* It may hold a client's bytes, and the cut at its end may have split a character. */
+	reply_json(x, status,
+		   json_pack("{s:i, s:o}", "code", status, "message", text_json(message)));
 }
 
 void reply_empty(struct http_exchange *x, int status)

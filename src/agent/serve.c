@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/serve.h"
 
+#include "agent/files.h"
+#include "agent/fs.h"
 #include "agent/identity.h"
+#include "agent/metrics.h"
 #include "agent/process-rpc.h"
 #include "agent/process.h"
 #include "agent/reply.h"
@@ -21,17 +24,27 @@ static void serve_health(struct http_exchange *x, const struct route_params *par
 }
 
 /* One service per file. What the host alone may call is kept from clients by its proxy; /health and
- * /init are the paths that need no token. */
+ * /init are the paths that need no token, /files looks at it itself. */
 static const struct route routes[] = {
 	{ "GET", "/health", serve_health },
 	{ "POST", "/init", identity_serve_init },
 	{ "GET", "/envs", identity_serve_envs },
+	{ "GET", "/metrics", metrics_serve },
+	{ "GET", "/files", files_serve_get },
+	{ "POST", "/files", files_serve_post },
+	{ "POST", "/files/compose", files_serve_compose },
+	{ "POST", "/filesystem.Filesystem/{method}", fs_serve },
 	{ "POST", "/process.Process/{method}", process_serve },
 };
 
 static bool needs_token(const struct http_head *head)
 {
-	return !streq(head->path, "/health") && !streq(head->path, "/init");
+	static const char *const open_paths[] = { "/health", "/init", "/files" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(open_paths); i++)
+		if (streq(head->path, open_paths[i]))
+			return false;
+	return true;
 }
 
 static void reply_not_allowed(struct http_exchange *x, const char *allow)
@@ -108,6 +121,7 @@ int serve_start(struct agent *a, int listen_fd, struct err *e)
 	int r;
 
 	identity_init(&a->identity);
+	process_init(a);
 	if (sigaction(SIGPIPE, &ignore, NULL) < 0)
 		return err_errno(e, errno, "ignore SIGPIPE");
 	r = uv_loop_init(&a->loop);
@@ -134,6 +148,7 @@ void serve_stop(struct agent *a)
 {
 	http_server_free(a->server);
 	process_free_all(a);
+	fs_stop(a);
 	uv_close((uv_handle_t *)&a->on_child, NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(a->on_stop); i++)
 		uv_close((uv_handle_t *)&a->on_stop[i], NULL);

@@ -18,6 +18,7 @@
 #include <linux/close_range.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -102,6 +103,8 @@ static struct report become(const struct spawn_spec *spec)
 
 	ignore_err(sig_reset()); /* the arguments are valid */
 	if (setsid() < 0)
+		return (struct report){ SPAWN_SESSION, errno };
+	if (spec->tty && ioctl(spec->stdio[0], TIOCSCTTY, 0) < 0)
 		return (struct report){ SPAWN_SESSION, errno };
 	r = become_user(spec->user);
 	if (r < 0)

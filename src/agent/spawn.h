@@ -13,6 +13,7 @@ struct spawn_spec {
 	const char *cwd;
 	const struct user *user;
 	int stdio[3]; /* each above 2 */
+	bool tty;     /* stdio[0] is a terminal, which becomes the controlling one */
 };
 
 /* What the child could not do. */

@@ -10,11 +10,26 @@ enum { API_BODY_MAX = 1024 * 1024 };
 
 struct api {
 	struct manager *m;
+	char *domain; /* owned; NULL = sandboxes have no names but localhost's */
 };
 
-/** json_of_text() - a string; of one that is not UTF-8 (a path, a guest's words), or was cut within a
- * character, all but ASCII is shown as '?'. New reference; NULL without memory */
+/* Lets pages of any origin read a reply; ended by a NULL name. */
+extern const struct http_field api_cors_fields[];
+
+/** json_of_text() - a string; of one that is not UTF-8 (a path, a guest's words), or was cut within
+ * a character, all but ASCII is shown as '?'. New reference; NULL without memory */
 json_t *json_of_text(const char *text);
+
+/** reply_bytes() - answer; every reply of ours goes through here and gets api_cors_fields
+ * @fields:	extra headers ended by a NULL name, or NULL */
+void reply_bytes(struct http_exchange *x, int status, const struct http_field *fields,
+		 const char *content_type, const void *body, size_t n);
+
+/** api_is_preflight() - whether a browser asks what a page may send */
+bool api_is_preflight(const struct http_head *head);
+
+/** reply_preflight() - it may send all */
+void reply_preflight(struct http_exchange *x);
 
 /** reply_json() - answer with a JSON value, whose reference is taken over
  * @fields:	extra headers ended by a NULL name, or NULL */
@@ -36,11 +51,12 @@ json_t *json_of_listed(const struct sandbox *sb);
 /** json_of_detail() - E2B's SandboxDetail with our `vivarium` object in full; new reference */
 json_t *json_of_detail(const struct sandbox *sb);
 
-/** api_proxy() - serve a request that names a sandbox by E2b-Sandbox-Id and E2b-Sandbox-Port */
-void api_proxy(struct api *api, struct http_exchange *x);
+/** api_proxy() - serve a request that is for a sandbox. Return: whether it was */
+bool api_proxy(struct api *api, struct http_exchange *x);
 
-/** api_is_proxied() - whether a request is meant for a sandbox */
-bool api_is_proxied(const struct http_head *head);
+/** api_params() - the path parameters of a request once more, for what runs when its body is there.
+ * Return: 0; -ENOENT */
+must_check int api_params(const struct http_head *head, struct route_params *out);
 
 /* Handlers, as in struct route; @arg is the struct api. */
 void sandboxes_create_v1(struct http_exchange *x, const struct route_params *p, void *arg);
@@ -49,6 +65,18 @@ void sandboxes_list(struct http_exchange *x, const struct route_params *p, void 
 void sandboxes_list_v1(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_get(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_delete(struct http_exchange *x, const struct route_params *p, void *arg);
+void sandboxes_timeout(struct http_exchange *x, const struct route_params *p, void *arg);
+void sandboxes_refreshes(struct http_exchange *x, const struct route_params *p, void *arg);
+void sandboxes_connect_v1(struct http_exchange *x, const struct route_params *p, void *arg);
+void sandboxes_connect_v2(struct http_exchange *x, const struct route_params *p, void *arg);
+void api_absent(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_console(struct http_exchange *x, const struct route_params *p, void *arg);
+void doctor_get(struct http_exchange *x, const struct route_params *p, void *arg);
+void doctor_post(struct http_exchange *x, const struct route_params *p, void *arg);
+void usage_get(struct http_exchange *x, const struct route_params *p, void *arg);
+void prune_post(struct http_exchange *x, const struct route_params *p, void *arg);
+void keys_create(struct http_exchange *x, const struct route_params *p, void *arg);
+void keys_list(struct http_exchange *x, const struct route_params *p, void *arg);
+void keys_delete(struct http_exchange *x, const struct route_params *p, void *arg);
 void api_version(struct http_exchange *x, const struct route_params *p, void *arg);
 void api_health(struct http_exchange *x, const struct route_params *p, void *arg);

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/api.h"
 
+#include "api/access.h"
 #include "api/api-internal.h"
 #include "base/str.h"
+#include "sandbox/accel.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 static const struct route routes[] = {
@@ -11,23 +14,94 @@ static const struct route routes[] = {
 	{ "GET", "/v2/sandboxes", sandboxes_list },
 	{ "POST", "/sandboxes", sandboxes_create_v1 },
 	{ "GET", "/sandboxes", sandboxes_list_v1 },
+	{ "GET", "/sandboxes/metrics", api_absent }, /* before what has it for an id */
 	{ "GET", "/sandboxes/{id}", sandboxes_get },
 	{ "DELETE", "/sandboxes/{id}", sandboxes_delete },
 	{ "GET", "/sandboxes/{id}/console", sandboxes_console },
+	{ "POST", "/sandboxes/{id}/timeout", sandboxes_timeout },
+	{ "POST", "/sandboxes/{id}/refreshes", sandboxes_refreshes },
+	{ "POST", "/sandboxes/{id}/connect", sandboxes_connect_v1 },
+	{ "POST", "/v2/sandboxes/{id}/connect", sandboxes_connect_v2 },
+	{ "POST", "/sandboxes/{id}/pause", api_absent },
+	{ "POST", "/sandboxes/{id}/resume", api_absent },
+	{ "POST", "/sandboxes/{id}/fork", api_absent },
+	{ "POST", "/sandboxes/{id}/snapshots", api_absent },
+	{ "PUT", "/sandboxes/{id}/network", api_absent },
+	{ "GET", "/sandboxes/{id}/metrics", api_absent },
+	{ "GET", "/sandboxes/{id}/logs", api_absent },
+	{ "GET", "/v2/sandboxes/{id}/logs", api_absent },
+	{ "GET", "/snapshots", api_absent },
+	{ "GET", "/templates", api_absent },
+	{ "POST", "/templates", api_absent },
+	{ "GET", "/v2/templates", api_absent },
+	{ "POST", "/v2/templates", api_absent },
+	{ "POST", "/v3/templates", api_absent },
+	{ "POST", "/templates/tags", api_absent },
+	{ "DELETE", "/templates/tags", api_absent },
+	{ "GET", "/templates/aliases/{alias}", api_absent },
+	{ "GET", "/templates/{id}", api_absent },
+	{ "POST", "/templates/{id}", api_absent },
+	{ "PATCH", "/templates/{id}", api_absent },
+	{ "DELETE", "/templates/{id}", api_absent },
+	{ "PATCH", "/v2/templates/{id}", api_absent },
+	{ "GET", "/templates/{id}/tags", api_absent },
+	{ "GET", "/templates/{id}/files/{hash}", api_absent },
+	{ "POST", "/templates/{id}/builds/{build}", api_absent },
+	{ "POST", "/v2/templates/{id}/builds/{build}", api_absent },
+	{ "GET", "/templates/{id}/builds/{build}/status", api_absent },
+	{ "GET", "/templates/{id}/builds/{build}/logs", api_absent },
+	{ "GET", "/volumes", api_absent },
+	{ "POST", "/volumes", api_absent },
+	{ "GET", "/volumes/{id}", api_absent },
+	{ "DELETE", "/volumes/{id}", api_absent },
+	{ "GET", "/volumecontent/{id}/dir", api_absent },
+	{ "POST", "/volumecontent/{id}/dir", api_absent },
+	{ "GET", "/volumecontent/{id}/path", api_absent },
+	{ "PATCH", "/volumecontent/{id}/path", api_absent },
+	{ "DELETE", "/volumecontent/{id}/path", api_absent },
+	{ "GET", "/volumecontent/{id}/file", api_absent },
+	{ "PUT", "/volumecontent/{id}/file", api_absent },
+	{ "GET", "/secrets", api_absent },
+	{ "POST", "/secrets", api_absent },
+	{ "GET", "/secrets/{id}", api_absent },
+	{ "POST", "/secrets/{id}", api_absent },
+	{ "DELETE", "/secrets/{id}", api_absent },
+	{ "GET", "/teams", api_absent },
+	{ "GET", "/teams/{id}/metrics", api_absent },
+	{ "GET", "/teams/{id}/metrics/max", api_absent },
+	{ "GET", "/doctor", doctor_get },
+	{ "POST", "/doctor", doctor_post },
+	{ "GET", "/df", usage_get },
+	{ "POST", "/prune", prune_post },
+	{ "POST", "/keys", keys_create },
+	{ "GET", "/keys", keys_list },
+	{ "DELETE", "/keys/{id}", keys_delete },
 	{ "GET", "/version", api_version },
 	{ "GET", "/health", api_health },
 };
 
-struct api *api_new(struct manager *m)
+int api_params(const struct http_head *head, struct route_params *out)
+{
+	char allow[128];
+
+	return route_find(routes, ARRAY_SIZE(routes), head, out, allow, sizeof(allow)) != NULL
+		       ? 0
+		       : -ENOENT;
+}
+
+struct api *api_new(struct manager *m, const char *domain)
 {
 	struct api *api = xcalloc(1, sizeof(*api));
 
 	api->m = m;
+	api->domain = domain != NULL ? str_dup(domain) : NULL;
 	return api;
 }
 
 void api_free(struct api *api)
 {
+	if (api != NULL)
+		free(api->domain);
 	free(api);
 }
 
@@ -35,11 +109,14 @@ void api_version(struct http_exchange *x, const struct route_params *p, void *ar
 {
 	struct api *api = arg;
 	struct manager_versions v = manager_versions(api->m);
+	const struct accel_verdict *accel = manager_acceleration(api->m);
 
 	(void)p;
 	reply_json(x, 200, NULL,
-		   json_pack("{s:s, s:s, s:s, s:s}", "vivd", v.vivd, "vmm", v.vmm, "vmmVersion",
-			     v.vmm_version, "kernel", v.kernel));
+		   json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:s}", "vivd", v.vivd, "vmm", v.vmm,
+			     "vmmVersion", v.vmm_version, "kernel", v.kernel, "acceleration",
+			     accel->name, "accelerationDecided", accel->decided,
+			     "accelerationReason", accel->why));
 }
 
 void api_health(struct http_exchange *x, const struct route_params *p, void *arg)
@@ -74,10 +151,14 @@ void api_handle(struct http_exchange *x, void *arg)
 	const struct route *route;
 	char allow[128];
 
-	if (api_is_proxied(head)) {
-		api_proxy(api, x);
+	if (api_proxy(api, x))
+		return;
+	if (api_is_preflight(head)) {
+		reply_preflight(x);
 		return;
 	}
+	if (!access_check(api, x))
+		return;
 	route = route_find(routes, ARRAY_SIZE(routes), head, &params, allow, sizeof(allow));
 	if (route != NULL)
 		route->fn(x, &params, api);

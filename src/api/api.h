@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The HTTP API: E2B's control plane, our own resources beside it, and the proxy into the sandboxes,
- * all on one listener. Thin: a request becomes a call of the manager, its outcome a reply. The loop
- * thread only. Errors are {"code": HTTP status, "message": text, "error_code": kind}.
+ * all on the same listeners. Over TCP the API needs a key; what is for a sandbox does not. Thin: a
+ * request becomes a call of the manager, its outcome a reply. The loop thread only. Errors are
+ * {"code": HTTP status, "message": text, "error_code": kind}.
  */
 #pragma once
 
@@ -11,8 +12,12 @@
 
 struct api;
 
-/** api_new() - an API over a manager, which must outlive it */
-struct api *api_new(struct manager *m);
+/** api_new() - an API over a manager, which must outlive it
+ * @domain:	that sandboxes have names under, PORT-ID.DOMAIN, in lower case; NULL = none */
+struct api *api_new(struct manager *m, const char *domain);
+
+/** api_check_keys() - whether TCP may be served. Return: 0; -errno with @e set: nobody has a key */
+must_check int api_check_keys(struct api *api, struct err *e);
 
 /** api_free() - after the server that uses it; NULL is allowed */
 void api_free(struct api *api);

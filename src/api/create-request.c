@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/create-request.h"
 
+#include "api/body.h"
 #include "base/json.h"
 #include "base/str.h"
 
@@ -211,15 +212,11 @@ static int take_own(const json_t *o, struct db_sandbox *out, struct err *e)
 
 int create_request_parse(const char *body, size_t n, bool v2, struct db_sandbox *out, struct err *e)
 {
-	json_error_t why;
-	auto_json *o = json_loadb(body, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
-	int r;
+	auto_json *o = NULL;
+	int r = body_object(body, n, false, &o, e);
 
-	if (o == NULL)
-		return err_set(e, ERR_INVALID, "body is not JSON: %s (line %d, column %d)",
-			       why.text, why.line, why.column);
-	if (!json_is_object(o))
-		return err_set(e, ERR_INVALID, "body must be a JSON object");
+	if (r < 0)
+		return r;
 	r = take_string(o, "templateID", &out->template_name, e);
 	if (r == 0 && out->template_name[0] == '\0')
 		return err_set(e, ERR_INVALID, "field 'templateID' is missing");

@@ -1,31 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * GET /v2/sandboxes: newest first (order=asc: oldest first), filtered by state, template and
- * metadata, in pages. A page token is the id of the last sandbox of the page before, so that pages
- * stay whole while sandboxes come and go.
+ * GET /v2/sandboxes: newest first (order=asc: oldest first), filtered by state, template, start and
+ * metadata, in pages. A page token is the place of the last sandbox of the page before, <start>-<id>,
+ * so that pages stay whole while sandboxes come and go, that one too.
  */
 #include "api/api-internal.h"
+#include "base/clock.h"
 #include "base/parse.h"
 #include "base/str.h"
 
 #include <stdlib.h>
 
-enum { LIST_LIMIT_MAX = 100 };
+enum { LIST_LIMIT_MAX = 100, TOKEN_SIZE = 64 };
+
+/* Where a sandbox stands in the list: by its start, then by its id. */
+struct place {
+	uint64_t started_ms;
+	struct sandbox_id id;
+};
 
 struct list_query {
 	bool running;
 	bool paused;
 	bool unfinished; /* ours, all=true: also those being created or deleted */
 	bool ascending;
+	bool continued; /* from the place of a page token */
+	struct place after;
+	uint64_t started_after_ms;
 	uint64_t limit;
-	char *after;    /* page token, NULL = from the start; owned */
 	char *template; /* NULL = any; owned */
 	char *metadata; /* query string of pairs that must all match; NULL = any; owned */
 };
 
 static void list_query_done(struct list_query *q)
 {
-	free(q->after);
 	free(q->template);
 	free(q->metadata);
 }
@@ -92,12 +100,31 @@ static int take_order(const char *query, struct list_query *q, struct err *e)
 
 static int take_token(const char *query, struct list_query *q, struct err *e)
 {
-	struct sandbox_id id;
-	int r = take_param(query, "nextToken", &q->after, e);
+	auto_free char *token = NULL;
+	char *id;
+	int r = take_param(query, "nextToken", &token, e);
 
-	if (r == 0 && q->after != NULL && q->after[0] != '\0' && id_parse(q->after, &id) < 0)
+	if (r < 0 || token == NULL || token[0] == '\0')
+		return r;
+	id = strchr(token, '-');
+	if (id != NULL)
+		*id++ = '\0';
+	if (id == NULL || parse_u64(token, 0, UINT64_MAX, &q->after.started_ms) < 0 ||
+	    id_parse(id, &q->after.id) < 0)
 		return err_set(e, ERR_INVALID,
 			       "parameter 'nextToken' is not one that was given out");
+	q->continued = true;
+	return 0;
+}
+
+static int take_started_after(const char *query, struct list_query *q, struct err *e)
+{
+	auto_free char *text = NULL;
+	int r = take_param(query, "startedAfter", &text, e);
+
+	if (r == 0 && text != NULL && clock_parse_rfc3339(text, &q->started_after_ms) < 0)
+		return err_set(e, ERR_INVALID,
+			       "parameter 'startedAfter' must be a time as RFC 3339 writes it");
 	return r;
 }
 
@@ -111,6 +138,8 @@ static int list_query_parse(const char *query, struct list_query *q, struct err 
 		r = take_order(query, q, e);
 	if (r == 0)
 		r = take_token(query, q, e);
+	if (r == 0)
+		r = take_started_after(query, q, e);
 	if (r == 0)
 		r = take_param(query, "template", &q->template, e);
 	return r < 0 ? r : take_param(query, "metadata", &q->metadata, e);
@@ -135,7 +164,19 @@ static bool state_wanted(const struct list_query *q, enum db_state s)
 	return false;
 }
 
-/* Clients encode each key and value, and then the whole string again: this is the inner layer. */
+/* Decodes twice. Return: 0; -errno. */
+static int decode_part(const char *s, size_t n, char **out)
+{
+	auto_free char *once = NULL;
+	int r = http_percent_decode(s, n, true, &once);
+
+	return r < 0 ? r : http_percent_decode(once, strlen(once), true, out);
+}
+
+/*
+ * Clients encode each key and value, then make a query string of them, which encodes again, and
+ * that as a parameter: these are the two inner layers.
+ */
 static bool pair_matches(const json_t *metadata, const char *pair)
 {
 	const char *eq = strchr(pair, '=');
@@ -143,8 +184,8 @@ static bool pair_matches(const json_t *metadata, const char *pair)
 	auto_free char *value = NULL;
 	const char *have;
 
-	if (eq == NULL || http_percent_decode(pair, (size_t)(eq - pair), true, &key) < 0 ||
-	    http_percent_decode(eq + 1, strlen(eq + 1), true, &value) < 0)
+	if (eq == NULL || decode_part(pair, (size_t)(eq - pair), &key) < 0 ||
+	    decode_part(eq + 1, strlen(eq + 1), &value) < 0)
 		return false;
 	have = json_string_value(json_object_get(metadata, key));
 	return have != NULL && streq(have, value);
@@ -171,7 +212,7 @@ static bool metadata_matches(const struct list_query *q, const struct db_sandbox
 
 struct walk {
 	const struct list_query *q;
-	struct sandbox **at; /* all that match, newest first */
+	struct sandbox **at; /* all that match */
 	size_t n;
 	size_t cap;
 	uint64_t running;
@@ -185,6 +226,8 @@ static void visit(struct sandbox *sb, void *arg)
 	w->running += row->state == DB_RUNNING;
 	if (!state_wanted(w->q, row->state) || !metadata_matches(w->q, row))
 		return;
+	if (row->started_ms < w->q->started_after_ms)
+		return;
 	if (w->q->template != NULL && !streq(w->q->template, row->template_name))
 		return;
 	if (w->n == w->cap) {
@@ -196,26 +239,47 @@ static void visit(struct sandbox *sb, void *arg)
 	w->at[w->n++] = sb;
 }
 
-static void reverse(struct walk *w)
+/* Return: < 0 when @a was started before @b, > 0 when after; ids decide between equals. */
+static int place_cmp(const struct place *a, const struct place *b)
 {
-	for (size_t i = 0; i < w->n / 2; i++) {
-		struct sandbox *other = w->at[w->n - 1 - i];
-
-		w->at[w->n - 1 - i] = w->at[i];
-		w->at[i] = other;
-	}
+	if (a->started_ms != b->started_ms)
+		return a->started_ms < b->started_ms ? -1 : 1;
+	return strcmp(a->id.s, b->id.s);
 }
 
-/* The place behind the sandbox that the token names; its end when that one is gone. */
+static struct place place_of(const struct sandbox *sb)
+{
+	const struct db_sandbox *row = sandbox_row(sb);
+
+	return (struct place){ .started_ms = row->started_ms, .id = row->id };
+}
+
+static int oldest_first(const void *a, const void *b)
+{
+	struct place pa = place_of(*(struct sandbox *const *)a);
+	struct place pb = place_of(*(struct sandbox *const *)b);
+
+	return place_cmp(&pa, &pb);
+}
+
+static int newest_first(const void *a, const void *b)
+{
+	return oldest_first(b, a);
+}
+
+/* The first that stands behind the place of the page token, whether that sandbox is still there. */
 static size_t page_start(const struct walk *w)
 {
-	if (w->q->after == NULL || w->q->after[0] == '\0')
-		return 0;
-	for (size_t i = 0; i < w->n; i++) {
-		if (streq(sandbox_id(w->at[i]), w->q->after))
-			return i + 1;
+	size_t i = 0;
+
+	for (; w->q->continued && i < w->n; i++) {
+		struct place p = place_of(w->at[i]);
+		int order = place_cmp(&p, &w->q->after);
+
+		if (w->q->ascending ? order > 0 : order < 0)
+			break;
 	}
-	return w->n;
+	return i;
 }
 
 static void reply_page(struct http_exchange *x, struct walk *w)
@@ -224,12 +288,18 @@ static void reply_page(struct http_exchange *x, struct walk *w)
 	size_t end = MIN(w->n, start + w->q->limit);
 	json_t *page = json_array();
 	char running[24];
+	char token[TOKEN_SIZE];
 	struct http_field fields[3] = { { "X-Total-Running", running } };
 
 	ignore_err(str_fit(running, sizeof(running), "%llu",
 			   (unsigned long long)w->running)); /* fits */
-	if (end < w->n)
-		fields[1] = (struct http_field){ "X-Next-Token", sandbox_id(w->at[end - 1]) };
+	if (end < w->n) {
+		struct place last = place_of(w->at[end - 1]);
+
+		ignore_err(str_fit(token, sizeof(token), "%llu-%s",
+				   (unsigned long long)last.started_ms, last.id.s)); /* fits */
+		fields[1] = (struct http_field){ "X-Next-Token", token };
+	}
 	for (size_t i = start; i < end; i++)
 		ignore_err(
 			json_array_append_new(page, json_of_listed(w->at[i]))); /* no memory: 500 */
@@ -241,8 +311,8 @@ static void list(struct http_exchange *x, struct api *api, struct list_query *q)
 	struct walk w = { .q = q };
 
 	manager_each(api->m, visit, &w);
-	if (q->ascending)
-		reverse(&w);
+	if (w.n > 1)
+		qsort(w.at, w.n, sizeof(*w.at), q->ascending ? oldest_first : newest_first);
 	reply_page(x, &w);
 	free(w.at);
 }

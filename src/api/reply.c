@@ -4,6 +4,46 @@
 
 #include <stdlib.h>
 
+const struct http_field api_cors_fields[] = {
+	{ "Access-Control-Allow-Origin", "*" },
+	{ "Access-Control-Expose-Headers", "*" },
+	{ NULL, NULL },
+};
+
+void reply_bytes(struct http_exchange *x, int status, const struct http_field *fields,
+		 const char *content_type, const void *body, size_t n)
+{
+	struct http_field all[16] = { 0 };
+	size_t n_all = 0;
+
+	for (const struct http_field *f = api_cors_fields; f->name != NULL; f++)
+		all[n_all++] = *f;
+	for (; fields != NULL && fields->name != NULL; fields++) {
+		assert(n_all < ARRAY_SIZE(all) - 1);
+		all[n_all++] = *fields;
+	}
+	http_reply(x, status, all, content_type, body, n);
+}
+
+bool api_is_preflight(const struct http_head *head)
+{
+	return streq(head->method, "OPTIONS") &&
+	       http_head_get(head, "Access-Control-Request-Method") != NULL;
+}
+
+void reply_preflight(struct http_exchange *x)
+{
+	/* The star does not stand for Authorization. */
+	static const struct http_field fields[] = {
+		{ "Access-Control-Allow-Methods", "*" },
+		{ "Access-Control-Allow-Headers", "*, Authorization" },
+		{ "Access-Control-Max-Age", "7200" },
+		{ NULL, NULL },
+	};
+
+	reply_bytes(x, 204, fields, NULL, NULL, 0);
+}
+
 json_t *json_of_text(const char *text)
 {
 	json_t *string = json_string(text);
@@ -26,9 +66,9 @@ void reply_json(struct http_exchange *x, int status, const struct http_field *fi
 
 	json_decref(value);
 	if (text == NULL)
-		http_reply(x, 500, NULL, "application/json", failed, sizeof(failed) - 1);
+		reply_bytes(x, 500, NULL, "application/json", failed, sizeof(failed) - 1);
 	else
-		http_reply(x, status, fields, "application/json", text, strlen(text));
+		reply_bytes(x, status, fields, "application/json", text, strlen(text));
 }
 
 void reply_error(struct http_exchange *x, const struct err *e)
@@ -42,5 +82,5 @@ void reply_error(struct http_exchange *x, const struct err *e)
 
 void reply_empty(struct http_exchange *x)
 {
-	http_reply(x, 204, NULL, NULL, NULL, 0);
+	reply_bytes(x, 204, NULL, NULL, NULL, 0);
 }

@@ -151,5 +151,5 @@ void sandboxes_console(struct http_exchange *x, const struct route_params *p, vo
 	auto_free char *text = sb == NULL ? NULL : sandbox_console(sb);
 
 	if (sb != NULL)
-		http_reply(x, 200, NULL, "text/plain; charset=utf-8", text, strlen(text));
+		reply_bytes(x, 200, NULL, "text/plain; charset=utf-8", text, strlen(text));
 }

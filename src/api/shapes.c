@@ -96,6 +96,7 @@ static json_t *own_fields_in_full(const struct sandbox *sb)
 	set_text(own, "vivdVersion", row->vivd_version);
 	set_text(own, "agentVersion", row->agent_version);
 	set_text(own, "diskDriver", row->disk_driver);
+	set_text(own, "acceleration", row->acceleration);
 	if (sandbox_address(sb, &addr, NULL) == 0)
 		set_text(own, "address", inet_ntop(AF_INET, &addr, text, sizeof(text)));
 	if (sandbox_pid(sb) != 0)

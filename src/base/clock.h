@@ -19,3 +19,11 @@ enum { CLOCK_RFC3339_SIZE = 40 };
  * @realtime_ms:	milliseconds since 1970
  */
 void clock_rfc3339(uint64_t realtime_ms, char out[CLOCK_RFC3339_SIZE]);
+
+/**
+ * clock_parse_rfc3339() - a time as RFC 3339, with any offset and any fraction of a second
+ * @out_ms:	milliseconds since 1970; what is before 1970 is 0
+ *
+ * Return: 0; -EINVAL.
+ */
+must_check int clock_parse_rfc3339(const char *s, uint64_t *out_ms);

@@ -56,37 +56,54 @@ static int sync_parent(int dirfd, const char *path)
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
-static int write_new(int dirfd, const char *path, const void *p, size_t n, unsigned mode)
+struct content {
+	const void *p;
+	size_t n;
+	unsigned mode;
+	bool durable;
+};
+
+static int write_new(int dirfd, const char *path, const struct content *c)
 {
 	auto_close int fd = -1;
 	int r;
 
 	if (unlinkat(dirfd, path, 0) < 0 && errno != ENOENT) /* left by a crash */
 		return -errno;
-	fd = openat(dirfd, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+	fd = openat(dirfd, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, c->mode);
 	if (fd < 0)
 		return -errno;
-	r = fd_write_all(fd, p, n);
+	r = fd_write_all(fd, c->p, c->n);
 	if (r < 0)
 		return r;
-	return fsync(fd) < 0 ? -errno : 0;
+	return c->durable && fsync(fd) < 0 ? -errno : 0;
 }
 
-int file_write_atomic_at(int dirfd, const char *path, const void *p, size_t n, unsigned mode)
+static int replace(int dirfd, const char *path, const struct content *c)
 {
 	char tmp[PATH_MAX];
 	int r = str_fit(tmp, sizeof(tmp), "%s.tmp", path);
 
 	if (r < 0)
 		return r;
-	r = write_new(dirfd, tmp, p, n, mode);
+	r = write_new(dirfd, tmp, c);
 	if (r == 0 && renameat(dirfd, tmp, dirfd, path) < 0)
 		r = -errno;
 	if (r < 0) {
 		unlinkat(dirfd, tmp, 0);
 		return r;
 	}
-	return sync_parent(dirfd, path);
+	return c->durable ? sync_parent(dirfd, path) : 0;
+}
+
+int file_write_atomic_at(int dirfd, const char *path, const void *p, size_t n, unsigned mode)
+{
+	return replace(dirfd, path, &(struct content){ p, n, mode, .durable = true });
+}
+
+int file_write_hint_at(int dirfd, const char *path, const void *p, size_t n, unsigned mode)
+{
+	return replace(dirfd, path, &(struct content){ p, n, mode, .durable = false });
 }
 
 int file_write_at(int dirfd, const char *path, const char *text)

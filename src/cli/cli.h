@@ -38,11 +38,21 @@ struct verb {
 };
 
 extern const struct verb verb_run, verb_create, verb_exec, verb_ls, verb_inspect, verb_rm,
-	verb_logs, verb_version;
+	verb_logs, verb_version, verb_doctor, verb_df, verb_prune, verb_key;
 
 /** cli_connect() - connect to vivd, starting it when it is not running. Return: 0; -errno, op->err
  * set */
 must_check int cli_connect(struct cli *cli, struct op *op);
+
+/** cli_denied() - set op->err: the socket is not for this user. Return: -errno */
+int cli_denied(const struct cli *cli, struct op *op);
+
+/** cli_vivd_path() - the vivd beside this viv (a build tree, an installation), else the installed
+ * one */
+void cli_vivd_path(char *out, size_t size);
+
+/** cli_still_open() - whether a connection takes a further request: vivd closes idle ones */
+bool cli_still_open(const struct http_client *c);
 
 /**
  * cli_call() - one request to vivd

@@ -33,14 +33,14 @@ static int run(struct cli *cli, int argc, char **argv)
 	}
 	if (argc - optind < 1)
 		return cli_usage(&verb_exec, "no sandbox");
-	op_init(&op, 0, cli->signal_fd);
-	if (cli_find(cli, argv[optind], &sandbox, &op) < 0)
-		return cli_fail(cli, &op, EXIT_VIV);
 	spec.argv = argv + optind + 1;
 	if (spec.argv[0] != NULL && streq(spec.argv[0], "--"))
 		spec.argv++;
 	if (spec.argv[0] == NULL)
 		return cli_usage(&verb_exec, "no command");
+	op_init(&op, 0, cli->signal_fd);
+	if (cli_find(cli, argv[optind], &sandbox, &op) < 0)
+		return cli_fail(cli, &op, EXIT_VIV);
 	spec.id = json_text(sandbox, "sandboxID");
 	spec.token = json_text(sandbox, "envdAccessToken");
 	return exec_run(cli, &spec);

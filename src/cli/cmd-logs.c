@@ -10,8 +10,8 @@ static int run(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { { 0 } };
 	auto_json *detail = NULL;
+	auto_free char *target = NULL;
 	auto_free char *text = NULL;
-	char target[128];
 	struct op op;
 
 	if (getopt_long(argc, argv, "", options, NULL) != -1)
@@ -19,10 +19,10 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (argc - optind != 1)
 		return cli_usage(&verb_logs, "say which sandbox");
 	op_init(&op, 0, cli->signal_fd);
-	if (cli_find(cli, argv[optind], &detail, &op) < 0 ||
-	    str_fit(target, sizeof(target), "/sandboxes/%s/console",
-		    json_text(detail, "sandboxID")) < 0 ||
-	    cli_get_text(cli, target, &text, &op) < 0)
+	if (cli_find(cli, argv[optind], &detail, &op) < 0)
+		return cli_fail(cli, &op, EXIT_FAILED);
+	target = str_printf("/sandboxes/%s/console", json_text(detail, "sandboxID"));
+	if (cli_get_text(cli, target, &text, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	fputs(text, stdout);
 	return EXIT_OK;

@@ -9,13 +9,13 @@
 static int remove_one(struct cli *cli, const char *name, struct op *op)
 {
 	auto_json *detail = NULL;
-	char target[128];
+	auto_free char *target = NULL;
 	int r = cli_find(cli, name, &detail, op);
 
-	if (r == 0)
-		r = str_fit(target, sizeof(target), "/sandboxes/%s",
-			    json_text(detail, "sandboxID"));
-	return r < 0 ? r : cli_call(cli, "DELETE", target, NULL, NULL, op);
+	if (r < 0)
+		return r;
+	target = str_printf("/sandboxes/%s", json_text(detail, "sandboxID"));
+	return cli_call(cli, "DELETE", target, NULL, NULL, op);
 }
 
 static int run(struct cli *cli, int argc, char **argv)

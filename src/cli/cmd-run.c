@@ -103,6 +103,9 @@ static int parse(const struct verb *verb, int argc, char **argv, struct wish *w)
 	while ((c = getopt_long(argc, argv, "+e:u:w:n:t:", options, NULL)) != -1) {
 		int r = take_option(verb, w, c);
 
+		if ((w->keep && verb != &verb_run) || (w->json && verb != &verb_create))
+			return cli_usage(verb, "it has no --%s", w->keep ? "keep" : "json");
+
 		if (r < 0)
 			return cli_usage(verb, "'%s' is not UTF-8", optarg);
 		if (r > 0)
@@ -129,13 +132,11 @@ static int run_command(struct cli *cli, const struct wish *w, const json_t *sand
 /* The command's exit code is what counts; a removal that fails is told, and `viv rm` repeats it. */
 static void remove_sandbox(struct cli *cli, const json_t *sandbox)
 {
-	char target[128];
+	auto_free char *target = str_printf("/sandboxes/%s", json_text(sandbox, "sandboxID"));
 	struct op op;
 
 	op_init(&op, 0, -1); /* a second Ctrl-C does not leave it behind */
-	if (str_fit(target, sizeof(target), "/sandboxes/%s", json_text(sandbox, "sandboxID")) ==
-		    0 &&
-	    cli_call(cli, "DELETE", target, NULL, NULL, &op) < 0 && op.err.kind != ERR_NOT_FOUND)
+	if (cli_call(cli, "DELETE", target, NULL, NULL, &op) < 0 && op.err.kind != ERR_NOT_FOUND)
 		cli_fail(cli, &op, EXIT_FAILED);
 }
 

@@ -21,13 +21,27 @@ static json_t *ask(struct cli *cli)
 	return json_loadb(buf_str(&reply), reply.len, 0, NULL);
 }
 
+static void print_server(json_t *all)
+{
+	static const char *const keys[] = { "vivd", "vmm", "vmmVersion", "kernel" };
+	const char *accel = json_string_value(json_object_get(all, "acceleration"));
+	const char *reason = json_string_value(json_object_get(all, "accelerationReason"));
+
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		const char *value = json_string_value(json_object_get(all, keys[i]));
+
+		if (value != NULL)
+			printf("%-12s %s\n", keys[i], value);
+	}
+	if (accel != NULL && reason != NULL)
+		printf("%-12s %s: %s\n", "acceleration", accel, reason);
+}
+
 static int run(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
 	auto_json *all = ask(cli);
 	bool json = false;
-	const char *key;
-	json_t *value;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -45,7 +59,7 @@ static int run(struct cli *cli, int argc, char **argv)
 	printf("%-12s %s\n", "viv", VIV_VERSION);
 	if (all == NULL)
 		printf("%-12s %s\n", "vivd", "not running");
-	json_object_foreach(all, key, value) printf("%-12s %s\n", key, json_string_value(value));
+	print_server(all);
 	return EXIT_OK;
 }
 

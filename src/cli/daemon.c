@@ -23,8 +23,7 @@
 
 enum { START_TIMEOUT_MS = 60000, LOG_MAX_BYTES = 1 << 20, LOG_TAIL_BYTES = 1000, READY_FD = 3 };
 
-/* The vivd beside this viv (a build tree, an installation), else the installed one. */
-static void vivd_path(char *out, size_t size)
+void cli_vivd_path(char *out, size_t size)
 {
 	char self[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
@@ -40,14 +39,14 @@ static void vivd_path(char *out, size_t size)
 
 static int open_log(const char *path, struct op *op)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	auto_close int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 
 	if (fd < 0)
 		return err_errno(&op->err, errno, "open %s", path);
 	/* Each start may begin anew, so that the log of many starts stays small. */
 	if (lseek(fd, 0, SEEK_END) > LOG_MAX_BYTES && ftruncate(fd, 0) < 0)
 		return err_errno(&op->err, errno, "truncate %s", path);
-	return fd;
+	return take_fd(&fd);
 }
 
 /* What vivd wrote from @from on, its end: it says why it did not start. */
@@ -92,7 +91,7 @@ static int spawn_vivd(const char *log_path, struct op *op)
 
 	if (log_fd < 0)
 		return log_fd;
-	vivd_path(path, sizeof(path));
+	cli_vivd_path(path, sizeof(path));
 	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
 		return err_errno(&op->err, errno, "make a pipe");
 	ready_read = pipe_fds[0];
@@ -135,6 +134,14 @@ static int start_locked(struct cli *cli, struct op *op)
 	return spawn_vivd(log_path, op);
 }
 
+int cli_denied(const struct cli *cli, struct op *op)
+{
+	return err_set(
+		&op->err, ERR_SYSTEM,
+		"no permission to use %s: be root (sudo viv ...), or join the group vivarium",
+		cli->socket);
+}
+
 static int start_vivd(struct cli *cli, struct op *op)
 {
 	struct op child = op_child(op, START_TIMEOUT_MS);
@@ -152,22 +159,27 @@ static int start_vivd(struct cli *cli, struct op *op)
 	return r;
 }
 
+bool cli_still_open(const struct http_client *c)
+{
+	struct pollfd p = { .fd = c->fd, .events = POLLIN };
+
+	/* Nothing is to come between two requests but the end. */
+	return c->fd >= 0 && c->reusable && poll(&p, 1, 0) == 0;
+}
+
 int cli_connect(struct cli *cli, struct op *op)
 {
 	struct op first = op_child(op, 0);
 	int r;
 
-	if (cli->client.fd >= 0 && cli->client.reusable)
+	if (cli_still_open(&cli->client))
 		return 0;
 	http_client_done(&cli->client);
 	r = http_client_connect_unix(&cli->client, cli->socket, &first);
 	if (r == 0)
 		return 0;
 	if (r == -EACCES)
-		return err_set(&op->err, ERR_SYSTEM,
-			       "no permission to use %s: be root (sudo viv ...), or join the group "
-			       "vivarium",
-			       cli->socket);
+		return cli_denied(cli, op);
 	if ((r != -ENOENT && r != -ECONNREFUSED) || cli->socket_given) {
 		op->err = first.err;
 		return err_wrap(&op->err, "reach vivd");

@@ -47,8 +47,8 @@ static int exit_code_of(const json_t *end)
 {
 	json_int_t signal = json_number(end, "signal");
 
-	return signal > 0 ? EXIT_SIGNAL_BASE + (int)signal
-			  : (int)json_number(end, "exitCode") & 0xff;
+	return signal > 0 ? EXIT_SIGNAL_BASE + (int)(signal & 0x7f)
+			  : (int)(json_number(end, "exitCode") & 0xff);
 }
 
 static void pass_signal(struct exec *x, int signo)
@@ -73,28 +73,55 @@ static void pass_signal(struct exec *x, int signo)
 
 static void on_start(struct exec *x, const json_t *start)
 {
+	json_int_t pid = json_number(start, "pid");
 	struct err e = { 0 };
 
-	x->pid = json_number(start, "pid");
+	if (x->pid != 0 || pid <= 0)
+		return; /* there is one process, whatever a guest says */
+	x->pid = pid;
 	if (stdin_pump_start(&x->pump, x->cli, x->spec, x->pid, &e) < 0)
 		fprintf(stderr, "viv: %s; the command gets no input\n", e.msg);
 	if (x->pending_signal != 0)
 		pass_signal(x, x->pending_signal);
 }
 
-static void write_out(struct exec *x, int fd, const char *text)
+/* Whoever shares our terminal may have set it non-blocking; that is no reason to lose output. */
+static int write_all(int fd, const char *p, size_t n)
+{
+	while (n > 0) {
+		ssize_t w = write(fd, p, n);
+
+		if (w < 0 && errno == EAGAIN) {
+			struct pollfd room = { .fd = fd, .events = POLLOUT };
+
+			w = poll(&room, 1, -1) < 0 ? -1 : 0;
+		}
+		if (w < 0 && errno != EINTR)
+			return -errno;
+		p += MAX(w, 0);
+		n -= (size_t)MAX(w, 0);
+	}
+	return 0;
+}
+
+static int write_out(struct exec *x, int fd, const char *text)
 {
 	auto_free char *bytes = NULL;
 	size_t n = 0;
+	int r = base64_decode(text, strlen(text), &bytes, &n);
 
-	if (base64_decode(text, strlen(text), &bytes, &n) < 0)
-		return;
-	/* Nobody reads us any more: the command learns it as it would in a pipe. */
-	if (fd_write_all(fd, bytes, n) == -EPIPE)
+	if (r < 0)
+		return err_set(&x->op.err, ERR_AGENT, "the agent sent output that is not base64");
+	r = write_all(fd, bytes, n);
+	if (r == -EPIPE) {
+		/* Nobody reads us any more: the command learns it as it would in a pipe. */
 		pass_signal(x, SIGPIPE);
+		return 0;
+	}
+	return r < 0 ? err_errno(&x->op.err, -r, "write the command's output") : 0;
 }
 
-static void on_event(struct exec *x, const json_t *event)
+static int on_event(struct exec *x, const json_t *event)
 {
 	const json_t *data = json_object_get(event, "data");
 	const char *text;
@@ -102,11 +129,12 @@ static void on_event(struct exec *x, const json_t *event)
 	if (json_object_get(event, "start") != NULL)
 		on_start(x, json_object_get(event, "start"));
 	else if ((text = json_string_value(json_object_get(data, "stdout"))) != NULL)
-		write_out(x, STDOUT_FILENO, text);
+		return write_out(x, STDOUT_FILENO, text);
 	else if ((text = json_string_value(json_object_get(data, "stderr"))) != NULL)
-		write_out(x, STDERR_FILENO, text);
+		return write_out(x, STDERR_FILENO, text);
 	else if (json_object_get(event, "end") != NULL)
 		x->code = exit_code_of(json_object_get(event, "end"));
+	return 0;
 }
 
 /* The agent's codes for what a shell would say about a command that it cannot run. */
@@ -131,10 +159,8 @@ static int on_envelope(struct exec *x, unsigned flags, const char *p, size_t n)
 
 	if (o == NULL)
 		return err_set(&x->op.err, ERR_AGENT, "the agent sent what is not JSON");
-	if ((flags & FLAG_END) == 0) {
-		on_event(x, json_object_get(o, "event"));
-		return 0;
-	}
+	if ((flags & FLAG_END) == 0)
+		return on_event(x, json_object_get(o, "event"));
 	x->done = true;
 	if (error != NULL)
 		on_stream_error(x, error);
@@ -224,8 +250,11 @@ static json_t *start_request(const struct exec_spec *spec)
 	}
 	process = json_pack("{s:s, s:o, s:O?}", "cmd", spec->argv[0], "args", args, "envs",
 			    spec->env);
-	if (process != NULL && spec->workdir != NULL)
-		ignore_err(json_object_set_new(process, "cwd", json_string(spec->workdir)));
+	if (process != NULL && spec->workdir != NULL &&
+	    json_object_set_new(process, "cwd", json_string(spec->workdir)) < 0) {
+		json_decref(process);
+		return NULL;
+	}
 	return json_pack("{s:o, s:b}", "process", process, "stdin", 1);
 }
 
@@ -269,8 +298,8 @@ static int start(struct exec *x)
 
 	if (r < 0)
 		return err_set(&x->op.err, ERR_INVALID,
-			       "the command, its arguments and environment must be UTF-8 and of at "
-			       "most 8 MiB");
+			       "the command, its arguments, environment and directory must be "
+			       "UTF-8 and of at most 8 MiB");
 	r = exec_fields_init(&fields, x->spec, "application/connect+json", &x->op.err);
 	if (r == 0)
 		r = http_client_connect_unix(&x->stream, x->cli->socket, &x->op);
@@ -295,8 +324,9 @@ int exec_run(struct cli *cli, const struct exec_spec *spec)
 	};
 	int r;
 
-	op_init(&x.op, 0, -1);
+	op_init(&x.op, 0, cli->signal_fd);
 	r = start(&x);
+	x.op.cancel_fd = -1; /* from here on signals are the command's */
 	if (r == 0)
 		r = follow(&x);
 	stdin_pump_stop(&x.pump);
@@ -304,5 +334,7 @@ int exec_run(struct cli *cli, const struct exec_spec *spec)
 	buf_done(&x.in);
 	if (r < 0)
 		return cli_fail(cli, &x.op, EXIT_VIV);
+	if (x.code < 0)
+		fprintf(stderr, "viv: the agent did not say how the command ended\n");
 	return x.code < 0 ? EXIT_VIV : x.code;
 }

@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 static const struct verb *const verbs[] = {
-	&verb_run,     &verb_create, &verb_exec, &verb_ls,
-	&verb_inspect, &verb_rm,     &verb_logs, &verb_version
+	&verb_run,  &verb_create, &verb_exec, &verb_ls,    &verb_inspect, &verb_rm,
+	&verb_logs, &verb_doctor, &verb_df,   &verb_prune, &verb_key,     &verb_version
 };
 
 static void print_help(FILE *to)
@@ -118,6 +118,10 @@ static int run_verb(struct cli *cli, int argc, char **argv)
 	}
 	optind = 0; /* getopt starts anew, for the verb */
 	code = verb->run(cli, argc, argv);
+	if (fflush(stdout) != 0 && code == EXIT_OK) {
+		fprintf(stderr, "viv: write to stdout: %s\n", strerror(errno));
+		code = EXIT_FAILED;
+	}
 	http_client_done(&cli->client);
 	fd_close(&cli->signal_fd);
 	return code;

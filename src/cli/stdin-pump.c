@@ -80,6 +80,15 @@ static int send_end(struct http_client *c, const struct stdin_pump *p, struct op
 	return exec_unary(c, p->spec, "CloseStdin", request, op);
 }
 
+/* Input may come after a long pause, when the connection of the last piece is closed. */
+static int reconnect(struct http_client *c, const struct stdin_pump *p, struct op *op)
+{
+	if (cli_still_open(c))
+		return 0;
+	http_client_done(c);
+	return http_client_connect_unix(c, p->cli->socket, op);
+}
+
 /* Ends with stdin, or with the process: then nobody wants the rest. */
 static void *pump(void *arg)
 {
@@ -87,10 +96,9 @@ static void *pump(void *arg)
 	auto_http_client c = HTTP_CLIENT_INIT;
 	auto_free char *chunk = xcalloc(1, CHUNK_BYTES);
 	struct op op;
-	int r;
+	int r = 0;
 
 	op_init(&op, 0, p->cancel_fd);
-	r = http_client_connect_unix(&c, p->cli->socket, &op);
 	while (r == 0) {
 		ssize_t n;
 
@@ -99,11 +107,13 @@ static void *pump(void *arg)
 		n = read(STDIN_FILENO, chunk, CHUNK_BYTES);
 		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
-		if (n <= 0) {
+		r = reconnect(&c, p, &op);
+		if (r == 0 && n <= 0) {
 			ignore_err(send_end(&c, p, &op)); /* it may have ended by itself */
 			return NULL;
 		}
-		r = send_piece(&c, p, chunk, (size_t)n, &op);
+		if (r == 0)
+			r = send_piece(&c, p, chunk, (size_t)n, &op);
 	}
 	return NULL;
 }

@@ -19,6 +19,9 @@ struct args {
 	const char *command; /* NULL = none */
 	const char *config_file;
 	bool force;
+	bool fix;
+	bool delete_data;
+	bool json;
 	bool help;
 	bool version;
 	int ready_fd;
@@ -206,6 +209,12 @@ static int parse_own_flag(struct args *args, const char *arg, struct err *e)
 		args->version = true;
 	else if (streq(arg, "--force"))
 		args->force = true;
+	else if (streq(arg, "--fix"))
+		args->fix = true;
+	else if (streq(arg, "--delete"))
+		args->delete_data = true;
+	else if (streq(arg, "--json"))
+		args->json = true;
 	else
 		return 0;
 	return 1;
@@ -227,7 +236,7 @@ static int parse_setting_flag(struct args *args, const char *arg, struct err *e)
 
 static int parse_command(struct args *args, const char *arg, struct err *e)
 {
-	static const char *const commands[] = { "serve", "prepare", "config" };
+	static const char *const commands[] = { "serve", "prepare", "doctor", "config" };
 
 	if (args->command != NULL)
 		return err_set(e, ERR_INVALID, "'%.80s': there is the command '%s' already", arg,
@@ -238,7 +247,8 @@ static int parse_command(struct args *args, const char *arg, struct err *e)
 			return 0;
 		}
 	}
-	return err_set(e, ERR_INVALID, "'%.80s' is no command; there are prepare and config", arg);
+	return err_set(e, ERR_INVALID,
+		       "'%.80s' is no command; there are prepare, doctor and config", arg);
 }
 
 static int parse_args(struct args *args, struct err *e)
@@ -272,6 +282,9 @@ static int load(struct config *c, const struct args *args, struct err *e)
 	if (args->command != NULL)
 		c->command = args->command;
 	c->force = args->force;
+	c->fix = args->fix;
+	c->delete_data = args->delete_data;
+	c->json = args->json;
 	c->ready_fd = args->ready_fd;
 	return r;
 }

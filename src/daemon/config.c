@@ -4,6 +4,7 @@
 
 #include "base/parse.h"
 #include "base/str.h"
+#include "daemon/address.h"
 #include "viv-config.h"
 
 #include <arpa/inet.h>
@@ -16,6 +17,7 @@
 
 enum {
 	CONFIG_PATH_MAX = 255,
+	DOMAIN_MAX = 200, /* a label of a port and an id comes before it */
 	/* A range holds at least one instance's block of 1024 addresses, and is no whole class A.
 	 */
 	PREFIX_MIN = 8,
@@ -31,6 +33,8 @@ enum setting_type {
 	SETTING_NUMBER,
 	SETTING_SIZE,
 	SETTING_NETWORK,
+	SETTING_ADDRESS,
+	SETTING_DOMAIN,
 };
 
 struct setting {
@@ -60,8 +64,9 @@ static const struct setting settings[] = {
 	{ "vmm", SETTING_CHOICE, "qemu", "virtual machine monitor", FIELD(vmm), .choices = "qemu" },
 	{ "vmm_binary", SETTING_PATH, "", "its program; empty: found by its name",
 	  FIELD(vmm_binary) },
-	{ "acceleration", SETTING_CHOICE, "auto", "auto: tcg, since kvm has to be asked for",
-	  FIELD(acceleration), .choices = "auto|tcg|kvm" },
+	{ "acceleration", SETTING_CHOICE, "auto",
+	  "auto: kvm once a probe VM has reached userspace under it, else tcg", FIELD(acceleration),
+	  .choices = "auto|tcg|kvm" },
 	{ "disk", SETTING_CHOICE, "qcow2", "how disks are layered over their template", FIELD(disk),
 	  .choices = "qcow2" },
 	{ "default_cpus", SETTING_NUMBER, "1", "CPUs of a sandbox that does not say",
@@ -79,8 +84,14 @@ static const struct setting settings[] = {
 	  FIELD(agent_start_timeout_s), .min = 1, .max = 3600 },
 	{ "tcg_timeout_factor", SETTING_NUMBER, "3", "that much longer without KVM",
 	  FIELD(tcg_timeout_factor), .min = 1, .max = 100 },
+	{ "kvm_probe_timeout_s", SETTING_NUMBER, "8",
+	  "seconds in which a probe VM has to reach userspace under kvm",
+	  FIELD(kvm_probe_timeout_s), .min = 1, .max = 3600 },
 	{ "network_range", SETTING_NETWORK, "10.11.0.0/16",
 	  "IPv4 range of the host-side addresses of sandboxes", FIELD(network_addr) },
+	{ "slot_pool", SETTING_NUMBER, "4",
+	  "network slots that are kept ready for the next sandboxes; 0: none", FIELD(slot_pool),
+	  .max = 64 },
 	{ "vmm_uid_base", SETTING_NUMBER, "1879048192",
 	  "first of the user ids that VMMs run as; nobody else may use those that follow",
 	  FIELD(vmm_uid_base), .min = 65536, .max = 0xf0000000 },
@@ -91,7 +102,18 @@ static const struct setting settings[] = {
 	{ "root_free_mib", SETTING_SIZE, "512",
 	  "room that prepare leaves in the base template, MiB", FIELD(root_free_mib), .min = 16,
 	  .max = TIB_IN_MIB },
-	{ "listen", SETTING_TEXT, "", "TCP address of the API; has to be empty", FIELD(listen) },
+	{ "listen", SETTING_ADDRESS, "",
+	  "TCP address that serves API and sandboxes beside the socket, to who has an API key; "
+	  "empty: none",
+	  FIELD(listen) },
+	{ "listen_public", SETTING_CHOICE, "off",
+	  "whether listen may be an address that other machines reach, without TLS",
+	  FIELD(listen_public), .choices = "off|on" },
+	{ "domain", SETTING_DOMAIN, "",
+	  "ports of sandboxes have names PORT-ID.DOMAIN; empty: only PORT-ID.localhost",
+	  FIELD(domain) },
+	{ "kvm_stand_in", SETTING_CHOICE, "kvm", "what does the work of kvm, for tests",
+	  FIELD(kvm_stand_in), .choices = "kvm|tcg", .hidden = true },
 	{ "fault", SETTING_TEXT, "", "fault point, for tests", FIELD(fault), .hidden = true },
 };
 static_assert(ARRAY_SIZE(settings) <= CONFIG_SETTINGS_MAX, "each has a place in values[]");
@@ -209,9 +231,22 @@ static int parse_path(const struct setting *s, const char *text)
 	return text[0] == '/' && strlen(text) <= CONFIG_PATH_MAX ? 0 : -EINVAL;
 }
 
+/* Host names, lower case, as they are compared. */
+static int check_domain(const char *text)
+{
+	size_t n = strlen(text);
+
+	if (n > DOMAIN_MAX || strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789.-") != n)
+		return -EINVAL;
+	return text[0] == '.' || (n > 0 && text[n - 1] == '.') || strstr(text, "..") != NULL
+		       ? -EINVAL
+		       : 0;
+}
+
 static int parse_into(const struct setting *s, const char *text, struct config *c)
 {
 	void *field = (char *)c + s->offset;
+	struct address address;
 	uint64_t n = 0;
 	int r = -EINVAL;
 
@@ -238,6 +273,10 @@ static int parse_into(const struct setting *s, const char *text, struct config *
 		return r;
 	case SETTING_NETWORK:
 		return parse_network(text, &c->network_addr, &c->network_prefix);
+	case SETTING_ADDRESS:
+		return text[0] == '\0' ? 0 : address_parse(text, &address);
+	case SETTING_DOMAIN:
+		return check_domain(text);
 	}
 	return r;
 }
@@ -260,6 +299,12 @@ static char *allowed(const struct setting *s)
 	case SETTING_SIZE:
 		return str_printf("a size from %lluM to %lluM, such as 512M or 2G",
 				  (unsigned long long)s->min, (unsigned long long)s->max);
+	case SETTING_ADDRESS:
+		return str_dup("an IPv4 or IPv6 address with a port such as 127.0.0.1:3999 or "
+			       "[::1]:3999 (port 0: any that is free), or nothing");
+	case SETTING_DOMAIN:
+		return str_dup("a name of a domain in lower case such as box.example.org, "
+			       "or nothing");
 	case SETTING_NETWORK:
 		break;
 	}
@@ -271,7 +316,8 @@ static char *allowed(const struct setting *s)
 
 static bool is_text(const struct setting *s)
 {
-	return s->type == SETTING_TEXT || s->type == SETTING_PATH || s->type == SETTING_CHOICE;
+	return s->type == SETTING_TEXT || s->type == SETTING_PATH || s->type == SETTING_CHOICE ||
+	       s->type == SETTING_ADDRESS || s->type == SETTING_DOMAIN;
 }
 
 /* Keeps the text of a setting; its field points there if it is a string. */
@@ -367,6 +413,13 @@ static int refuse(const struct config *c, const char *key, const char *why, stru
 		       c->values[setting].text, why);
 }
 
+static bool is_loopback(const char *text)
+{
+	struct address a;
+
+	return address_parse(text, &a) == 0 && address_is_loopback(&a);
+}
+
 int config_check(struct config *c, struct err *e)
 {
 	auto_free char *socket = str_printf("%s/vivd.sock", c->run_dir);
@@ -377,11 +430,12 @@ int config_check(struct config *c, struct err *e)
 		find_agent(c);
 	if (strlen(c->socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
 		return refuse(c, "socket", "a unix socket's path has at most 107 bytes", e);
-	if (c->listen != NULL)
+	if (c->listen != NULL && streq(c->listen_public, "off") && !is_loopback(c->listen))
 		return refuse(
 			c, "listen",
-			"TCP is not served: without API keys, whoever reaches the port would own "
-			"all sandboxes; use the unix socket",
+			"other machines reach it, and keys and data would cross the network "
+			"in the clear: use 127.0.0.1 or [::1] behind a proxy that has TLS, or "
+			"set listen_public to on",
 			e);
 	if (c->default_cpus > c->max_cpus)
 		return refuse(c, "default_cpus", "it is more than max_cpus", e);
@@ -413,7 +467,8 @@ static const char *value_word(const struct setting *s)
 		[SETTING_TEXT] = "TEXT",       [SETTING_PATH] = "PATH",
 		[SETTING_NUMBER] = "NUMBER",   [SETTING_SIZE] = "SIZE",
 		[SETTING_NETWORK] = "NETWORK", [SETTING_CHOICE] = NULL,
-		[SETTING_LOG_LEVEL] = NULL,
+		[SETTING_LOG_LEVEL] = NULL,    [SETTING_ADDRESS] = "ADDRESS",
+		[SETTING_DOMAIN] = "DOMAIN",
 	};
 
 	return s->choices != NULL ? s->choices : words[s->type];
@@ -424,6 +479,8 @@ void config_help(FILE *out)
 	fputs("Usage:\n"
 	      "  vivd [--SETTING=VALUE]...    run the daemon\n"
 	      "  vivd prepare [--force]       get the guest kernel and make the template 'base'\n"
+	      "  vivd doctor [--json] [--fix [--delete]]\n"
+	      "                               what this host has and lacks, what is left on it\n"
 	      "  vivd config                  print the settings and where each came from\n"
 	      "\n"
 	      "  --config=FILE    read settings from FILE; else from " CONFIG_DEFAULT_FILE "\n"

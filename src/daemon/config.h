@@ -26,8 +26,11 @@ struct config_value {
 
 /* Strings are NULL when empty, and belong to values[]. */
 struct config {
-	const char *command; /* "serve", "prepare" or "config"; static storage */
+	const char *command; /* "serve", "prepare", "doctor" or "config"; static storage */
 	bool force;          /* of prepare */
+	bool fix;            /* of doctor, as the next two */
+	bool delete_data;
+	bool json;
 	int ready_fd; /* gets "ready\n" when requests are served; -1 = nobody waits; borrowed */
 
 	const char *state_dir;
@@ -45,14 +48,19 @@ struct config {
 	uint64_t default_disk_mib;
 	unsigned agent_start_timeout_s;
 	unsigned tcg_timeout_factor;
+	unsigned kvm_probe_timeout_s;
 	uint32_t network_addr; /* host byte order */
 	unsigned network_prefix;
+	unsigned slot_pool;
 	unsigned vmm_uid_base;
 	unsigned worker_threads;
 	const char *agent;
 	uint64_t root_free_mib;
 	const char *listen;
+	const char *listen_public; /* "on" or "off" */
+	const char *domain;
 	const char *fault;
+	const char *kvm_stand_in;
 
 	char *file; /* that was read, owned; NULL = none */
 	struct config_value values[CONFIG_SETTINGS_MAX];

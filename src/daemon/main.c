@@ -5,18 +5,22 @@
  * to its life.
  */
 #include "api/api.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "daemon/config.h"
+#include "daemon/doctor.h"
 #include "daemon/listen.h"
 #include "daemon/prepare.h"
 #include "os/work.h"
+#include "sandbox/accel.h"
 #include "sandbox/fault.h"
 #include "viv-config.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,45 +73,82 @@ static void watch_signals(struct daemon *d)
 	}
 }
 
-static int open_manager(struct daemon *d, const struct config *c, struct err *e)
+static struct manager_config manager_config_of(const struct config *c)
 {
-	bool kvm = streq(c->acceleration, "kvm");
-	struct manager_config config = {
+	return (struct manager_config){
 		.state_dir = c->state_dir,
 		.run_dir = c->run_dir,
 		.vmm = c->vmm,
 		.vmm_binary = c->vmm_binary,
 		.acceleration = c->acceleration,
+		.kvm_stand_in = c->kvm_stand_in,
 		.disk = c->disk,
 		.agent_path = c->agent,
 		.version = VIV_VERSION,
 		.fault = c->fault,
 		.net_range = c->network_addr,
 		.net_prefix = c->network_prefix,
+		.slot_pool = c->slot_pool,
 		.vmm_uid_base = c->vmm_uid_base,
 		.default_cpus = c->default_cpus,
 		.max_cpus = c->max_cpus,
 		.default_memory_mib = c->default_memory_mib,
 		.max_memory_mib = c->max_memory_mib,
 		.default_disk_mib = c->default_disk_mib,
-		.agent_timeout_ms = (uint64_t)c->agent_start_timeout_s * 1000 *
-				    (kvm ? 1 : c->tcg_timeout_factor),
+		.agent_timeout_ms = (uint64_t)c->agent_start_timeout_s * MS_PER_S,
+		.tcg_timeout_factor = c->tcg_timeout_factor,
+		.kvm_probe_timeout_ms = (uint64_t)c->kvm_probe_timeout_s * MS_PER_S,
 	};
+}
+
+static int open_manager(struct daemon *d, const struct config *c, struct err *e)
+{
+	struct manager_config config = manager_config_of(c);
 
 	return manager_open(&d->loop, &config, &d->manager, e);
+}
+
+static int open_tcp(struct daemon *d, const struct config *c, struct err *e)
+{
+	auto_close int fd = -1;
+	struct address address;
+	char text[ADDRESS_TEXT_SIZE];
+	int r = api_check_keys(d->api, e);
+
+	if (r < 0)
+		return err_wrap(e, "setting listen = %s", c->listen);
+	if (address_parse(c->listen, &address) < 0)
+		return err_set(e, ERR_INTERNAL, "setting listen = %s is no address", c->listen);
+	fd = listen_tcp(&address, e);
+	if (fd < 0)
+		return fd;
+	address_print(&address, text);
+	r = http_server_listen_fd(d->server, take_fd(&fd));
+	if (r < 0)
+		return err_errno(e, -r, "listen on %s", text);
+	log_info("vivd.listens", kv_str("listen", text));
+	if (!address_is_loopback(&address))
+		log_warning(
+			"vivd.listens_in_public", kv_str("listen", text),
+			kv_str("risk", "without TLS, whoever is on the way reads keys and data"));
+	return 0;
 }
 
 static int open_server(struct daemon *d, const struct config *c, struct err *e)
 {
 	struct http_server_config config = { .handler = api_handle };
-	auto_close int fd = listen_unix(c->socket, e);
+	auto_close int fd = -1;
 	int r;
 
-	if (fd < 0)
-		return fd;
-	d->api = api_new(d->manager);
+	d->api = api_new(d->manager, c->domain);
 	config.arg = d->api;
 	d->server = http_server_new(&d->loop, &config);
+	r = c->listen != NULL ? open_tcp(d, c, e) : 0;
+	if (r < 0)
+		return r;
+	fd = listen_unix(c->socket, e); /* last: a client that finds it is served */
+	if (fd < 0)
+		return fd;
 	r = http_server_listen_fd(d->server, take_fd(&fd));
 	return r < 0 ? err_errno(e, -r, "listen on %s", c->socket) : 0;
 }
@@ -132,18 +173,21 @@ static int serve(const struct config *c, struct err *e)
 	int r;
 
 	umask(0022);
-	work_setup(c->worker_threads);
+	mallopt(M_ARENA_MAX, 2); /* workers mostly wait: an arena for each is memory for nothing */
+	work_setup(c->worker_threads + 1); /* a probe of KVM takes no operation's place */
 	uv_loop_init(&d.loop);
 	watch_signals(&d);
 	r = open_manager(&d, c, e);
 	if (r == 0)
 		r = open_server(&d, c, e);
-	if (r == 0)
+	if (r == 0) {
+		accel_start(d.manager);
 		say_ready(c);
-	else if (d.manager != NULL)
+	} else if (d.manager != NULL) {
 		manager_shutdown(d.manager, on_quiet, &d);
-	else
+	} else {
 		close_signals(&d);
+	}
 	uv_run(&d.loop,
 	       UV_RUN_DEFAULT); /* until a signal; or, after a failure, until all is closed */
 	if (d.manager != NULL)
@@ -186,8 +230,22 @@ static int run_serve(const struct config *c, struct err *e)
 	return serve(c, e);
 }
 
+static int run_doctor(const struct config *c, struct err *e)
+{
+	struct manager_config config = manager_config_of(c);
+	struct doctor_command command = {
+		.request = { .fix = c->fix, .delete_data = c->delete_data },
+		.json = c->json,
+	};
+
+	return doctor_command(&config, &command, e);
+}
+
+/* Return: an exit code; -errno with @e set. */
 static int run_command(const struct config *c, struct err *e)
 {
+	if (streq(c->command, "doctor"))
+		return run_doctor(c, e);
 	if (streq(c->command, "prepare"))
 		return prepare_run(&(struct prepare_spec){ .state_dir = c->state_dir,
 							   .root_free_mib = c->root_free_mib,
@@ -204,6 +262,8 @@ int main(int argc, char **argv)
 	struct err e = { 0 };
 	int r = prepare_process(&e);
 
+	if (r == 0 && argc > 1 && streq(argv[1], DOCTOR_PROBE_FLAG))
+		return doctor_probe_main(argc - 2, argv + 2);
 	if (r == 0)
 		r = config_load(argc, argv, &config, &e);
 	if (r > 0)
@@ -215,5 +275,5 @@ int main(int argc, char **argv)
 	}
 	if (r < 0)
 		fprintf(stderr, "vivd: %s\n", e.msg);
-	return r < 0 ? 1 : 0;
+	return r < 0 ? 1 : r;
 }

@@ -22,6 +22,10 @@ struct disk_ops {
 	 * @fd only on success. Return: 0; -errno with op->err set. */
 	int (*open)(int fd, const char *layer, const struct disk_spec *spec, struct disk *out,
 		    struct op *op);
+
+	/* The name of the base that a layer's file records, into an array of @size bytes.
+	 * Return: 0; -errno: it cannot be told. */
+	int (*base)(int fd, char *out, size_t size);
 };
 
 extern const struct disk_ops disk_qcow2;

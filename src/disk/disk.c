@@ -220,6 +220,25 @@ int disk_exists(const struct disk_ops *ops, int dirfd, struct op *op)
 	return err_errno(&op->err, -r, "look at disk layer %s", layer);
 }
 
+int disk_base(int dirfd, char *out, size_t size)
+{
+	auto_close int layer_fd = open_layer(dirfd);
+
+	if (layer_fd == -ENOENT)
+		return 0;
+	if (layer_fd < 0)
+		return layer_fd;
+	for (size_t i = 0; i < ARRAY_SIZE(drivers); i++) {
+		auto_close int fd = openat(layer_fd, drivers[i]->file,
+					   O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+		int r = fd < 0 ? -errno : drivers[i]->base(fd, out, size);
+
+		if (r != -ENOENT)
+			return r < 0 ? r : 1;
+	}
+	return 0;
+}
+
 uint64_t disk_allocated(const struct disk_ops *ops, int dirfd)
 {
 	char path[NAME_MAX];

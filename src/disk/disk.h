@@ -54,5 +54,16 @@ must_check int disk_release(const struct disk_ops *ops, int dirfd, struct op *op
 /** disk_exists() - whether a complete layer is there. Return: 1; 0; -errno with op->err set */
 must_check int disk_exists(const struct disk_ops *ops, int dirfd, struct op *op);
 
+/**
+ * disk_base() - the name of the base image that a sandbox's layer records, whatever its driver: an
+ * absolute path, or one that begins at the layer's directory
+ * @dirfd:	the sandbox's directory
+ * @out:	array of @size bytes
+ *
+ * What it says is not to be trusted, but a layer without its base is lost. Return: 1; 0 there is no
+ * complete layer; -errno it cannot be told.
+ */
+must_check int disk_base(int dirfd, char *out, size_t size);
+
 /** disk_allocated() - bytes that a sandbox's layer takes on the host (st_blocks), 0 if absent */
 uint64_t disk_allocated(const struct disk_ops *ops, int dirfd);

@@ -247,9 +247,29 @@ static int qcow2_open(int fd, const char *layer, const struct disk_spec *spec, s
 	return 0;
 }
 
+static int qcow2_base(int fd, char *out, size_t size)
+{
+	struct qcow2_header h;
+	uint64_t off_bytes;
+	uint32_t bytes;
+
+	if (pread(fd, &h, sizeof(h), 0) != sizeof(h) || be32toh(h.magic) != QCOW2_MAGIC)
+		return -EBADMSG;
+	off_bytes = be64toh(h.backing_offset);
+	bytes = be32toh(h.backing_bytes);
+	if (off_bytes == 0 || off_bytes > CLUSTER_BYTES || bytes == 0 || bytes > BACKING_NAME_MAX ||
+	    bytes >= size)
+		return -EBADMSG;
+	if (pread(fd, out, bytes, (off_t)off_bytes) != (ssize_t)bytes)
+		return -EBADMSG;
+	out[bytes] = '\0';
+	return memchr(out, '\0', bytes) == NULL ? 0 : -EBADMSG;
+}
+
 const struct disk_ops disk_qcow2 = {
 	.name = "qcow2",
 	.file = "disk.qcow2",
 	.fill = qcow2_fill,
 	.open = qcow2_open,
+	.base = qcow2_base,
 };

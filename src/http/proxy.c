@@ -47,7 +47,8 @@ struct proxy_connect {
 
 struct proxy_conn {
 	struct proxy_group *group;
-	struct proxy_conn *next, **link; /* in the group */
+	struct proxy_conn *next, **link;       /* in the group */
+	const struct http_field *reply_fields; /* ended by a NULL name; NULL = none */
 	void (*on_fail)(struct http_exchange *x, int code, void *arg);
 	void (*on_done)(void *arg);
 	void *arg;
@@ -300,8 +301,12 @@ static int64_t response_length(const struct http_head *h)
 static void response_start(struct proxy_conn *p, const struct http_head *h)
 {
 	struct http_field fields[FIELDS_MAX] = { 0 };
+	size_t n = fields_pass(fields, 0, h, NULL);
 
-	fields_pass(fields, 0, h, NULL);
+	for (const struct http_field *f = p->reply_fields; f != NULL && f->name != NULL; f++) {
+		if (n < HTTP_HEADERS_MAX && http_head_get(h, f->name) == NULL)
+			fields[n++] = *f;
+	}
 	http_body_init(&p->body, h);
 	p->state = PROXY_BODY;
 	http_reply_start(p->x, h->status, fields, response_length(h));
@@ -497,6 +502,7 @@ void proxy_start(uv_loop_t *loop, struct http_exchange *x, const struct proxy_sp
 	uint64_t timeout_ms = spec->connect_timeout_ms ?: CONNECT_TIMEOUT_MS;
 	uv_tcp_t *tcp = xcalloc(1, sizeof(*tcp));
 
+	p->reply_fields = spec->reply_fields;
 	p->on_fail = spec->on_fail;
 	p->on_done = spec->on_done;
 	p->arg = spec->arg;

@@ -22,6 +22,7 @@ struct proxy_spec {
 	unsigned connect_timeout_ms;     /* 0 = 5000 */
 	const char *host;                /* Host for the upstream; NULL = as the client sent it */
 	const char *const *drop_headers; /* names not passed on, ended by NULL; NULL = none */
+	const struct http_field *reply_fields; /* static: added to the reply; NULL = none */
 	void (*on_fail)(struct http_exchange *x, int code, void *arg);
 	/* nothing was answered yet and the upstream is out of reach: code is a positive errno
 	 * (ECONNREFUSED: nobody listens on the port); it must answer the exchange */

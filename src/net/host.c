@@ -4,7 +4,8 @@
  *
  * The host's table "vivarium_<tag>" speaks of all slots of an instance by the wildcard viv<tag>-*
  * and by sets, so that it has the same few rules for one slot as for 512. It is replaced as one
- * transaction at each start of the daemon and stays when the daemon ends, as the slots do.
+ * transaction at each start of the daemon and stays when the daemon ends, as the slots do. Before
+ * each claim of a slot we look whether it is still there.
  *
  *	guest to host	Answers to the host's own connections, on whatever address of the host; and
  *			port 53 of the resolver, where that runs on the host.
@@ -29,11 +30,13 @@
 #include "base/str.h"
 #include "os/link.h"
 #include "os/netns.h"
+#include "os/nft.h"
 #include "os/spawn.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netfilter.h>
 #include <stdio.h>
 
 #define IP_FORWARD "/proc/sys/net/ipv4/ip_forward"
@@ -110,6 +113,7 @@ static const char table[] =
 	"	}\n"
 	"	set resolvers {\n"
 	"		type ipv4_addr\n"
+	"		%3$s\n"
 	"	}\n"
 	"	chain input {\n"
 	"		type filter hook input priority filter; policy accept\n"
@@ -148,18 +152,23 @@ static const char table[] =
 int net_host_setup(struct net *net, struct op *op)
 {
 	auto_buf rules = BUF_INIT(8192);
-	char block[32];
+	uint32_t resolver = net_resolver();
+	char block[32], elements[48] = "";
 	int r = str_fit(block, sizeof(block), IPV4_FMT "/%d", IPV4_ARG(net->block),
 			32 - NET_BLOCK_BITS);
 
+	if (r == 0 && resolver != 0)
+		r = str_fit(elements, sizeof(elements), "elements = { " IPV4_FMT " }",
+			    IPV4_ARG(resolver));
 	if (r == 0)
-		r = buf_printf(&rules, table, net->tag.s, block);
+		r = buf_printf(&rules, table, net->tag.s, block, elements);
 	if (r < 0)
 		return err_errno(&op->err, -r, "write the rules of table vivarium_%s", net->tag.s);
 	r = net_nft(-1, buf_str(&rules), op);
 	if (r < 0)
 		return err_wrap(&op->err, "make nft table vivarium_%s", net->tag.s);
-	return net_host_resolver(net, net_resolver(), op);
+	atomic_store(&net->resolver, resolver);
+	return 0;
 }
 
 int net_host_remove(struct net *net, struct op *op)
@@ -172,7 +181,23 @@ int net_host_remove(struct net *net, struct op *op)
 	return r < 0 ? err_wrap(&op->err, "remove nft table vivarium_%s", net->tag.s) : 0;
 }
 
-int net_host_forward(int nl, struct op *op)
+/* A reload of the host's own firewall usually begins with "flush ruleset", which is all tables. */
+static int host_table(struct net *net, struct op *op)
+{
+	char name[32];
+	int r = str_fit(name, sizeof(name), "vivarium_%s", net->tag.s);
+
+	if (r == 0)
+		r = nft_has_table(NFPROTO_INET, name);
+	if (r < 0)
+		return err_errno(&op->err, -r, "look for nft table vivarium_%s", net->tag.s);
+	if (r > 0)
+		return 0;
+	log_warning("net.table_gone", kv_str("table", name), kv_str("then", "made again"));
+	return net_host_setup(net, op);
+}
+
+static int host_forward(int nl, struct op *op)
 {
 	auto_buf value = BUF_INIT(16);
 	int r = file_read_at(AT_FDCWD, IP_FORWARD, &value);
@@ -194,6 +219,13 @@ int net_host_forward(int nl, struct op *op)
 				 IP_FORWARD);
 	log_info("net.forwarding_enabled", kv_str("sysctl", "net.ipv4.ip_forward"));
 	return 0;
+}
+
+int net_host_check(struct net *net, int nl, struct op *op)
+{
+	int r = host_table(net, op);
+
+	return r < 0 ? r : host_forward(nl, op);
 }
 
 /*

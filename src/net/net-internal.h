@@ -26,7 +26,17 @@ struct net {
 	atomic_uint next; /* the number tried next; going round puts off the reuse of an address */
 	atomic_uint_fast64_t busy[NET_SLOTS_MAX / 64]; /* numbers being made or removed right now */
 	atomic_uint resolver; /* the last one that the host's table was told of; 0 = none */
+	unsigned pool_size;
+	atomic_uint n_pooled; /* ready, or being made for the pool; at most pool_size */
+	atomic_uint_fast64_t ready[NET_SLOTS_MAX / 64]; /* numbers of complete, unclaimed slots */
+	atomic_uint rules_for[NET_SLOTS_MAX];           /* the resolver in a ready slot's rules */
 };
+
+/* The alias of a link that is the pool's; no sandbox has such an id. */
+#define NET_READY "ready"
+
+/* In net->rules_for: whatever is there, it is not known to be what we would write. */
+#define NET_RULES_UNKNOWN UINT32_MAX
 
 #define IPV4_FMT       "%u.%u.%u.%u"
 #define IPV4_ARG(addr) (addr) >> 24, (addr) >> 16 & 255, (addr) >> 8 & 255, (addr)&255
@@ -51,9 +61,6 @@ must_check int net_block_take(struct net *net, const struct net_config *config, 
  * Return: 0; -errno with op->err set */
 must_check int net_nft(int netns_fd, const char *rules, struct op *op);
 
-/** net_resolver() - the host's first IPv4 resolver that is no loopback address; 0 = none */
-uint32_t net_resolver(void);
-
 /** net_host_setup() - make or replace the host's table. Return: 0; -errno with op->err set */
 must_check int net_host_setup(struct net *net, struct op *op);
 
@@ -61,9 +68,14 @@ must_check int net_host_setup(struct net *net, struct op *op);
  */
 must_check int net_host_remove(struct net *net, struct op *op);
 
-/** net_host_forward() - see to it that the host forwards, if it has somewhere to forward to.
- * Return: 0; -errno with op->err set */
-must_check int net_host_forward(int nl, struct op *op);
+/**
+ * net_host_check() - see to it that the host's table is there, and that the host forwards if it
+ * has somewhere to forward to
+ * @nl:		rtnetlink socket of the host
+ *
+ * Return: 0; -errno with op->err set.
+ */
+must_check int net_host_check(struct net *net, int nl, struct op *op);
 
 /** net_host_resolver() - let guests reach a resolver, if the host's table does not know it yet.
  * Return: 0; -errno with op->err set */
@@ -71,3 +83,45 @@ must_check int net_host_resolver(struct net *net, uint32_t resolver, struct op *
 
 /** net_policy() - write the rules inside a slot's namespace. Return: 0; -errno */
 must_check int net_policy(uint32_t resolver, struct buf *out);
+
+/* Below: slot.c and pool.c. Who works on a slot, or on what is noted of it, holds its mark. */
+
+/** net_busy_take() - mark a number. Return: whether it was free */
+must_check bool net_busy_take(struct net *net, unsigned number);
+
+/** net_busy_drop() - take the mark off again */
+void net_busy_drop(struct net *net, unsigned number);
+
+/** net_slot_name() - the names and the address of a slot, nothing open */
+void net_slot_name(const struct net *net, unsigned number, struct net_slot *slot);
+
+/** net_slot_rules() - write the rules of a slot whose namespace is open, in place of old ones, and
+ * note for which resolver. Return: 0; -errno with op->err set */
+must_check int net_slot_rules(struct net *net, const struct net_slot *slot, struct op *op);
+
+/**
+ * net_slot_make() - make a slot under the first free number
+ * @id:		whose it is; NULL = the pool's, which has counted it in net->n_pooled
+ *
+ * Return: 0; -errno with op->err set.
+ */
+must_check int net_slot_make(struct net *net, const struct sandbox_id *id, struct net_slot *out,
+			     struct op *op);
+
+/** net_slot_remove() - remove a slot, or what is there of it. Return: 0; -errno with @e set */
+must_check int net_slot_remove(const struct net *net, const struct net_slot *slot, int nl,
+			       struct err *e);
+
+/** net_pool_put() - a slot is ready from now on; it is counted already */
+void net_pool_put(struct net *net, unsigned number);
+
+/** net_pool_has() - whether a slot is ready */
+bool net_pool_has(struct net *net, unsigned number);
+
+/** net_pool_adopt() - take in a slot with the alias of a ready one. Return: whether there is room
+ * and it is whole */
+must_check bool net_pool_adopt(struct net *net, unsigned number);
+
+/** net_pool_claim() - claim a ready slot. Return: whether there was one, @out filled */
+must_check bool net_pool_claim(struct net *net, const struct sandbox_id *id, int nl,
+			       struct net_slot *out, const struct op *op);

@@ -35,6 +35,29 @@ int net_netns_number(const struct net *net, const char *netns)
 	return number_of(netns, net->netns_prefix);
 }
 
+bool net_slot_named(const struct net *net, const char *name)
+{
+	return net_link_number(net, name) >= 0 || net_netns_number(net, name) >= 0;
+}
+
+static void name_links(struct net *net, const struct instance_tag *tag)
+{
+	net->block_fd = -1;
+	net->tag = *tag;
+	/* both fit: a tag has four characters */
+	ignore_err(str_fit(net->link_prefix, sizeof(net->link_prefix), "viv%s-", tag->s));
+	ignore_err(str_fit(net->netns_prefix, sizeof(net->netns_prefix), "viv-%s-", tag->s));
+}
+
+struct net *net_open_remains(const struct instance_tag *tag, uint32_t block)
+{
+	struct net *net = xcalloc(1, sizeof(*net));
+
+	name_links(net, tag);
+	net->block = block;
+	return net;
+}
+
 static void close_net(struct net **net)
 {
 	net_close(*net);
@@ -47,22 +70,17 @@ int net_open(const struct net_config *config, struct net **out, struct err *e)
 	struct op op;
 	int r;
 
-	net->block_fd = -1;
-	net->tag = config->tag;
+	name_links(net, &config->tag);
+	net->pool_size = config->pool_size;
 	if (nl < 0)
 		return err_errno(e, -nl, "open an rtnetlink socket");
-	r = str_fit(net->link_prefix, sizeof(net->link_prefix), "viv%s-", net->tag.s);
-	if (r == 0)
-		r = str_fit(net->netns_prefix, sizeof(net->netns_prefix), "viv-%s-", net->tag.s);
-	if (r < 0)
-		return err_errno(e, -r, "name the links of instance %s", net->tag.s);
 	r = net_block_take(net, config, nl, e);
 	if (r < 0)
 		return r;
 	op_init(&op, NFT_TIMEOUT_MS, -1);
 	r = net_host_setup(net, &op);
 	if (r == 0)
-		r = net_host_forward(nl, &op);
+		r = net_host_check(net, nl, &op);
 	if (r < 0) {
 		*e = op.err;
 		return r;

@@ -6,7 +6,8 @@
  * instance's block.
  *
  * Names: slot N of instance T has the namespace viv-T-N and the host link vivT-N, whose alias is
- * the id of the sandbox that claimed it. A slot without alias belongs to nobody (the pool).
+ * the id of the sandbox that claimed it. The alias "ready" is of a slot that was made ahead and
+ * that nobody has claimed yet; one without alias is being made, or was left half-made.
  */
 #pragma once
 
@@ -29,6 +30,7 @@ struct net_config {
 	uint32_t range_addr;   /* the range that instances share, host byte order: 10.11.0.0 */
 	unsigned range_prefix; /* 16; each instance takes a block of 1024 addresses of it */
 	uint32_t block_hint;   /* first address of the block used last time; 0 = none */
+	unsigned pool_size;    /* slots made ahead; 0 = none */
 };
 
 /**
@@ -42,6 +44,13 @@ struct net_config {
  * Thread: main, at start. Return: 0; -errno with @e set.
  */
 must_check int net_open(const struct net_config *config, struct net **out, struct err *e);
+
+/**
+ * net_open_remains() - the network of an instance that no daemon serves, to see and to remove what
+ * is left of it: nothing is made or held
+ * @block:	that was used last; 0 = unknown
+ */
+struct net *net_open_remains(const struct instance_tag *tag, uint32_t block);
 
 /** net_block() - first address of the block that was taken, to be kept as the next hint */
 uint32_t net_block(const struct net *net);
@@ -72,7 +81,7 @@ struct net_slot {
 	}
 
 /**
- * net_slot_acquire() - claim a slot for a sandbox, making one if none is free
+ * net_slot_acquire() - claim a slot for a sandbox: a ready one, or else one that is made now
  * @out:	NET_SLOT_INIT; on success with netns_fd open and no tap yet
  *
  * The claim is the link's alias, set before anything else uses the slot. Thread: worker, several at
@@ -101,11 +110,48 @@ must_check int net_slot_adopt(struct net *net, const struct sandbox_id *id, stru
 void net_slot_done(struct net_slot *slot);
 
 /**
+ * net_pool_fill() - do one thing for the pool: write the rules of a ready slot anew if they are not
+ * what would be written now, or make one more slot
+ *
+ * Thread: worker; beside anything. Return: 1 done, there may be more to do; 0 the pool is full;
+ * -errno with op->err set.
+ */
+must_check int net_pool_fill(struct net *net, struct op *op);
+
+/** net_pool_ready() - how many slots are ready to be claimed */
+unsigned net_pool_ready(struct net *net);
+
+/**
+ * net_pool_drain() - remove the ready slots
+ *
+ * Thread: main, at a clean end, when nothing fills the pool any more.
+ * Return: 0; -errno with @e set: what is left is the next daemon's.
+ */
+must_check int net_pool_drain(struct net *net, struct err *e);
+
+/**
  * net_sweep() - remove this instance's slots that no sandbox of @known owns: links without alias or
- * with the alias of an unknown id, namespaces without link
+ * with the alias of an unknown id, namespaces without link, and of the ready slots those beyond the
+ * size of the pool; the other ready ones are the pool's from now on
  * @known:	whether an id is a sandbox of ours
  *
  * Return: how many were removed; -errno with op->err set.
  */
 must_check int net_sweep(struct net *net, bool (*known)(const struct sandbox_id *id, void *arg),
 			 void *arg, struct op *op);
+
+/**
+ * net_survey() - tell what net_sweep() would remove; of the slots that are told, only the names are
+ * set
+ *
+ * Return: how many were told; -errno with op->err set.
+ */
+must_check int net_survey(struct net *net, bool (*known)(const struct sandbox_id *id, void *arg),
+			  void (*tell)(const struct net_slot *slot, void *arg), void *arg,
+			  struct op *op);
+
+/** net_slot_named() - whether a link or a namespace has the name of a slot of this instance */
+bool net_slot_named(const struct net *net, const char *name);
+
+/** net_resolver() - the host's first IPv4 resolver that is no loopback address; 0 = none */
+uint32_t net_resolver(void);

@@ -20,6 +20,9 @@
 #include "net/net-internal.h"
 
 static const char head[] =
+	/* so that the deletion finds one: the rules of a slot that waited may be replaced */
+	"table ip vivarium {}\n"
+	"delete table ip vivarium\n"
 	"table ip vivarium {\n"
 	"	set blocked {\n"
 	"		type ipv4_addr; flags interval\n"

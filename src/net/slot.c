@@ -13,7 +13,7 @@
  *	4. the rest		addresses, routes, sysctls, rules
  *
  * and removed by deleting the link, then the namespace: as long as there is a link, its alias tells
- * whose it is.
+ * whose it is. A slot for the pool gets its alias "ready" after all the rest (pool.c).
  *
  * A failure undoes what was made. A kill before 3, or between the two parts of a removal, leaves a
  * slot that no id finds: a namespace without link or a link without alias. These are the sweep's.
@@ -52,19 +52,19 @@ static uint32_t slot_addr(const struct net *net, unsigned number)
 	return net->block + 2 * number + 1;
 }
 
-static bool busy_take(struct net *net, unsigned number)
+bool net_busy_take(struct net *net, unsigned number)
 {
 	uint64_t bit = (uint64_t)1 << number % 64;
 
 	return (atomic_fetch_or(&net->busy[number / 64], bit) & bit) == 0;
 }
 
-static void busy_drop(struct net *net, unsigned number)
+void net_busy_drop(struct net *net, unsigned number)
 {
 	atomic_fetch_and(&net->busy[number / 64], ~((uint64_t)1 << number % 64));
 }
 
-static void slot_name(const struct net *net, unsigned number, struct net_slot *slot)
+void net_slot_name(const struct net *net, unsigned number, struct net_slot *slot)
 {
 	*slot = (struct net_slot)NET_SLOT_INIT;
 	slot->number = number;
@@ -81,8 +81,7 @@ void net_slot_done(struct net_slot *slot)
 	fd_close(&slot->netns_fd);
 }
 
-/* Remove a slot, or what is there of it. */
-static int slot_remove(const struct net *net, const struct net_slot *slot, int nl, struct err *e)
+int net_slot_remove(const struct net *net, const struct net_slot *slot, int nl, struct err *e)
 {
 	int r = link_delete(nl, slot->link);
 
@@ -160,7 +159,7 @@ static int setup_namespace(const struct net *net, const struct net_slot *slot, s
 	return r < 0 ? err_errno(e, -r, "set up network namespace %s", slot->netns) : 0;
 }
 
-static int setup_rules(struct net *net, const struct net_slot *slot, struct op *op)
+int net_slot_rules(struct net *net, const struct net_slot *slot, struct op *op)
 {
 	auto_buf rules = BUF_INIT(8192);
 	uint32_t resolver = net_resolver();
@@ -172,39 +171,47 @@ static int setup_rules(struct net *net, const struct net_slot *slot, struct op *
 	if (r < 0)
 		return err_errno(&op->err, -r, "write the rules of %s", slot->netns);
 	r = net_nft(slot->netns_fd, buf_str(&rules), op);
-	return r < 0 ? err_wrap(&op->err, "set the rules of %s", slot->netns) : 0;
+	if (r < 0)
+		return err_wrap(&op->err, "set the rules of %s", slot->netns);
+	atomic_store(&net->rules_for[slot->number], resolver);
+	return 0;
 }
 
-/* From the alias on. */
+static int set_alias(const struct net_slot *slot, const char *alias, int nl, struct err *e)
+{
+	int r = link_set_alias(nl, slot->link, alias);
+
+	return r < 0 ? err_errno(e, -r, "mark link %s as %s", slot->link, alias) : 0;
+}
+
 static int slot_build(struct net *net, const struct net_slot *slot, const struct sandbox_id *id,
 		      int nl, struct op *op)
 {
-	int r = link_set_alias(nl, slot->link, id->s);
+	int r = id != NULL ? set_alias(slot, id->s, nl, &op->err) : 0;
 
-	if (r < 0)
-		return err_errno(&op->err, -r, "claim link %s for %s", slot->link, id->s);
-	r = net_host_forward(nl, op);
 	if (r == 0)
 		r = setup_host(net, slot, nl, &op->err);
 	if (r == 0)
 		r = setup_namespace(net, slot, &op->err);
 	if (r == 0)
-		r = setup_rules(net, slot, op);
+		r = net_slot_rules(net, slot, op);
 	if (r < 0)
 		return r;
 	r = link_sync(nl, slot->link);
-	return r < 0 ? err_errno(&op->err, -r, "wait for link %s", slot->link) : 0;
+	if (r < 0)
+		return err_errno(&op->err, -r, "wait for link %s", slot->link);
+	return id == NULL ? set_alias(slot, NET_READY, nl, &op->err) : 0;
 }
 
 /* Return: 0; 1 the number is taken; -errno with op->err set. */
-static int slot_make(struct net *net, unsigned number, const struct sandbox_id *id,
-		     struct net_slot *out, struct op *op)
+static int make_number(struct net *net, unsigned number, const struct sandbox_id *id,
+		       struct net_slot *out, struct op *op)
 {
 	cleanup(net_slot_done) struct net_slot slot;
 	auto_close int nl = netns_rtnl(-1);
 	int r;
 
-	slot_name(net, number, &slot);
+	net_slot_name(net, number, &slot);
 	if (nl < 0)
 		return err_errno(&op->err, -nl, "open an rtnetlink socket");
 	r = netns_create(slot.netns, &op->err);
@@ -217,16 +224,17 @@ static int slot_make(struct net *net, unsigned number, const struct sandbox_id *
 	}
 	r = slot_build(net, &slot, id, nl, op);
 	if (r < 0) {
-		ignore_err(slot_remove(net, &slot, nl, NULL)); /* as above */
+		ignore_err(net_slot_remove(net, &slot, nl, NULL)); /* as above */
 		return r;
 	}
+	if (id == NULL)
+		net_pool_put(net, number);
 	*out = slot;
 	slot = (struct net_slot)NET_SLOT_INIT;
 	return 0;
 }
 
-int net_slot_acquire(struct net *net, const struct sandbox_id *id, struct net_slot *out,
-		     struct op *op)
+int net_slot_make(struct net *net, const struct sandbox_id *id, struct net_slot *out, struct op *op)
 {
 	unsigned first = atomic_fetch_add(&net->next, 1);
 
@@ -235,19 +243,33 @@ int net_slot_acquire(struct net *net, const struct sandbox_id *id, struct net_sl
 		int r = op_check(op);
 
 		if (r < 0)
-			return err_errno(&op->err, -r, "make a network slot for %s", id->s);
-		if (!busy_take(net, number))
+			return err_errno(&op->err, -r, "make a network slot");
+		if (!net_busy_take(net, number))
 			continue;
-		r = slot_make(net, number, id, out, op);
-		busy_drop(net, number);
+		r = make_number(net, number, id, out, op);
+		net_busy_drop(net, number);
 		if (r < 0)
-			return err_wrap(&op->err, "make network slot %u for %s", number, id->s);
+			return err_wrap(&op->err, "make network slot %u", number);
 		if (r == 0)
 			return 0;
 	}
 	return err_set(&op->err, ERR_EXHAUSTED,
 		       "all %d network slots of this instance are taken: pause or delete a sandbox",
 		       NET_SLOTS_MAX);
+}
+
+int net_slot_acquire(struct net *net, const struct sandbox_id *id, struct net_slot *out,
+		     struct op *op)
+{
+	auto_close int nl = netns_rtnl(-1);
+	int r = nl < 0 ? nl : op_check(op);
+
+	if (r < 0)
+		return err_errno(&op->err, -r, "find a network slot for %s", id->s);
+	r = net_host_check(net, nl, op);
+	if (r < 0 || net_pool_claim(net, id, nl, out, op))
+		return r;
+	return net_slot_make(net, id, out, op);
 }
 
 static int setup_tap(const struct net_slot *slot)
@@ -308,7 +330,7 @@ static int find_claimed(const struct net *net, const struct sandbox_id *id, int 
 		return err_errno(e, -r, "look for the network slot of %s", id->s);
 	if (claim.number < 0)
 		return 0;
-	slot_name(net, (unsigned)claim.number, slot);
+	net_slot_name(net, (unsigned)claim.number, slot);
 	return 1;
 }
 
@@ -320,11 +342,11 @@ int net_slot_release(struct net *net, const struct sandbox_id *id, struct op *op
 
 	if (r <= 0)
 		return r;
-	if (!busy_take(net, slot.number))
+	if (!net_busy_take(net, slot.number))
 		return err_set(&op->err, ERR_CONFLICT, "network slot %u of %s is being removed",
 			       slot.number, id->s);
-	r = slot_remove(net, &slot, nl, &op->err);
-	busy_drop(net, slot.number);
+	r = net_slot_remove(net, &slot, nl, &op->err);
+	net_busy_drop(net, slot.number);
 	return r;
 }
 
@@ -347,11 +369,13 @@ int net_slot_adopt(struct net *net, const struct sandbox_id *id, struct net_slot
 }
 
 struct census {
-	const struct net *net;
+	struct net *net;
 	bool (*known)(const struct sandbox_id *id, void *arg);
+	void (*tell)(const struct net_slot *slot, void *arg); /* NULL = remove what nobody owns */
 	void *arg;
 	bool seen[NET_SLOTS_MAX];
 	bool owned[NET_SLOTS_MAX];
+	bool ready[NET_SLOTS_MAX];
 };
 
 static int count_link(const struct link_info *link, void *arg)
@@ -364,6 +388,7 @@ static int count_link(const struct link_info *link, void *arg)
 		return 0;
 	census->seen[number] = true;
 	census->owned[number] = id_parse(link->alias, &id) == 0 && census->known(&id, census->arg);
+	census->ready[number] = streq(link->alias, NET_READY);
 	return 0;
 }
 
@@ -377,43 +402,64 @@ static int count_netns(const char *name, void *arg)
 	return 0;
 }
 
-/* Return: 1 removed; 0 it has an owner after all; -errno with @e set. */
+/* Return: 1 removed or told; 0 it has an owner after all, or is the pool's; -errno with @e set. */
 static int sweep_slot(struct census *census, unsigned number, int nl, struct err *e)
 {
 	struct net_slot slot;
 	int r;
 
-	slot_name(census->net, number, &slot);
+	net_slot_name(census->net, number, &slot);
+	census->ready[number] = false; /* the link may have gone since */
 	r = link_list(nl, count_link, census);
 	if (r < 0)
 		return err_errno(e, -r, "look at link %s again", slot.link);
-	if (census->owned[number])
+	if (census->owned[number] || net_pool_has(census->net, number))
 		return 0;
-	r = slot_remove(census->net, &slot, nl, e);
+	if (census->tell != NULL) {
+		census->tell(&slot, census->arg);
+		return 1;
+	}
+	if (census->ready[number] && net_pool_adopt(census->net, number))
+		return 0;
+	r = net_slot_remove(census->net, &slot, nl, e);
 	return r < 0 ? r : 1;
+}
+
+static int each_unowned(struct net *net, struct census *census, struct op *op)
+{
+	auto_close int nl = netns_rtnl(-1);
+	int failure = 0, hits = 0;
+	int r = nl < 0 ? nl : link_list(nl, count_link, census);
+
+	if (r == 0)
+		r = netns_list(count_netns, census);
+	if (r < 0)
+		return err_errno(&op->err, -r, "list the network slots of %s", net->tag.s);
+	for (unsigned n = 0; n < NET_SLOTS_MAX; n++) {
+		if (!census->seen[n] || census->owned[n] || !net_busy_take(net, n))
+			continue;
+		r = sweep_slot(census, n, nl, &op->err);
+		net_busy_drop(net, n);
+		if (r < 0)
+			failure = r;
+		else
+			hits += r;
+	}
+	return failure < 0 ? failure : hits;
 }
 
 int net_sweep(struct net *net, bool (*known)(const struct sandbox_id *id, void *arg), void *arg,
 	      struct op *op)
 {
 	struct census census = { .net = net, .known = known, .arg = arg };
-	auto_close int nl = netns_rtnl(-1);
-	int failure = 0, removed = 0;
-	int r = nl < 0 ? nl : link_list(nl, count_link, &census);
 
-	if (r == 0)
-		r = netns_list(count_netns, &census);
-	if (r < 0)
-		return err_errno(&op->err, -r, "list the network slots of %s", net->tag.s);
-	for (unsigned n = 0; n < NET_SLOTS_MAX; n++) {
-		if (!census.seen[n] || census.owned[n] || !busy_take(net, n))
-			continue;
-		r = sweep_slot(&census, n, nl, &op->err);
-		busy_drop(net, n);
-		if (r < 0)
-			failure = r;
-		else
-			removed += r;
-	}
-	return failure < 0 ? failure : removed;
+	return each_unowned(net, &census, op);
+}
+
+int net_survey(struct net *net, bool (*known)(const struct sandbox_id *id, void *arg),
+	       void (*tell)(const struct net_slot *slot, void *arg), void *arg, struct op *op)
+{
+	struct census census = { .net = net, .known = known, .tell = tell, .arg = arg };
+
+	return each_unowned(net, &census, op);
 }

@@ -42,8 +42,7 @@ static void close_dir(DIR **d)
 		closedir(*d);
 }
 
-/* Finds a writable cgroup2 mount: the usual place if it is one, else the first. */
-static int find_mount(char *out, size_t size)
+int cgroup_find_mount(char *out, size_t size)
 {
 	cleanup(close_mounts) FILE *f = setmntent("/proc/self/mounts", "re");
 	char strings[8192];
@@ -84,7 +83,7 @@ int cgroup_open_root(const char *name, const char *mount_dir, int *out_fd, struc
 {
 	char dir[PATH_MAX];
 	auto_close int mount_fd = -1;
-	int r = find_mount(dir, sizeof(dir));
+	int r = cgroup_find_mount(dir, sizeof(dir));
 
 	if (r == -ENOENT) {
 		r = mount_own(mount_dir);
@@ -104,6 +103,18 @@ int cgroup_open_root(const char *name, const char *mount_dir, int *out_fd, struc
 		return err_errno(e, -r, "open cgroup %s/%s", dir, name);
 	*out_fd = r;
 	return 0;
+}
+
+int cgroup_open_existing(const char *name)
+{
+	char dir[PATH_MAX];
+	auto_close int mount_fd = -1;
+	int r = cgroup_find_mount(dir, sizeof(dir));
+
+	if (r < 0)
+		return r;
+	mount_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return mount_fd < 0 ? -errno : open_dir_at(mount_fd, name);
 }
 
 int cgroup_create(int root_fd, const char *name, struct op *op)

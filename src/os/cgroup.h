@@ -9,6 +9,14 @@
 
 #include "base/op.h"
 
+/** cgroup_find_mount() - where a cgroup v2 hierarchy is mounted writable: the usual place if it is
+ * one, else the first. Return: 0; -ENOENT; -errno */
+must_check int cgroup_find_mount(char *out, size_t size);
+
+/** cgroup_open_existing() - open the cgroup of an instance, making nothing.
+ * Return: directory descriptor, caller owns; -ENOENT; -errno */
+must_check int cgroup_open_existing(const char *name);
+
 /**
  * cgroup_open_root() - open, making it if need be, the cgroup of an instance
  * @name:	"vivarium-<tag>"

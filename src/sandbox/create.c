@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/work.h"
+#include "sandbox/accel.h"
 #include "sandbox/sandbox-internal.h"
 
 #include <errno.h>
@@ -29,6 +30,21 @@ static void create_work(void *arg)
 }
 
 /* Return: 0; -errno with the op's error set: the sandbox is whole, but nobody may have it. */
+/* One line with the time of each step, in microseconds. */
+static void log_created(const struct sandbox *sb)
+{
+	struct kv fields[3 + PLAN_STEPS_MAX] = {
+		kv_str("id", sb->row.id.s),
+		kv_str("name", sb->row.name),
+		kv_u64("ms", sb->timing.total_ns / NS_PER_MS),
+	};
+	size_t n = 3;
+
+	for (size_t i = 0; i < sb->timing.n; i++)
+		fields[n++] = kv_u64(sb->timing.steps[i].name, sb->timing.steps[i].ns / NS_PER_US);
+	log_event(LOG_LEVEL_INFO, "sandbox.created", fields, n);
+}
+
 static int hand_out(struct create *c)
 {
 	struct sandbox *sb = c->sb;
@@ -44,9 +60,9 @@ static int hand_out(struct create *c)
 			       "sandbox %s: the store cannot be written; the log of vivd says why",
 			       sb->row.id.s);
 	watch_start(sb);
-	log_info("sandbox.created", kv_str("id", sb->row.id.s), kv_str("name", sb->row.name),
-		 kv_u64("ms", sb->timing.total_ns / NS_PER_MS));
+	log_created(sb);
 	c->done(sb, NULL, c->arg);
+	accel_start(sb->m); /* what a probe may have lacked is there: a sandbox was made */
 	return 0;
 }
 
@@ -85,6 +101,7 @@ static void record_versions(struct manager *m, struct db_sandbox *row)
 	db_set_str(&row->vmm_name, vmm_name(m->vmm));
 	db_set_str(&row->vmm_version, m->vmm_version);
 	db_set_str(&row->vivd_version, m->config.version);
+	db_set_str(&row->acceleration, manager_acceleration(m)->name);
 	db_set_str(&row->disk_driver, disk_name(m->disk));
 }
 

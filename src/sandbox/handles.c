@@ -94,7 +94,7 @@ int handles_write(int run_dirfd, const struct handles *h)
 	text = json_dumps(object, JSON_INDENT(2));
 	if (text == NULL)
 		return -ENOMEM;
-	return file_write_atomic_at(run_dirfd, FILE_NAME, text, strlen(text), 0600);
+	return file_write_hint_at(run_dirfd, FILE_NAME, text, strlen(text), 0600);
 }
 
 int handles_parse(const char *text, size_t n, struct handles *out)

@@ -5,8 +5,10 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/cgroup.h"
+#include "sandbox/accel-internal.h"
 #include "sandbox/sandbox-internal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -16,6 +18,7 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+enum { LOCK_TIMEOUT_MS = 300, LOCK_RETRY_MS = 10 };
 enum { PROBE_TIMEOUT_MS = 10000, MIB = 1024 * 1024 };
 
 static char *dup_or_null(const char *s)
@@ -31,6 +34,7 @@ static void copy_config(struct manager_config *to, const struct manager_config *
 	to->vmm = str_dup(from->vmm);
 	to->vmm_binary = dup_or_null(from->vmm_binary);
 	to->acceleration = str_dup(from->acceleration);
+	to->kvm_stand_in = str_dup(from->kvm_stand_in);
 	to->disk = str_dup(from->disk);
 	to->agent_path = str_dup(from->agent_path);
 	to->version = str_dup(from->version);
@@ -39,13 +43,58 @@ static void copy_config(struct manager_config *to, const struct manager_config *
 
 static void free_config(struct manager_config *c)
 {
-	const char *const owned[] = { c->state_dir,  c->run_dir,      c->vmm,
-				      c->vmm_binary, c->acceleration, c->disk,
-				      c->agent_path, c->version,      c->fault };
+	const char *const owned[] = { c->state_dir,    c->run_dir,     c->vmm,        c->vmm_binary,
+				      c->acceleration, c->disk,        c->agent_path, c->version,
+				      c->fault,        c->kvm_stand_in };
 
 	for (size_t i = 0; i < ARRAY_SIZE(owned); i++)
 		free((void *)(uintptr_t)owned[i]);
 	*c = (struct manager_config){ 0 };
+}
+
+static bool has_mark(const char *path)
+{
+	static const char *const marks[] = { "vivd.lock", "vivd.log", "viv-start.lock", "kernels",
+					     "templates" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(marks); i++) {
+		auto_free char *mark = str_printf("%s/%s", path, marks[i]);
+
+		if (access(mark, F_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool is_empty(const char *path)
+{
+	DIR *d = opendir(path);
+	size_t n = 0;
+
+	while (d != NULL && readdir(d) != NULL)
+		n++;
+	if (d != NULL)
+		closedir(d);
+	return n <= 2; /* itself and its parent */
+}
+
+/*
+ * A program that a vivd was about to start when it was killed shares the lock until its exec, which
+ * is over in a moment and which nothing tells of.
+ */
+static int take_lock(int fd)
+{
+	struct op op;
+	int r;
+
+	op_init(&op, LOCK_TIMEOUT_MS, -1);
+	while ((r = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0) == -EWOULDBLOCK &&
+	       op_check(&op) == 0) {
+		struct op moment = op_child(&op, LOCK_RETRY_MS);
+
+		ignore_err(op_wait_fd(&moment, -1, 0, -1));
+	}
+	return r;
 }
 
 /* Makes a directory and takes the lock that keeps a second daemon off it. */
@@ -57,12 +106,18 @@ static int lock_dir(const char *path, unsigned mode, int *out_lock, struct err *
 
 	if (r < 0)
 		return err_errno(e, -r, "make directory %s", path);
+	if (!has_mark(path) && !is_empty(path))
+		return err_set(
+			e, ERR_INVALID,
+			"directory %s holds other things; give vivd one of its own (--state-dir, "
+			"--run-dir)",
+			path);
 	if (chmod(path, mode) < 0)
 		return err_errno(e, errno, "set mode of %s", path);
 	fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_errno(e, errno, "open %s", lock_path);
-	r = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+	r = take_lock(fd);
 	if (r == -EWOULDBLOCK)
 		return err_set(
 			e, ERR_CONFLICT,
@@ -103,6 +158,7 @@ static int open_net(struct manager *m, struct db_instance *instance, struct err 
 		.range_addr = m->config.net_range,
 		.range_prefix = m->config.net_prefix,
 		.block_hint = instance->net_block,
+		.pool_size = m->config.slot_pool,
 	};
 	int r = net_open(&config, &m->net, e);
 
@@ -173,6 +229,7 @@ int manager_open(uv_loop_t *loop, const struct manager_config *config, struct ma
 			       .cgroup_fd = -1 };
 	copy_config(&m->config, config);
 	m->host_memory_mib = host_memory_mib();
+	m->accel = accel_new(m);
 	r = find_drivers(m, e);
 	if (r == 0)
 		r = open_dirs(m, e);
@@ -186,6 +243,7 @@ int manager_open(uv_loop_t *loop, const struct manager_config *config, struct ma
 		manager_close(m);
 		return r;
 	}
+	pool_open(m);
 	*out = m;
 	return 0;
 }
@@ -200,6 +258,7 @@ void manager_operation_ended(struct manager *m)
 	/* Tunnels into sandboxes are nobody's exchanges any more: only we can end them. */
 	vec_foreach (at, &m->all)
 		proxy_abort_all(&(*at)->streams);
+	pool_close(m);
 	closed(m->closed_arg);
 }
 
@@ -216,7 +275,17 @@ void manager_shutdown(struct manager *m, void (*done)(void *arg), void *arg)
 			sandbox_cancel_create(m, &sb->row.id);
 	}
 	reap_stop(m);
+	accel_cancel(m);
 	manager_operation_ended(m);
+}
+
+/* Slots that nobody claimed are of no use without a daemon. */
+static void drain_pool(struct manager *m)
+{
+	struct err e = { 0 };
+
+	if (net_pool_drain(m->net, &e) < 0)
+		log_warning("net.drain_failed", kv_str("error", e.msg));
 }
 
 /* A clean end with nothing left of ours leaves nothing behind; anything else stays for the next
@@ -235,11 +304,14 @@ static void remove_shared(struct manager *m)
 
 void manager_close(struct manager *m)
 {
+	if (m->closing)
+		drain_pool(m);
 	if (m->closing && m->all.n == 0)
 		remove_shared(m);
 	while (m->all.n > 0)
 		sandbox_free(m->all.at[0]);
 	sandbox_list_done(&m->all);
+	accel_free(m->accel);
 	if (m->net != NULL)
 		net_close(m->net);
 	db_close(m->db);
@@ -255,6 +327,11 @@ void manager_close(struct manager *m)
 uv_loop_t *manager_uv_loop(const struct manager *m)
 {
 	return m->loop;
+}
+
+struct db *manager_store(const struct manager *m)
+{
+	return m->db;
 }
 
 struct manager_versions manager_versions(struct manager *m)

@@ -13,17 +13,17 @@
  * All of it runs before the loop does, so nothing can come in between.
  */
 #include "base/fd.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "os/cgroup.h"
 #include "sandbox/sandbox-internal.h"
+#include "sandbox/sweep.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 
-enum { ADOPT_TIMEOUT_MS = 10000, SWEEP_TIMEOUT_MS = 30000 };
+enum { ADOPT_TIMEOUT_MS = 10000 };
 
 static int load_row(struct db_sandbox *row, void *arg)
 {
@@ -97,7 +97,7 @@ static bool is_known(const struct sandbox_id *id, void *arg)
 	return sandbox_by_id(arg, id) != NULL;
 }
 
-static int sweep_cgroup(const char *name, void *arg)
+static int sweep_unknown_cgroup(const char *name, void *arg)
 {
 	struct manager *m = arg;
 	struct sandbox_id id;
@@ -106,21 +106,16 @@ static int sweep_cgroup(const char *name, void *arg)
 	if (id_parse(name, &id) == 0 && is_known(&id, m))
 		return 0;
 	op_init(&op, SWEEP_TIMEOUT_MS, -1);
-	log_warning("sweep.cgroup", kv_str("name", name));
-	if (cgroup_remove(m->cgroup_fd, name, &op) < 0)
-		log_error("sweep.failed", kv_str("cgroup", name), kv_str("error", op.err.msg));
+	ignore_err(sweep_cgroup(m->cgroup_fd, name, &op)); /* it was logged; the doctor shows it */
 	return 0;
 }
 
 static void sweep_run_entry(struct manager *m, const char *name)
 {
-	int r;
+	struct op op;
 
-	log_warning("sweep.run_directory", kv_str("id", name));
-	r = file_remove_tree_at(m->run_fd, name);
-	if (r < 0)
-		log_error("sweep.failed", kv_str("run_directory", name),
-			  kv_str("error", strerror(-r)));
+	op_init(&op, SWEEP_TIMEOUT_MS, -1);
+	ignore_err(sweep_run_directory(m->run_fd, name, &op)); /* as above */
 }
 
 static void keep_state_entry(struct manager *m, const char *name)
@@ -156,15 +151,11 @@ static void sweep(struct manager *m)
 	int r;
 
 	/* VMMs end first: a slot's namespace goes when nobody is in it any more. */
-	r = cgroup_list(m->cgroup_fd, sweep_cgroup, m);
+	r = cgroup_list(m->cgroup_fd, sweep_unknown_cgroup, m);
 	if (r < 0)
 		log_error("sweep.failed", kv_str("cgroups", strerror(-r)));
 	op_init(&op, SWEEP_TIMEOUT_MS, -1);
-	r = net_sweep(m->net, is_known, m, &op);
-	if (r < 0)
-		log_error("sweep.failed", kv_str("slots", op.err.msg));
-	else if (r > 0)
-		log_warning("sweep.slots", kv_u64("removed", (uint64_t)r));
+	ignore_err(sweep_slots(m->net, is_known, m, &op)); /* as above */
 	each_unknown(m, m->run_fd, sweep_run_entry);
 	each_unknown(m, m->sandboxes_fd, keep_state_entry);
 }

@@ -69,6 +69,7 @@ struct manager {
 	int cgroup_fd;    /* the instance's cgroup */
 	char cgroup_name[32];
 	char vmm_version[32];
+	struct accel *accel; /* owned; how guests are run */
 	char newest_kernel[KERNEL_VERSION_SIZE];
 	uint64_t host_memory_mib;
 	struct sandbox_list all; /* oldest first */
@@ -78,6 +79,7 @@ struct manager {
 	void *closed_arg;
 	uv_timer_t *reaper; /* armed while something is leaked or unsure */
 	uint64_t reap_ms;   /* its current back-off */
+	struct pool *pool;  /* keeps slots ready; NULL = none are wanted */
 };
 
 /* The one plan of cold-booted sandboxes (steps.c). */
@@ -120,8 +122,20 @@ void sandbox_stopped(struct sandbox *sb, const char *why);
 /** watch_start() - watch a running VM: its end, its events, its console, its deadline */
 void watch_start(struct sandbox *sb);
 
+/** watch_deadline_changed() - wait for the row's new deadline instead */
+void watch_deadline_changed(struct sandbox *sb);
+
 /** watch_stop() - stop watching, before the resources go to a worker */
 void watch_stop(struct sandbox *sb);
+
+/** pool_open() - keep as many network slots ready as is configured; begins when the loop runs */
+void pool_open(struct manager *m);
+
+/** pool_wake() - something was taken from the pool. Thread: any that an operation runs on */
+void pool_wake(struct manager *m);
+
+/** pool_close() - end the filling, when no operation runs any more; what is ready stays */
+void pool_close(struct manager *m);
 
 /** reap_later() - something is leaked or unsure: try again with back-off */
 void reap_later(struct manager *m);

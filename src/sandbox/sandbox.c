@@ -126,23 +126,25 @@ struct sandbox *sandbox_by_id(struct manager *m, const struct sandbox_id *id)
 
 struct sandbox *manager_find(struct manager *m, const char *text, struct err *e)
 {
-	struct sandbox_id id;
-	struct sandbox *found = id_parse(text, &id) == 0 ? sandbox_by_id(m, &id) : NULL;
+	struct sandbox *named = NULL;
+	struct sandbox *found = NULL;
 	size_t n = strlen(text);
 	size_t hits = 0;
 
-	if (found != NULL)
-		return found; /* even if another one is named like this id */
 	vec_foreach (at, &m->all) {
 		const struct db_sandbox *row = &(*at)->row;
 
+		if (streq(row->id.s, text))
+			return *at; /* even if another one is named like this id */
 		if (n > 0 && streq(row->name, text))
-			return *at;
+			named = *at;
 		if (n > 0 && str_starts(row->id.s, text)) {
 			found = *at;
 			hits++;
 		}
 	}
+	if (named != NULL)
+		return named;
 	if (hits == 1)
 		return found;
 	if (hits > 1)

@@ -31,19 +31,23 @@ struct manager_config {
 	const char *vmm;          /* driver names */
 	const char *vmm_binary;   /* NULL = the driver's default */
 	const char *acceleration; /* "auto", "tcg", "kvm" */
+	const char *kvm_stand_in; /* "tcg": what kvm is to do, tcg does (tests); else "kvm" */
 	const char *disk;
 	const char *agent_path;
 	const char *version; /* of vivd */
 	const char *fault;   /* NULL = none */
 	uint32_t net_range;  /* host byte order */
 	unsigned net_prefix;
+	unsigned slot_pool; /* network slots kept ready; 0 = none */
 	unsigned vmm_uid_base;
 	unsigned default_cpus;
 	unsigned max_cpus;
 	uint64_t default_memory_mib;
 	uint64_t max_memory_mib; /* 0 = the host's */
 	uint64_t default_disk_mib;
-	uint64_t agent_timeout_ms; /* for a guest to come up; already scaled for TCG */
+	uint64_t agent_timeout_ms;   /* for a guest to come up under KVM */
+	unsigned tcg_timeout_factor; /* that many times longer under TCG */
+	uint64_t kvm_probe_timeout_ms;
 };
 
 /**
@@ -67,6 +71,9 @@ void manager_close(struct manager *m);
 
 /** manager_uv_loop() - the loop it lives on */
 uv_loop_t *manager_uv_loop(const struct manager *m);
+
+/** manager_store() - its store, for what concerns no sandbox; borrowed */
+struct db *manager_store(const struct manager *m);
 
 /** manager_find() - a sandbox by id, by name, or by a prefix of an id that only one has.
  * Return: borrowed until the loop runs again; NULL with @e set (ERR_NOT_FOUND; ERR_INVALID:
@@ -118,6 +125,18 @@ void sandbox_cancel_create(struct manager *m, const struct sandbox_id *id);
  * A create under way is cancelled. Several destroys of one sandbox all end well.
  */
 void sandbox_destroy(struct sandbox *sb, void (*done)(const struct err *e, void *arg), void *arg);
+
+/** sandbox_check_running() - whether it can be used now. Return: 0; -errno with @e set (ERR_NOT_FOUND:
+ * stopped or paused; ERR_CONFLICT: it is changing) */
+must_check int sandbox_check_running(const struct sandbox *sb, struct err *e);
+
+/**
+ * sandbox_set_deadline() - when a running sandbox ends by itself
+ * @end_ms:	CLOCK_REALTIME; in the past = at once; 0 = never
+ *
+ * Return: 0; -errno with @e set: not running, or the store could not be written (nothing changed).
+ */
+must_check int sandbox_set_deadline(struct sandbox *sb, uint64_t end_ms, struct err *e);
 
 /** sandbox_row() - its intent; borrowed, for reading */
 const struct db_sandbox *sandbox_row(const struct sandbox *sb);

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/cgroup.h"
+#include "sandbox/accel-internal.h"
 #include "sandbox/handles.h"
 #include "sandbox/sandbox-internal.h"
 
@@ -58,13 +59,11 @@ static int adopt_dir(int parent_fd, const char *id, int *fd)
 static int statedir_acquire(struct sandbox *sb, struct op *op)
 {
 	int fd = make_dir(sb->m->sandboxes_fd, sb->row.id.s, "sandbox directory", op);
-	int r;
 
 	if (fd < 0)
 		return fd;
 	sb->res.dirfd = fd;
-	r = file_sync_dir(sb->m->sandboxes_fd);
-	return r < 0 ? err_errno(&op->err, -r, "sync directory of sandboxes") : 0;
+	return 0;
 }
 
 static int statedir_release(struct sandbox *sb, struct op *op)
@@ -95,8 +94,13 @@ static struct disk_spec disk_spec_of(const struct sandbox *sb)
 static int layer_acquire(struct sandbox *sb, struct op *op)
 {
 	struct disk_spec spec = disk_spec_of(sb);
+	int r = disk_create(sb->m->disk, &spec, op);
 
-	return disk_create(sb->m->disk, &spec, op);
+	if (r < 0)
+		return r;
+	/* Only now: one commit of the journal makes the layer and the way to it durable. */
+	r = file_sync_dir(sb->m->sandboxes_fd);
+	return r < 0 ? err_errno(&op->err, -r, "sync directory of sandboxes") : 0;
 }
 
 static int layer_release(struct sandbox *sb, struct op *op)
@@ -151,7 +155,10 @@ static int rundir_adopt(struct sandbox *sb, struct op *op)
 
 static int slot_acquire(struct sandbox *sb, struct op *op)
 {
-	return net_slot_acquire(sb->m->net, &sb->row.id, &sb->res.slot, op);
+	int r = net_slot_acquire(sb->m->net, &sb->row.id, &sb->res.slot, op);
+
+	pool_wake(sb->m);
+	return r;
 }
 
 static int slot_release(struct sandbox *sb, struct op *op)
@@ -206,9 +213,7 @@ static int start_vmm(struct sandbox *sb, const struct kernel *kernel, const char
 	struct vmm_spec spec = {
 		.id = sb->row.id,
 		.binary = sb->m->config.vmm_binary,
-		.accel = streq(sb->m->config.acceleration, "kvm")   ? VMM_ACCEL_KVM
-			 : streq(sb->m->config.acceleration, "tcg") ? VMM_ACCEL_TCG
-								    : VMM_ACCEL_AUTO,
+		.accel = accel_for_vmm(sb->m, sb->row.acceleration),
 		.cpus = sb->row.cpus,
 		.memory_mib = sb->row.memory_mib,
 		.kernel = kernel->vmlinux,
@@ -223,13 +228,17 @@ static int start_vmm(struct sandbox *sb, const struct kernel *kernel, const char
 		.gid = uid,
 		.run_dirfd = sb->res.run_dirfd,
 	};
+	int r;
 
 	for (size_t i = 0; i < disk->n; i++) {
 		images[i].fd = disk->chain[i].fd;
 		images[i].format =
 			disk->chain[i].format == DISK_QCOW2 ? VMM_IMAGE_QCOW2 : VMM_IMAGE_RAW;
 	}
-	return vmm_start(sb->m->vmm, &spec, &sb->res.vmm, op);
+	r = vmm_start(sb->m->vmm, &spec, &sb->res.vmm, op);
+	if (r < 0)
+		accel_explain(sb->m, sb->row.acceleration, &op->err);
+	return r;
 }
 
 /* A hint for people and for speed; without it nothing is different. */
@@ -337,13 +346,15 @@ static int say_identity(struct sandbox *sb, struct op *op)
 
 static int agent_acquire(struct sandbox *sb, struct op *op)
 {
-	struct op child = op_child(op, sb->m->config.agent_timeout_ms);
+	struct op child = op_child(op, accel_agent_timeout_ms(sb->m, sb->row.acceleration));
 	int r = guest_wait_ready(vmm_console_fd(sb->res.vmm), vmm_pidfd(sb->res.vmm), feed_console,
 				 &sb->res.console, &child);
 
 	if (r == 0)
 		r = say_identity(sb, &child);
 	op->err = child.err;
+	if (r < 0)
+		accel_explain(sb->m, sb->row.acceleration, &op->err);
 	return r < 0 ? explain_with_console(sb, op, r) : 0;
 }
 

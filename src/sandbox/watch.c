@@ -153,18 +153,32 @@ static void watch_fd(struct watch *w, uv_poll_t *handle, int fd, uv_poll_cb fn)
 	uv_poll_start(handle, UV_READABLE, fn);
 }
 
-static void watch_deadline(struct watch *w)
+static void arm_deadline(struct watch *w)
 {
 	uint64_t end_ms = w->sb->row.end_ms;
 	uint64_t now_ms = clock_realtime_ms();
 
-	if (end_ms == 0)
+	if (end_ms == 0) {
+		uv_timer_stop(&w->deadline);
 		return;
-	uv_update_time(w->sb->m->loop); /* the timer counts from the loop's time, which may be old */
+	}
+	/* The timer counts from the loop's time, which may be old. */
+	uv_update_time(w->sb->m->loop);
+	uv_timer_start(&w->deadline, on_deadline, end_ms > now_ms ? end_ms - now_ms : 0, 0);
+}
+
+void watch_deadline_changed(struct sandbox *sb)
+{
+	if (sb->watch != NULL)
+		arm_deadline(sb->watch);
+}
+
+static void watch_deadline(struct watch *w)
+{
 	uv_timer_init(w->sb->m->loop, &w->deadline);
 	w->deadline.data = w;
 	w->open++;
-	uv_timer_start(&w->deadline, on_deadline, end_ms > now_ms ? end_ms - now_ms : 0, 0);
+	arm_deadline(w);
 }
 
 void watch_start(struct sandbox *sb)

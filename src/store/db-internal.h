@@ -19,6 +19,10 @@ enum db_stmt {
 	STMT_SANDBOX_DELETE,
 	STMT_SANDBOX_EACH,
 	STMT_SANDBOX_BY_NAME,
+	STMT_KEY_INSERT,
+	STMT_KEY_EACH,
+	STMT_KEY_USED,
+	STMT_KEY_DELETE,
 	STMT_N
 };
 
@@ -47,6 +51,9 @@ must_check int db_prepare(struct db *db, enum db_stmt which, const char *sql, st
 
 /** rows_prepare() - prepare the statements of rows.c. Return: 0; -errno with @e set */
 must_check int rows_prepare(struct db *db, struct err *e);
+
+/** keys_prepare() - prepare the statements of keys.c. Return: 0; -errno with @e set */
+must_check int keys_prepare(struct db *db, struct err *e);
 
 /** stmt_done() - clean-up handler: reset a statement and drop what was bound to it */
 void stmt_done(sqlite3_stmt **stmt);

@@ -239,7 +239,9 @@ static int prepare_all(struct db *db, struct err *e)
 	if (r == 0)
 		r = db_prepare(db, STMT_INSTANCE_SET_NET_BLOCK,
 			       "UPDATE instance SET net_block = ?1", e);
-	return r < 0 ? r : rows_prepare(db, e);
+	if (r == 0)
+		r = rows_prepare(db, e);
+	return r < 0 ? r : keys_prepare(db, e);
 }
 
 static int ensure_instance(struct db *db, struct err *e)

@@ -51,6 +51,7 @@ static const struct column columns[] = {
 	COLUMN(TEXT, agent_version),
 	COLUMN(TEXT, disk_driver),
 	COLUMN(TEXT, last_error),
+	COLUMN(TEXT, acceleration),
 	COLUMN(BOOL, leaked),
 };
 

@@ -40,6 +40,17 @@ const char *const schema_migrations[] = {
 	") STRICT;"
 	"CREATE UNIQUE INDEX sandbox_name ON sandbox (name) WHERE name != '';"
 	"CREATE INDEX sandbox_created ON sandbox (created_ms);",
+	/* 1 -> 2 */
+	"ALTER TABLE sandbox ADD COLUMN acceleration TEXT NOT NULL DEFAULT '';",
+	/* 2 -> 3 */
+	"CREATE TABLE api_key ("
+	"  id TEXT PRIMARY KEY NOT NULL,"
+	"  name TEXT NOT NULL UNIQUE,"
+	"  prefix TEXT NOT NULL,"
+	"  hash BLOB NOT NULL,"
+	"  created_ms INTEGER NOT NULL,"
+	"  last_used_ms INTEGER NOT NULL"
+	") STRICT;",
 };
 
 unsigned schema_version(void)

@@ -152,7 +152,7 @@ static int open_build(struct build *b, struct op *op)
 static int open_stage(struct build *b, struct op *op)
 {
 	auto_free char *templates = str_printf("%s/templates", b->spec->state_dir);
-	auto_free char *prefix = str_printf(".%s.build-", b->spec->name);
+	auto_free char *prefix = str_printf(".%s" TEMPLATE_STAGE, b->spec->name);
 	int r = stage_begin(b->dirfd, prefix, true, &b->stage);
 
 	if (r < 0)

@@ -22,7 +22,12 @@
 /* To be raised when the contents change with the same agent. */
 static const char format_version[] = "vivarium initramfs 1";
 
-enum { NAME_HEX_BYTES = 8, NAME_SIZE = 64, CONSOLE_MAJOR = 5, CONSOLE_MINOR = 1 };
+enum {
+	NAME_HEX_BYTES = 8,
+	NAME_SIZE = KERNEL_INITRAMFS_SIZE,
+	CONSOLE_MAJOR = 5,
+	CONSOLE_MINOR = 1
+};
 
 struct image {
 	const char *path; /* of the initramfs, for messages */
@@ -56,9 +61,39 @@ static int name_image(const struct mapped *agent, char out[NAME_SIZE])
 	    EVP_DigestUpdate(ctx, agent->p, agent->n) != 1 ||
 	    EVP_DigestFinal_ex(ctx, md, NULL) != 1)
 		return -ENOMEM;
-	used = (size_t)snprintf(out, NAME_SIZE, "initramfs-");
+	used = (size_t)snprintf(out, NAME_SIZE, KERNEL_INITRAMFS_PREFIX);
 	for (size_t i = 0; i < NAME_HEX_BYTES; i++, used += 2)
 		snprintf(out + used, NAME_SIZE - used, "%02x", md[i]);
+	return 0;
+}
+
+/*
+ * The name for an agent that this thread has seen before costs no digest. A file that was replaced
+ * has another inode or another time.
+ */
+int kernel_initramfs_name(const char *agent_path, char out[KERNEL_INITRAMFS_SIZE], struct err *e)
+{
+	static _Thread_local struct {
+		struct stat st;
+		char name[NAME_SIZE];
+	} last;
+	auto_mapped agent = { 0 };
+	struct stat st;
+	int r;
+
+	if (stat(agent_path, &st) < 0)
+		return err_errno(e, errno, "read the guest agent %s", agent_path);
+	if (st.st_ino != last.st.st_ino || st.st_dev != last.st.st_dev ||
+	    st.st_size != last.st.st_size ||
+	    memcmp(&st.st_mtim, &last.st.st_mtim, sizeof(st.st_mtim)) != 0) {
+		r = mapped_open(AT_FDCWD, agent_path, &agent);
+		if (r == 0)
+			r = agent.n == 0 ? -ENOEXEC : name_image(&agent, last.name);
+		if (r < 0)
+			return err_errno(e, -r, "read the guest agent %s", agent_path);
+		last.st = st;
+	}
+	str_copy(out, NAME_SIZE, last.name);
 	return 0;
 }
 
@@ -151,15 +186,19 @@ static int write_image(int fd, const char *path, const struct mapped *agent, int
 	return fchmod(fd, 0644) < 0 ? err_errno(e, errno, "chmod %s", path) : 0;
 }
 
-static int make_image(int kernel_fd, const char *name, const char *path, const struct mapped *agent,
+static int make_image(int kernel_fd, const char *name, const char *path, const char *agent_path,
 		      struct err *e)
 {
 	auto_stage stage = { .fd = -1 };
-	int r = stage_begin(kernel_fd, ".initramfs-", false, &stage);
+	auto_mapped agent = { 0 };
+	int r = mapped_open(AT_FDCWD, agent_path, &agent);
 
 	if (r < 0)
+		return err_errno(e, -r, "read the guest agent %s", agent_path);
+	r = stage_begin(kernel_fd, KERNEL_INITRAMFS_STAGE, false, &stage);
+	if (r < 0)
 		return err_errno(e, -r, "create %s", path);
-	r = write_image(stage.fd, path, agent, kernel_fd, e);
+	r = write_image(stage.fd, path, &agent, kernel_fd, e);
 	if (r < 0)
 		return r;
 	r = stage_commit(&stage, name);
@@ -172,23 +211,17 @@ int kernel_initramfs(const char *state_dir, const struct kernel *kernel, const c
 	auto_free char *dir = str_printf("%s/kernels/%s", state_dir, kernel->version);
 	auto_free char *path = NULL;
 	auto_close int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	auto_mapped agent = { 0 };
 	char name[NAME_SIZE];
 	int r;
 
 	if (dirfd < 0)
 		return err_errno(&op->err, errno, "open guest kernel %s", dir);
-	r = mapped_open(AT_FDCWD, agent_path, &agent);
-	if (r == 0 && agent.n == 0)
-		r = -ENOEXEC;
+	r = kernel_initramfs_name(agent_path, name, &op->err);
 	if (r < 0)
-		return err_errno(&op->err, -r, "read the guest agent %s", agent_path);
-	r = name_image(&agent, name);
-	if (r < 0)
-		return err_errno(&op->err, -r, "digest the guest agent %s", agent_path);
+		return r;
 	path = str_printf("%s/%s", dir, name);
 	if (faccessat(dirfd, name, F_OK, 0) < 0) {
-		r = make_image(dirfd, name, path, &agent, &op->err);
+		r = make_image(dirfd, name, path, agent_path, &op->err);
 		if (r < 0)
 			return r;
 	}

@@ -4,6 +4,20 @@
 
 #include "template/kernel.h"
 
+/* What names of temporary files begin with (stage_begin()): in kernels/, in a kernel's directory,
+ * and, behind ".<template>", in templates/. */
+#define KERNEL_STAGE           ".build-"
+#define KERNEL_INITRAMFS_STAGE ".initramfs-"
+#define TEMPLATE_STAGE         ".build-"
+
+#define KERNEL_INITRAMFS_PREFIX "initramfs-"
+
+enum { KERNEL_INITRAMFS_SIZE = 64 };
+
+/** kernel_initramfs_name() - the name of the images with an agent. Return: 0; -errno with @e set */
+must_check int kernel_initramfs_name(const char *agent_path, char out[KERNEL_INITRAMFS_SIZE],
+				     struct err *e);
+
 /* What decompression may give at most: a kernel with symbols is far below it. */
 static const uint64_t KERNEL_BYTES_MAX = (uint64_t)256 << 20;
 

@@ -281,7 +281,7 @@ static int fetch(const char *kernels, const char *version, const struct progress
 
 	if (kernels_fd < 0)
 		return err_errno(&op->err, errno, "open %s", kernels);
-	r = stage_begin(kernels_fd, ".build-", true, &stage);
+	r = stage_begin(kernels_fd, KERNEL_STAGE, true, &stage);
 	if (r < 0)
 		return err_errno(&op->err, -r, "make a temporary directory in %s", kernels);
 	stage_path = str_printf("%s/%s", kernels, stage.name);

@@ -213,20 +213,11 @@ static size_t fill_fds(const struct files *f, const struct vmm_spec *spec, struc
 /* Under KVM the process needs the group that /dev/kvm belongs to, since it opens it by name. */
 static int choose_gid(const struct vmm_spec *spec, unsigned *out, struct err *e)
 {
-	struct stat st;
+	unsigned kvm_gid = 0;
+	int r = spec->accel == VMM_ACCEL_KVM ? vmm_kvm_check(&kvm_gid, e) : 0;
 
-	*out = spec->gid;
-	if (spec->accel != VMM_ACCEL_KVM)
-		return 0;
-	if (stat("/dev/kvm", &st) < 0)
-		return err_errno(e, errno, "use KVM: /dev/kvm");
-	if ((st.st_mode & S_IROTH) != 0 && (st.st_mode & S_IWOTH) != 0)
-		return 0;
-	if (st.st_gid == 0)
-		return err_set(e, ERR_UNSUPPORTED,
-			       "use KVM: /dev/kvm is root's alone (chgrp kvm, chmod 0660)");
-	*out = st.st_gid;
-	return 0;
+	*out = kvm_gid != 0 ? kvm_gid : spec->gid;
+	return r;
 }
 
 static void free_args(struct qemu_args **args)

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/pidfd.h>
+#include <sys/stat.h>
 
 static const uint64_t MEMORY_MIB_MIN = 64;
 static const uint64_t MEMORY_MIB_MAX = 1024 * 1024;
@@ -92,6 +93,30 @@ int vmm_probe(const struct vmm_ops *ops, const char *binary, char *out_version, 
 	int r = check_op(op, "probe the VMM");
 
 	return r < 0 ? r : ops->probe(binary, out_version, size, op);
+}
+
+int vmm_kvm_check(unsigned *out_gid, struct err *e)
+{
+	static const char path[] = "/dev/kvm";
+	const mode_t others = S_IROTH | S_IWOTH;
+	const mode_t group = S_IRGRP | S_IWGRP;
+	struct stat st;
+	int code = stat(path, &st) < 0 ? errno : 0;
+
+	if (code == ENOENT)
+		return err_set(e, ERR_UNSUPPORTED, "no %s", path);
+	if (code != 0)
+		return err_errno(e, code, "look at %s", path);
+	*out_gid = 0;
+	if ((st.st_mode & others) == others)
+		return 0;
+	if ((st.st_mode & group) != group || st.st_gid == 0)
+		return err_set(e, ERR_UNSUPPORTED,
+			       "no permission: %s is root's alone, and a VMM never runs as root "
+			       "(chgrp kvm %s; chmod 0660 %s)",
+			       path, path, path);
+	*out_gid = st.st_gid;
+	return 0;
 }
 
 int vmm_start(const struct vmm_ops *ops, const struct vmm_spec *spec, struct vmm **out,

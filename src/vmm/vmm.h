@@ -84,6 +84,14 @@ must_check int vmm_probe(const struct vmm_ops *ops, const char *binary, char *ou
 			 size_t size, struct op *op);
 
 /**
+ * vmm_kvm_check() - is there a /dev/kvm, and may a VMM, which has no rights, open it?
+ * @out_gid:	the group that it needs for that; 0 = any
+ *
+ * That it can be opened does not mean that a guest runs under it. Return: 0; -errno with @e set.
+ */
+must_check int vmm_kvm_check(unsigned *out_gid, struct err *e);
+
+/**
  * vmm_start() - spawn and configure a VM and let it run
  * @out:	a started VM; vmm_free() forgets it, vmm_stop() ends it
  *

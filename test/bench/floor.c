@@ -62,6 +62,7 @@ struct options {
 	const char *state_dir;
 	const char *work_dir; /* on the file system of the state directory */
 	const char *agent;
+	enum vmm_accel accel;
 	uint64_t cpus;
 	uint64_t memory_mib;
 	uint64_t disk_mib;
@@ -249,6 +250,7 @@ static int start_vmm(struct boot *b, struct op *op)
 	unsigned uid = VMM_UID_BASE + (net_block(b->f->net) - NETWORK_ADDR) / 2 + b->slot.number;
 	struct vmm_spec spec = {
 		.id = b->id,
+		.accel = o->accel,
 		.cpus = (unsigned)o->cpus,
 		.memory_mib = o->memory_mib,
 		.kernel = b->f->kernel.vmlinux,
@@ -452,12 +454,21 @@ static int boot_once(const struct floor *f, struct err *e)
 	return 0;
 }
 
+static int read_accel(const char *text, enum vmm_accel *out)
+{
+	if (!streq(text, "tcg") && !streq(text, "kvm"))
+		return -EINVAL;
+	*out = streq(text, "kvm") ? VMM_ACCEL_KVM : VMM_ACCEL_TCG;
+	return 0;
+}
+
 static int read_options(int argc, char **argv, struct options *o)
 {
 	static const struct option known[] = {
 		{ "state-dir", required_argument, NULL, 's' },
 		{ "work-dir", required_argument, NULL, 'w' },
 		{ "agent", required_argument, NULL, 'a' },
+		{ "accel", required_argument, NULL, 'x' },
 		{ "cpus", required_argument, NULL, 'c' },
 		{ "memory", required_argument, NULL, 'm' },
 		{ "disk", required_argument, NULL, 'd' },
@@ -479,6 +490,8 @@ static int read_options(int argc, char **argv, struct options *o)
 			o->work_dir = optarg;
 		else if (c == 'a')
 			o->agent = optarg;
+		else if (c == 'x')
+			r = read_accel(optarg, &o->accel);
 		else
 			r = c == '?' ? -EINVAL : parse_u64(optarg, 1, NUMBER_MAX, number);
 	}
@@ -488,7 +501,9 @@ static int read_options(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-	struct options options = { .cpus = 1, .memory_mib = 512, .disk_mib = 5120, .boots = 1 };
+	struct options options = {
+		.accel = VMM_ACCEL_TCG, .cpus = 1, .memory_mib = 512, .disk_mib = 5120, .boots = 1
+	};
 	struct floor f = { .options = &options,
 			   .cancel_fd = -1,
 			   .work_fd = -1,
@@ -499,7 +514,8 @@ int main(int argc, char **argv)
 
 	if (read_options(argc, argv, &options) < 0) {
 		fprintf(stderr, "usage: viv-floor --state-dir DIR --work-dir DIR --agent FILE\n"
-				"       [--cpus N] [--memory MIB] [--disk MIB] [--boots N]\n");
+				"       [--accel tcg|kvm] [--cpus N] [--memory MIB] [--disk MIB] "
+				"[--boots N]\n");
 		return EXIT_FAILURE;
 	}
 	r = floor_open(&f, &e);

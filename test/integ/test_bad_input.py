@@ -3,8 +3,10 @@
 
 import os
 import signal
+import shutil
 import socket
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -86,6 +88,16 @@ def test_bad_create_bodies(shared, path, body, word):
     assert word in reply["message"]
 
 
+def test_output_that_cannot_be_written(shared):
+    assert shared.viv("create", "--name", "full").returncode == 0
+    for verb in (["ls"], ["logs", "full"], ["exec", "full", "--", "echo", "x"]):
+        with open("/dev/full", "w") as full:
+            p = shared.popen(*verb, stdout=full, stderr=subprocess.PIPE)
+            _, err = p.communicate(timeout=60)
+        assert p.returncode in (1, 125) and b"space" in err, (verb, p.returncode, err)
+    assert shared.viv("rm", "full").returncode == 0
+
+
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "state=dead", "order=up",
                                    "nextToken=%00", "nextToken=NOPE", "state=%zz"])
 def test_bad_list_queries(shared, query):
@@ -98,6 +110,23 @@ def test_unknown_paths_and_methods(shared):
     assert shared.request("PUT", "/v2/sandboxes")[0] == 405
     assert shared.request("GET", "/sandboxes/unknown0000000000000")[0] == 404
     assert shared.request("DELETE", "/sandboxes/unknown0000000000000")[0] == 404
+
+
+@pytest.mark.parametrize("path", ["/sandboxes/%ff", "/sandboxes/%c3", "/%ff", "/sandboxes/" + "%c3%a4" * 100])
+def test_names_that_are_no_text(shared, path):
+    status, reply = shared.request("GET", path)
+    assert status == 404 and reply["code"] == 404
+
+
+def test_a_name_that_is_an_id(shared):
+    """Whatever others are called, an id means the sandbox of this id."""
+    first = shared.create()[1]["sandboxID"]
+    second = shared.create(name=first)[1]["sandboxID"]
+    third = shared.create()[1]["sandboxID"]
+    fourth = shared.create(name=third)[1]["sandboxID"]
+    assert shared.get(f"/sandboxes/{first}")["sandboxID"] == first
+    assert shared.get(f"/sandboxes/{third}")["sandboxID"] == third
+    assert shared.viv("rm", first, second, third, fourth).returncode == 0
 
 
 @pytest.mark.parametrize("headers,status", [
@@ -149,7 +178,9 @@ def test_second_daemon_on_one_directory(shared):
 @pytest.mark.parametrize("setting,value,word", [
     ("vmm", "nothing", "nothing"), ("disk", "nothing", "nothing"), ("default_cpus", "x", "default_cpus"),
     ("network_range", "10.0.0.0/30", "network_range"), ("log_level", "loud", "log_level"),
-    ("listen", "127.0.0.1:3999", "API key"),
+    ("listen", "localhost:3999", "such as 127.0.0.1:3999"),
+    ("listen", "0.0.0.0:3999", "listen_public"),
+    ("domain", "Box.Example.org", "lower case"),
 ])
 def test_bad_settings(build, prepared, setting, value, word):
     instance = vivarium.Instance(build, prepared, **{setting: value})
@@ -244,3 +275,21 @@ def test_full_disk(make_instance, tmp_path):
         instance.stop(signal.SIGKILL)
         subprocess.run(["umount", disk], check=True)
         instance.state = instance.dir / "state"
+
+
+@pytest.mark.parametrize("argv,word", [(["run", "--json", "--", "true"], "json"), (["create", "--keep"], "keep")])
+def test_options_of_the_other_verb(shared, argv, word):
+    r = shared.viv(*argv)
+    assert r.returncode == 2 and word in r.stderr.decode().splitlines()[0]
+
+
+@pytest.mark.parametrize("which", ["VIVARIUM_STATE_DIR", "VIVARIUM_RUN_DIR"])
+def test_a_directory_of_somebody_else(shared, tmp_path, which):
+    (tmp_path / "theirs").write_text("x")
+    tmp_path.chmod(0o755)
+    own = tempfile.mkdtemp(prefix="viv-test-")
+    env = {**shared.env(), "VIVARIUM_STATE_DIR": own, "VIVARIUM_RUN_DIR": f"{own}/run", which: str(tmp_path)}
+    r = subprocess.run([shared.build / "src" / "vivd"], env=env, capture_output=True, text=True)
+    shutil.rmtree(own)
+    assert r.returncode == 1 and "holds other things" in r.stderr
+    assert tmp_path.stat().st_mode & 0o777 == 0o755

@@ -47,6 +47,40 @@ def test_many_viv_start_one_vivd(make_instance):
     stop_started(instance)
 
 
+def test_a_failed_start_leaves_the_vms_alone(make_instance):
+    instance = make_instance()
+    assert instance.start(), instance.log_text()
+    assert instance.viv("create", "--name", "a").returncode == 0
+    instance.stop()
+    nowhere = instance.dir / "missing" / "vivd.sock"
+    assert not instance.start(socket=nowhere)
+    assert instance.wait_dead() == 1 and str(nowhere) in instance.log_text()
+    assert instance.start(), instance.log_text()
+    assert instance.get("/sandboxes/a")["vivarium"]["state"] == "running"
+    assert instance.viv("exec", "a", "--", "true").returncode == 0
+
+
+def test_a_daemon_that_dies_while_a_dead_vm_is_released(make_instance):
+    """The next one goes on with it: what is volatile goes, the disk stays."""
+    instance = make_instance(fault="release.cgroup.before=kill")
+    assert instance.start(), instance.log_text()
+    assert instance.viv("create", "--name", "a").returncode == 0
+    vid = instance.get("/sandboxes/a")["sandboxID"]
+    os.kill(instance.get("/sandboxes/a")["vivarium"]["vmmPid"], signal.SIGKILL)
+    assert instance.wait_dead() == -signal.SIGKILL
+    assert vivarium.inventory(instance, instance.tag)["netns"]
+    instance.settings.clear()
+    assert instance.start(), instance.log_text()
+    assert instance.get("/sandboxes/a")["vivarium"]["state"] == "stopped"
+
+    def released():
+        left = vivarium.inventory(instance, instance.tag)
+        return not left["netns"] and vid not in left["cgroups"] and f"run/{vid}" not in left["files"]
+
+    vivarium.wait_for(released, what="released")
+    assert f"state/sandboxes/{vid}/layer/disk.qcow2" in vivarium.files(instance)
+
+
 def test_socket_permissions(shared):
     mode = os.stat(shared.run_dir / "vivd.sock").st_mode
     assert stat.S_IMODE(mode) == 0o660

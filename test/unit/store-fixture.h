@@ -53,7 +53,7 @@ static void insert_ok(struct db *db, const struct db_sandbox *row)
 	ck_assert_msg(db_sandbox_insert(db, row, &e) == 0, "%s", e.msg);
 }
 
-static void insert_named(struct db *db, const char *name, uint64_t created_ms)
+static inline void insert_named(struct db *db, const char *name, uint64_t created_ms)
 {
 	struct db_sandbox row;
 

@@ -45,6 +45,34 @@ START_TEST(envelope_whole_in_any_pieces)
 }
 END_TEST
 
+START_TEST(envelopes_one_after_the_other)
+{
+	static const char bytes[] = "\0\0\0\0\2{}\0\0\0\0\0\0\0\0\0\7{\"a\":1}";
+	static const char *const want[] = { "{}", "", "{\"a\":1}" };
+
+	for (size_t step = 1; step < sizeof(bytes); step++) {
+		struct envelope_reader r = ENVELOPE_READER_INIT;
+		struct connect_error e = { 0 };
+		size_t n = 0;
+
+		for (size_t i = 0; i < sizeof(bytes) - 1;) {
+			size_t used = 0;
+			int whole = envelope_take(&r, bytes + i, MIN(step, sizeof(bytes) - 1 - i),
+						  &used, &e);
+
+			ck_assert_int_ge(whole, 0);
+			i += used;
+			if (whole == 0)
+				continue;
+			ck_assert_str_eq(buf_str(&r.message), want[n++]);
+			envelope_next(&r);
+		}
+		ck_assert_uint_eq(n, ARRAY_SIZE(want));
+		envelope_reader_done(&r);
+	}
+}
+END_TEST
+
 START_TEST(envelope_broken)
 {
 	ck_assert_int_eq(read_envelope("", 0, 1, NULL), CONNECT_INVALID_ARGUMENT);
@@ -314,74 +342,147 @@ START_TEST(signal_names)
 }
 END_TEST
 
+/* Reads once and checks what comes; "" = nothing. */
+static void assert_read(const struct ring *r, struct ring_cursor *c, size_t max, unsigned stream,
+			const char *want)
+{
+	struct ring_piece got = { 0 };
+	char out[64];
+	bool any = ring_read(r, c, out, max, &got);
+
+	ck_assert_int_eq(any, want[0] != '\0');
+	ck_assert_uint_eq(got.n, strlen(want));
+	ck_assert_mem_eq(out, want, got.n);
+	if (any)
+		ck_assert_uint_eq(got.stream, stream);
+	if (any)
+		ck_assert_uint_eq(got.position + got.n, c->pos[stream]);
+}
+
 START_TEST(ring_keeps_order_and_streams)
 {
+	const uint64_t some[RING_STREAMS] = { 4, 1 };
 	struct ring r = { 0 };
-	uint8_t stream = 9;
-	char out[64];
+	struct ring_cursor c = { 0 };
+	struct ring_cursor other = { 0 };
 
-	ck_assert_uint_eq(ring_take(&r, &stream, out, sizeof(out)), 0);
+	assert_read(&r, &c, 64, 0, "");
 	ring_put(&r, 0, "one", 3);
 	ring_put(&r, 0, "two", 3);
 	ring_put(&r, 1, "err", 3);
 	ring_put(&r, 0, "", 0);
 	ring_put(&r, 0, "three", 5);
-	ck_assert_uint_eq(ring_take(&r, &stream, out, 4), 4);
-	ck_assert_mem_eq(out, "onet", 4);
-	ck_assert_uint_eq(stream, 0);
-	ck_assert_uint_eq(ring_take(&r, &stream, out, sizeof(out)), 2);
-	ck_assert_mem_eq(out, "wo", 2);
-	ck_assert_uint_eq(ring_take(&r, &stream, out, sizeof(out)), 3);
-	ck_assert_uint_eq(stream, 1);
-	ck_assert_uint_eq(ring_take(&r, &stream, out, sizeof(out)), 5);
-	ck_assert_mem_eq(out, "three", 5);
-	ck_assert_uint_eq(ring_take(&r, &stream, out, sizeof(out)), 0);
-	ck_assert_uint_eq(r.dropped_bytes, 0);
+	assert_read(&r, &c, 4, 0, "onet");
+	ck_assert(ring_cursor_before(&other, &c));
+	assert_read(&r, &other, 64, 0, "onetwo");
+	ck_assert(ring_cursor_before(&c, &other));
+	assert_read(&r, &c, 64, 0, "wo");
+	assert_read(&r, &c, 64, 1, "err");
+	assert_read(&r, &c, 64, 0, "three");
+	ck_assert(ring_at_end(&r, &c) && !ring_at_end(&r, &other));
+	assert_read(&r, &c, 64, 0, "");
+	/* The newest record grows under a cursor that has read all of it. */
+	ring_put(&r, 0, "four", 4);
+	assert_read(&r, &c, 64, 0, "four");
+	ring_put(&r, 2, "tty", 3);
+	assert_read(&r, &c, 64, 2, "tty");
+
+	other = ring_seek(&r, some);
+	assert_read(&r, &other, 64, 0, "wo");
+	assert_read(&r, &other, 64, 1, "rr");
+	assert_read(&r, &other, 64, 0, "threefour");
+	ck_assert_uint_eq(ring_lost(&r, &other), 0);
+
+	/* Positions stay when the bytes go. */
+	ring_done(&r);
+	ck_assert(ring_at_end(&r, &c) && ring_at_end(&r, &other));
+	ck_assert_uint_eq(ring_lost(&r, &other), 3);
+	ring_put(&r, 0, "five", 4);
+	assert_read(&r, &other, 64, 0, "five");
+	ck_assert_uint_eq(other.pos[0], 19);
 	ring_done(&r);
 }
 END_TEST
 
-/* Random puts and takes against a plain list of what must be there. */
+enum { MODEL_MAX = 8 << 20 };
+
+/* All bytes that were put, in their order. */
+struct model {
+	uint8_t *bytes;
+	uint8_t *streams;
+	uint64_t *positions; /* in its stream */
+	size_t n;
+	uint64_t end[RING_STREAMS];
+};
+
+static void model_put(struct model *m, struct ring *r, size_t n)
+{
+	uint8_t stream = (uint8_t)(rand() % RING_STREAMS);
+
+	for (size_t i = 0; i < n; i++) {
+		m->bytes[m->n + i] = (uint8_t)rand();
+		m->streams[m->n + i] = stream;
+		m->positions[m->n + i] = m->end[stream]++;
+	}
+	ring_put(r, stream, m->bytes + m->n, n);
+	m->n += n;
+}
+
+/* Checks a piece against the model, in which the reader has come to @at. Return: how far now. */
+static size_t model_check(const struct model *m, const struct ring_piece *got, const uint8_t *out,
+			  size_t at)
+{
+	while (at < m->n && (m->streams[at] != got->stream || m->positions[at] < got->position))
+		at++; /* dropped before it was read */
+	for (size_t i = 0; i < got->n; i++) {
+		ck_assert_uint_lt(at, m->n);
+		ck_assert_uint_eq(m->bytes[at + i], out[i]);
+		ck_assert_uint_eq(m->streams[at + i], got->stream);
+		ck_assert_uint_eq(m->positions[at + i], got->position + i);
+	}
+	return at + got->n;
+}
+
+/* Random puts, and readers that are slow, fast, and start anew, against a plain list. */
 START_TEST(ring_against_a_model)
 {
-	enum { MODEL_MAX = 8 << 20 };
-	uint8_t *bytes = malloc(MODEL_MAX);
-	uint8_t *streams = malloc(MODEL_MAX);
-	uint8_t *chunk = malloc(RING_MAX_BYTES * 2);
+	struct model m = { .bytes = malloc(MODEL_MAX),
+			   .streams = malloc(MODEL_MAX),
+			   .positions = malloc(MODEL_MAX * sizeof(uint64_t)) };
+	uint8_t *out = malloc(RING_MAX_BYTES);
 	struct ring r = { 0 };
-	size_t put = 0;   /* bytes ever put */
-	size_t taken = 0; /* bytes ever taken or dropped */
+	struct ring_cursor cursors[3] = { 0 };
+	size_t at[3] = { 0 };
+	uint64_t lost = 0;
 
 	srand(7);
-	while (put < MODEL_MAX - RING_MAX_BYTES * 2) {
-		size_t n = rand() % 20 == 0 ? (size_t)rand() % (RING_MAX_BYTES * 3 / 2)
-					    : (size_t)rand() % 3000;
-		uint8_t stream = (uint8_t)(rand() % 2);
-		uint64_t dropped = r.dropped_bytes;
-		uint8_t got_stream;
+	while (m.n < MODEL_MAX - RING_MAX_BYTES * 2) {
+		unsigned i = (unsigned)rand() % 3;
+		struct ring_piece got;
 
-		for (size_t i = 0; i < n; i++) {
-			chunk[i] = bytes[put + i] = (uint8_t)rand();
-			streams[put + i] = stream;
+		model_put(&m, &r,
+			  rand() % 20 == 0 ? (size_t)rand() % (RING_MAX_BYTES * 3 / 2)
+					   : (size_t)rand() % 3000);
+		ck_assert_uint_le(r.tail - r.head, RING_MAX_BYTES);
+		ck_assert_mem_eq(r.end, m.end, sizeof(m.end));
+		if (rand() % 500 == 0)
+			ring_done(&r);
+		if (rand() % 50 == 0) {
+			cursors[i] = ring_seek(&r, r.start);
+			at[i] = 0;
 		}
-		ring_put(&r, stream, chunk, n);
-		put += n;
-		taken += r.dropped_bytes - dropped;
-		ck_assert_uint_le(r.len, RING_MAX_BYTES);
-		ck_assert_uint_ge(r.len, put - taken);
-		if (rand() % 2 != 0)
-			continue;
-		n = ring_take(&r, &got_stream, chunk, (size_t)rand() % 5000 + 1);
-		ck_assert_mem_eq(chunk, bytes + taken, n);
-		for (size_t i = 0; i < n; i++)
-			ck_assert_uint_eq(streams[taken + i], got_stream);
-		taken += n;
+		lost += ring_lost(&r, &cursors[i]);
+		for (int k = rand() % 4; k > 0; k--) {
+			if (ring_read(&r, &cursors[i], out, (size_t)rand() % 5000 + 1, &got))
+				at[i] = model_check(&m, &got, out, at[i]);
+		}
 	}
-	ck_assert_uint_gt(r.dropped_bytes, 0);
+	ck_assert_uint_gt(lost, 0);
 	ring_done(&r);
-	free(bytes);
-	free(streams);
-	free(chunk);
+	free(m.bytes);
+	free(m.streams);
+	free(m.positions);
+	free(out);
 }
 END_TEST
 
@@ -389,20 +490,44 @@ START_TEST(ring_keeps_the_last_mebibyte)
 {
 	uint8_t *chunk = calloc(1, RING_MAX_BYTES);
 	struct ring r = { 0 };
-	uint8_t stream;
-	size_t n;
+	struct ring_cursor c = { 0 };
+	struct ring_piece got = { 0 };
 
 	for (unsigned i = 0; i < 10; i++) {
 		memset(chunk, (int)i, RING_MAX_BYTES / 2);
 		ring_put(&r, 0, chunk, RING_MAX_BYTES / 2);
 	}
-	n = ring_take(&r, &stream, chunk, RING_MAX_BYTES);
-	ck_assert_uint_gt(n, RING_MAX_BYTES - 100);
+	ck_assert(ring_read(&r, &c, chunk, RING_MAX_BYTES, &got));
+	ck_assert_uint_gt(got.n, RING_MAX_BYTES - 100);
 	ck_assert_uint_eq(chunk[0], 8);
-	ck_assert_uint_eq(chunk[n - 1], 9);
-	ck_assert_uint_eq(r.dropped_bytes, 5 * (uint64_t)RING_MAX_BYTES - n);
+	ck_assert_uint_eq(chunk[got.n - 1], 9);
+	ck_assert_uint_eq(got.position, 5 * (uint64_t)RING_MAX_BYTES - got.n);
 	ring_done(&r);
 	free(chunk);
+}
+END_TEST
+
+START_TEST(rings_share_a_budget)
+{
+	static const uint8_t chunk[RING_MAX_BYTES / 2];
+	struct ring_budget budget = { .max_bytes = 3 << 20 };
+	struct ring rings[8] = { 0 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(rings); i++) {
+		rings[i].budget = &budget;
+		for (int k = 0; k < 4; k++)
+			ring_put(&rings[i], 0, chunk, MIN(ring_most(&rings[i]), sizeof(chunk)));
+		ck_assert_uint_ge(rings[i].tail - rings[i].head, 100); /* some is always there */
+	}
+	ck_assert(!ring_is_short(&rings[0], 100));
+	ck_assert(ring_is_short(&rings[7], 100000));
+	/* The first bytes are beyond it, or the last processes would have nothing. */
+	ck_assert_uint_le(budget.used_bytes, budget.max_bytes + 8 * 1024);
+	ring_done(&rings[0]);
+	ck_assert(!ring_is_short(&rings[7], 100000));
+	for (size_t i = 0; i < ARRAY_SIZE(rings); i++)
+		ring_done(&rings[i]);
+	ck_assert_uint_eq(budget.used_bytes, 0);
 }
 END_TEST
 
@@ -412,6 +537,7 @@ static Suite *make_suite(void)
 	TCase *tc = tcase_create("all");
 
 	tcase_add_test(tc, envelope_whole_in_any_pieces);
+	tcase_add_test(tc, envelopes_one_after_the_other);
 	tcase_add_test(tc, envelope_broken);
 	tcase_add_test(tc, envelope_head_written);
 	tcase_add_test(tc, codes);
@@ -426,6 +552,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tc, ring_keeps_order_and_streams);
 	tcase_add_test(tc, ring_against_a_model);
 	tcase_add_test(tc, ring_keeps_the_last_mebibyte);
+	tcase_add_test(tc, rings_share_a_budget);
 	suite_add_tcase(s, tc);
 	return s;
 }

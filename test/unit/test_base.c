@@ -243,6 +243,43 @@ START_TEST(test_clock)
 }
 END_TEST
 
+START_TEST(test_clock_parse)
+{
+	static const struct {
+		const char *text;
+		uint64_t ms;
+	} good[] = {
+		{ "1970-01-01T00:00:00Z", 0 },
+		{ "2026-01-02T03:04:05.006Z", 1767323045006 },
+		{ "2026-01-02T03:04:05.006789+00:00", 1767323045006 },
+		{ "2026-01-02T05:34:05.5+02:30", 1767323045500 },
+		{ "2026-01-02T01:04:05-02:00", 1767323045000 },
+		{ "1969-12-31T23:59:59Z", 0 },
+	};
+	static const char *const bad[] = {
+		"",
+		"now",
+		"2026-01-02",
+		"2026-01-02T03:04:05",
+		"2026-01-02T03:04:05.Z",
+		"2026-01-02T03:04:05Zx",
+		"2026-01-02T03:04:05+2:30",
+		"2026-13-02T03:04:05Z",
+		"2026-01-02T03:04:05+0a:00",
+		"2026-01-02T03:04:05+02:30:00",
+		" 2026-01-02T03:04:05Z",
+	};
+	uint64_t ms = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		ck_assert_int_eq(clock_parse_rfc3339(good[i].text, &ms), 0);
+		ck_assert_uint_eq(ms, good[i].ms);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		ck_assert_int_eq(clock_parse_rfc3339(bad[i], &ms), -EINVAL);
+}
+END_TEST
+
 /* id */
 
 START_TEST(test_id)
@@ -383,6 +420,7 @@ int main(void)
 	tcase_add_test(tc, test_str);
 	tcase_add_test(tc, test_vec);
 	tcase_add_test(tc, test_clock);
+	tcase_add_test(tc, test_clock_parse);
 	tcase_add_test(tc, test_id);
 	tcase_add_test(tc, test_tag_and_hex);
 	tcase_add_test(tc, test_name_valid);

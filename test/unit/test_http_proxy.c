@@ -150,7 +150,7 @@ static void headers_client(struct world *w)
 	say(up, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
 		"HTTP/1.1 404 Nope\r\nConnection: close, x-hop\r\nX-Hop: gone\r\nSet-Cookie: a\r\n"
 		"Set-Cookie: b\r\nContent-Length: 3\r\nKeep-Alive: 1\r\n\r\nabc");
-	hear(fd, "HTTP/1.1 404 Not Found\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n"
+	hear(fd, "HTTP/1.1 404 Not Found\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nX-Ours: 1\r\n"
 		 "Content-Length: 3\r\n\r\nabc");
 	hear_eof(up);
 }
@@ -158,7 +158,11 @@ static void headers_client(struct world *w)
 START_TEST(headers)
 {
 	static const char *const drop[] = { "secret", NULL };
+	static const struct http_field more[] = { { "X-Ours", "1" },
+						  { "set-cookie", "the upstream's counts" },
+						  { NULL, NULL } };
 
+	spec.reply_fields = more;
 	spec.host = "guest:80";
 	spec.drop_headers = drop;
 	run(headers_client);

@@ -32,6 +32,7 @@ static struct db_sandbox full_row(void)
 	db_set_str(&row.vivd_version, "0.1.0");
 	db_set_str(&row.agent_version, "0.1.1");
 	db_set_str(&row.disk_driver, "qcow2");
+	db_set_str(&row.acceleration, "kvm");
 	db_set_str(&row.last_error, "the VMM ended\nwith code 1");
 	row.leaked = true;
 	return row;
@@ -61,6 +62,7 @@ static void assert_rows_equal(const struct db_sandbox *a, const struct db_sandbo
 	ck_assert_str_eq(a->vivd_version, b->vivd_version);
 	ck_assert_str_eq(a->agent_version, b->agent_version);
 	ck_assert_str_eq(a->disk_driver, b->disk_driver);
+	ck_assert_str_eq(a->acceleration, b->acceleration);
 	ck_assert_str_eq(a->last_error, b->last_error);
 	ck_assert_int_eq(a->leaked, b->leaked);
 }
@@ -283,7 +285,7 @@ START_TEST(test_schema_has_intents_only)
 			     " AS c WHERE t.type = 'table'",
 			     check_column, &columns, NULL),
 		SQLITE_OK);
-	ck_assert_int_eq(columns, 24 + 3);
+	ck_assert_int_eq(columns, 25 + 3 + 6);
 	sqlite3_close(sql);
 }
 END_TEST

@@ -78,11 +78,38 @@ START_TEST(test_file_without_schema_is_new)
 }
 END_TEST
 
+static int expect_unrecorded(struct db_sandbox *row, void *arg)
+{
+	ck_assert_str_eq(row->name, "old");
+	ck_assert_str_eq(row->acceleration, "");
+	(*(unsigned *)arg)++;
+	db_sandbox_done(row);
+	return 0;
+}
+
+/* A store of version 1, with a sandbox in it. */
+START_TEST(test_older_is_migrated)
+{
+	struct db *db = open_store();
+	unsigned rows = 0;
+
+	insert_named(db, "old", 1);
+	db_close(db);
+	raw("DROP TABLE api_key; ALTER TABLE sandbox DROP COLUMN acceleration;"
+	    "PRAGMA user_version = 1");
+	db = open_store();
+	ck_assert_int_eq(db_sandbox_each(db, expect_unrecorded, &rows, NULL), 0);
+	ck_assert_uint_eq(rows, 1);
+	insert_named(db, "new", 2);
+	db_close(db);
+}
+END_TEST
+
 START_TEST(test_newer_is_refused)
 {
 	db_close(open_store());
 	raw("PRAGMA user_version = 1000");
-	assert_refused("schema version 1000, this vivd knows up to 1;");
+	assert_refused("schema version 1000, this vivd knows up to 3;");
 }
 END_TEST
 
@@ -277,6 +304,7 @@ int main(void)
 	tcase_add_test(tc, test_only_the_owner_reads);
 	tcase_add_test(tc, test_empty_file_is_new);
 	tcase_add_test(tc, test_file_without_schema_is_new);
+	tcase_add_test(tc, test_older_is_migrated);
 	tcase_add_test(tc, test_newer_is_refused);
 	tcase_add_test(tc, test_foreign_is_refused);
 	tcase_add_test(tc, test_garbage_is_refused);

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/body.h"
+
+#include <limits.h>
+
+int body_object(const char *body, size_t n, bool may_be_empty, json_t **out, struct err *e)
+{
+	json_error_t why;
+	auto_json *o = NULL;
+
+	if (n == 0 && may_be_empty) {
+		*out = json_object();
+		return *out == NULL ? err_set(e, ERR_INTERNAL, "no memory for the request") : 0;
+	}
+	o = json_loadb(body, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+	if (o == NULL)
+		return err_set(e, ERR_INVALID, "body is not JSON: %s (line %d, column %d)",
+			       why.text, why.line, why.column);
+	if (!json_is_object(o))
+		return err_set(e, ERR_INVALID, "body must be a JSON object");
+	*out = json_incref(o);
+	return 0;
+}
+
+int body_int(const json_t *o, const char *key, int64_t least, int64_t *out, struct err *e)
+{
+	const json_t *v = json_object_get(o, key);
+
+	if (v == NULL || json_is_null(v))
+		return 0;
+	if (!json_is_integer(v) || json_integer_value(v) < least || json_integer_value(v) > INT_MAX)
+		return err_set(e, ERR_INVALID, "field '%s' must be a whole number from %lld to %d",
+			       key, (long long)least, INT_MAX);
+	*out = json_integer_value(v);
+	return 1;
+}
+
+bool body_is_null(const json_t *o, const char *key)
+{
+	const json_t *v = json_object_get(o, key);
+
+	return v != NULL && json_is_null(v);
+}

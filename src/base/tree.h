@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/macros.h"
+
+/**
+ * tree_allocated() - what a file, or a directory with all below it, takes on its file system
+ * @out_bytes:	allocated blocks, not apparent sizes; a file of several names counts for each
+ *
+ * Follows no link but @path itself, and enters no other file system. What disappears meanwhile is
+ * not counted. Return: 0; -ENOENT; -errno.
+ */
+must_check int tree_allocated(const char *path, uint64_t *out_bytes);

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* viv df: what takes room. */
+#include "base/str.h"
+#include "cli/cli.h"
+
+#include <getopt.h>
+#include <stdio.h>
+
+static double mib(json_int_t bytes)
+{
+	return (double)bytes / (1024 * 1024);
+}
+
+static void print_row(const char *kind, const char *name, json_int_t bytes, const char *note)
+{
+	printf("%-10s  %-44s  %9.1fM%s%s\n", kind, name, mib(bytes), note[0] != '\0' ? "  " : "",
+	       note);
+}
+
+static json_int_t print_items(const json_t *items)
+{
+	json_int_t unused = 0;
+	const json_t *item;
+	size_t i;
+
+	json_array_foreach(items, i, item)
+	{
+		bool is_unused = json_is_true(json_object_get(item, "unused"));
+
+		print_row(json_text(item, "kind"), json_text(item, "name"),
+			  json_number(item, "bytes"), is_unused ? "unused" : "");
+		unused += is_unused ? json_number(item, "bytes") : 0;
+	}
+	return unused;
+}
+
+static void print_sandboxes(const json_t *sandboxes)
+{
+	const json_t *s;
+	size_t i;
+
+	json_array_foreach(sandboxes, i, s)
+	{
+		auto_free char *name =
+			str_printf("%s %s", json_text(s, "sandboxID"), json_text(s, "name"));
+
+		print_row("sandbox", name, json_number(s, "bytes"),
+			  json_is_true(json_object_get(s, "known"))
+				  ? ""
+				  : "no row of the store knows it");
+	}
+}
+
+static void print_all(const json_t *o)
+{
+	const json_t *state = json_object_get(o, "stateDir");
+	const json_t *run = json_object_get(o, "runDir");
+	json_int_t unused;
+
+	printf("%-10s  %-44s  %10s\n", "KIND", "NAME", "SIZE");
+	unused = print_items(json_object_get(o, "items"));
+	print_sandboxes(json_object_get(o, "sandboxes"));
+	print_row("run", json_text(run, "path"), json_number(o, "runBytes"), "");
+	printf("\n%.1fM are free in %s, %.1fM in %s.\n", mib(json_number(state, "freeBytes")),
+	       json_text(state, "path"), mib(json_number(run, "freeBytes")),
+	       json_text(run, "path"));
+	if (unused > 0)
+		printf("viv prune would free %.1fM.\n", mib(unused));
+}
+
+static int run(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
+	auto_json *all = NULL;
+	bool json = false;
+	struct op op;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c == '?')
+			return EXIT_USAGE;
+		json = true;
+	}
+	if (optind < argc)
+		return cli_usage(&verb_df, "it takes no '%s'", argv[optind]);
+	op_init(&op, 0, cli->signal_fd);
+	if (cli_call(cli, "GET", "/df", NULL, &all, &op) < 0)
+		return cli_fail(cli, &op, EXIT_FAILED);
+	if (json) {
+		json_dumpf(all, stdout, JSON_INDENT(2));
+		putchar('\n');
+	} else {
+		print_all(all);
+	}
+	return EXIT_OK;
+}
+
+const struct verb verb_df = {
+	.name = "df",
+	.usage = "[--json]",
+	.summary = "Show what takes room on this host",
+	.help = "  --json  as JSON\n"
+		"\n"
+		"Sizes are what is allocated, in MiB; viv prune removes what is unused.\n",
+	.run = run,
+};

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* viv key: the keys that clients of the API over TCP need. */
+#include "base/str.h"
+#include "cli/cli.h"
+
+#include <getopt.h>
+#include <stdio.h>
+
+static int run_create(struct cli *cli, int argc, char **argv)
+{
+	auto_json *body = json_object();
+	auto_json *key = NULL;
+	struct op op;
+
+	if (argc > 2)
+		return cli_usage(&verb_key, "a key has one name");
+	if (argc == 2 && json_object_set_new(body, "name", json_string(argv[1])) < 0)
+		return cli_usage(&verb_key, "the name is not UTF-8");
+	op_init(&op, 0, cli->signal_fd);
+	if (cli_call(cli, "POST", "/keys", body, &key, &op) < 0)
+		return cli_fail(cli, &op, EXIT_FAILED);
+	puts(json_text(key, "key"));
+	fprintf(stderr, "viv: this is key %s; keep it, it is not shown again\n",
+		json_text(key, "name"));
+	return EXIT_OK;
+}
+
+/* A time without its fraction; "never". */
+static void print_key(const json_t *key)
+{
+	const char *used = json_text(key, "lastUsedAt");
+
+	printf("%-13s  %-20s  %-11s  %.19sZ  ", json_text(key, "id"), json_text(key, "name"),
+	       json_text(key, "prefix"), json_text(key, "createdAt"));
+	if (used[0] != '\0')
+		printf("%.19sZ\n", used);
+	else
+		puts("never");
+}
+
+static int run_ls(struct cli *cli, int argc, bool json)
+{
+	auto_json *keys = NULL;
+	struct op op;
+	const json_t *key;
+	size_t i;
+
+	if (argc > 1)
+		return cli_usage(&verb_key, "ls takes no argument");
+	op_init(&op, 0, cli->signal_fd);
+	if (cli_call(cli, "GET", "/keys", NULL, &keys, &op) < 0)
+		return cli_fail(cli, &op, EXIT_FAILED);
+	if (json) {
+		json_dumpf(keys, stdout, JSON_INDENT(2));
+		putchar('\n');
+		return EXIT_OK;
+	}
+	printf("%-13s  %-20s  %-11s  %-20s  %s\n", "ID", "NAME", "BEGINS WITH", "CREATED",
+	       "LAST USED");
+	json_array_foreach(keys, i, key) print_key(key);
+	return EXIT_OK;
+}
+
+static int remove_one(struct cli *cli, const char *name, struct op *op)
+{
+	auto_free char *target = str_printf("/keys/%.100s", name);
+
+	/* No character of a name or id means anything in a path; others name nothing. */
+	if (name[0] == '\0' ||
+	    strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-") != strlen(name))
+		return err_set(&op->err, ERR_NOT_FOUND, "no key '%.100s'", name);
+	return cli_call(cli, "DELETE", target, NULL, NULL, op);
+}
+
+static int run_rm(struct cli *cli, int argc, char **argv)
+{
+	int code = EXIT_OK;
+
+	if (argc < 2)
+		return cli_usage(&verb_key, "say which keys");
+	for (int i = 1; i < argc && code <= EXIT_SIGNAL_BASE; i++) {
+		struct op op;
+
+		op_init(&op, 0, cli->signal_fd);
+		if (remove_one(cli, argv[i], &op) == 0)
+			puts(argv[i]);
+		else
+			code = cli_fail(cli, &op, EXIT_FAILED);
+	}
+	return code;
+}
+
+static int run(struct cli *cli, int argc, char **argv)
+{
+	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
+	const char *what;
+	bool json = false;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c == '?')
+			return EXIT_USAGE;
+		json = true;
+	}
+	argc -= optind;
+	argv += optind;
+	what = argc > 0 ? argv[0] : "";
+	if (json && !streq(what, "ls"))
+		return cli_usage(&verb_key, "--json is for ls");
+	if (streq(what, "create"))
+		return run_create(cli, argc, argv);
+	if (streq(what, "ls"))
+		return run_ls(cli, argc, json);
+	if (streq(what, "rm"))
+		return run_rm(cli, argc, argv);
+	return cli_usage(&verb_key, "say create, ls or rm");
+}
+
+const struct verb verb_key = {
+	.name = "key",
+	.usage = "create [NAME] | ls [--json] | rm KEY...",
+	.summary = "Make, list and remove the keys of API clients",
+	.help = "  --json  of ls: as JSON\n",
+	.run = run,
+};

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* When a sandbox ends by itself. */
+#include "sandbox/sandbox-internal.h"
+
+int sandbox_check_running(const struct sandbox *sb, struct err *e)
+{
+	if (sb->row.state == DB_RUNNING && !sb->busy && !sb->doomed)
+		return 0;
+	if (sb->row.state == DB_STOPPED || sb->row.state == DB_PAUSED)
+		return err_set(e, ERR_NOT_FOUND, "sandbox %s is %s, not running", sb->row.id.s,
+			       db_state_name(sb->row.state));
+	return err_set(e, ERR_CONFLICT, "sandbox %s is %s; try again", sb->row.id.s,
+		       db_state_name(sb->row.state));
+}
+
+int sandbox_set_deadline(struct sandbox *sb, uint64_t end_ms, struct err *e)
+{
+	uint64_t old_ms = sb->row.end_ms;
+	int r = sandbox_check_running(sb, e);
+
+	if (r < 0)
+		return r;
+	sb->row.end_ms = end_ms;
+	r = db_sandbox_update(sb->m->db, &sb->row, e);
+	if (r < 0) {
+		sb->row.end_ms = old_ms;
+		return r;
+	}
+	watch_deadline_changed(sb);
+	return 0;
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Removing what nothing uses (usage.h). */
+#include "base/log.h"
+#include "base/str.h"
+#include "os/work.h"
+#include "sandbox/usage-internal.h"
+
+#include <stdlib.h>
+
+/* prune under way: a worker looks, the loop takes away, a worker deletes. */
+struct pruning {
+	struct manager *m;
+	bool dry_run;
+	struct survey survey;
+	struct op op;
+	int result;
+	struct prune_items items; /* of the same places as in the survey's cache */
+	void (*done)(const struct prune_items *items, const struct err *e, void *arg);
+	void *arg;
+};
+
+static void pruning_end(struct pruning *p)
+{
+	struct manager *m = p->m;
+
+	if (p->result == 0)
+		p->done(&p->items, NULL, p->arg);
+	else
+		p->done(NULL, &p->op.err, p->arg);
+	vec_foreach (item, &p->items) {
+		free(item->name);
+		free(item->why);
+	}
+	prune_items_done(&p->items);
+	survey_done(&p->survey);
+	free(p);
+	m->n_busy--;
+	manager_operation_ended(m);
+}
+
+static void look_work(void *arg)
+{
+	struct pruning *p = arg;
+
+	op_init(&p->op, 0, -1);
+	p->result = survey_run(&p->survey, p->m->config.agent_path, &p->op);
+}
+
+static void set_failed(struct prune_item *item, const struct err *e)
+{
+	log_error("prune.failed", kv_str("name", item->name), kv_str("error", e->msg));
+	item->outcome = PRUNE_FAILED;
+	item->why = str_dup(e->msg);
+}
+
+static void take_away(struct pruning *p, struct cache_item *cached)
+{
+	struct prune_item item = { .kind = cached->kind,
+				   .name = str_dup(cached->name),
+				   .bytes = cached->bytes };
+	struct err e = { 0 };
+	int r = 0;
+
+	if (!p->dry_run && cached->needed == NULL)
+		r = cache_discard(p->survey.usage.state_dir, cached, &e);
+	if (r < 0) {
+		set_failed(&item, &e);
+	} else if (cached->needed != NULL) {
+		item.outcome = PRUNE_KEPT;
+		item.why = str_dup(cached->needed);
+	}
+	prune_items_push(&p->items, item);
+}
+
+static void delete_work(void *arg)
+{
+	struct pruning *p = arg;
+
+	for (size_t i = 0; i < p->items.n; i++) {
+		struct err e = { 0 };
+
+		/* What it leaves is a dead build's, for the next time. */
+		if (p->items.at[i].outcome == PRUNE_REMOVED &&
+		    cache_delete(p->survey.usage.state_dir, &p->survey.usage.cache.at[i], &e) < 0)
+			set_failed(&p->items.at[i], &e);
+	}
+}
+
+static void delete_done(void *arg)
+{
+	pruning_end(arg);
+}
+
+static void look_done(void *arg)
+{
+	struct pruning *p = arg;
+
+	if (p->result < 0) {
+		pruning_end(p);
+		return;
+	}
+	survey_judge(&p->survey, p->m);
+	vec_foreach (cached, &p->survey.usage.cache)
+		take_away(p, cached);
+	if (p->dry_run)
+		pruning_end(p);
+	else
+		work_submit(p->m->loop, delete_work, delete_done, p);
+}
+
+int prune_start(struct manager *m, bool dry_run,
+		void (*done)(const struct prune_items *items, const struct err *e, void *arg),
+		void *arg, struct err *e)
+{
+	struct pruning *p;
+
+	if (m->closing)
+		return err_set(e, ERR_EXHAUSTED,
+			       "vivd is shutting down; try again when it is back");
+	p = xcalloc(1, sizeof(*p));
+	*p = (struct pruning){ .m = m, .dry_run = dry_run, .done = done, .arg = arg };
+	survey_init(&p->survey, m);
+	m->n_busy++;
+	work_submit(m->loop, look_work, look_done, p);
+	return 0;
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/usage.h"
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "base/tree.h"
+#include "os/work.h"
+#include "sandbox/usage-internal.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+static void close_dir(DIR **d)
+{
+	if (*d != NULL)
+		closedir(*d);
+}
+
+void survey_init(struct survey *s, const struct manager *m)
+{
+	*s = (struct survey){ .usage = { .state_dir = m->config.state_dir,
+					 .run_dir = m->config.run_dir } };
+}
+
+void survey_done(struct survey *s)
+{
+	cache_items_free(&s->usage.cache);
+	usage_sandboxes_done(&s->usage.sandboxes);
+	layer_bases_done(&s->bases);
+}
+
+static void be_unsure(struct survey *s, const char *id, const char *why)
+{
+	if (s->unsure[0] == '\0')
+		snprintf(s->unsure, sizeof(s->unsure), "%s of sandbox %.64s may lie over it", why,
+			 id);
+}
+
+/* Whether there is nothing in a sandbox's directory but what this version knows of: its layer. */
+static bool is_plain(int dirfd)
+{
+	auto_close int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+
+	if (d == NULL)
+		return false;
+	take_fd(&fd); /* owned by d from here on */
+	while ((entry = readdir(d)) != NULL) {
+		if (!streq(entry->d_name, ".") && !streq(entry->d_name, "..") &&
+		    !streq(entry->d_name, "layer"))
+			return false;
+	}
+	return true;
+}
+
+static void see_base(struct survey *s, int dirfd, const char *id)
+{
+	struct layer_base base;
+	char path[PATH_MAX];
+	struct stat st;
+	int r = disk_base(dirfd, path, sizeof(path));
+
+	if (!is_plain(dirfd))
+		be_unsure(s, id, "something unknown in the directory");
+	if (r == 0 && fstatat(dirfd, "layer", &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+		return;
+	if (r <= 0 || cache_template_of(path, base.version, sizeof(base.version)) < 0)
+		be_unsure(s, id, "the disk layer, which does not tell its template,");
+	else
+		layer_bases_push(&s->bases, base);
+}
+
+static int see_sandbox(struct survey *s, int sandboxes_fd, const char *name, struct op *op)
+{
+	auto_free char *path = str_printf("%s/sandboxes/%s", s->usage.state_dir, name);
+	auto_close int dirfd =
+		openat(sandboxes_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct usage_sandbox sandbox = { .known = false };
+	int r;
+
+	if (dirfd < 0 && errno == ENOENT)
+		return 0; /* it was removed just now */
+	if (dirfd < 0 || id_parse(name, &sandbox.id) < 0) {
+		be_unsure(s, name, "what is in the place");
+		return 0;
+	}
+	see_base(s, dirfd, name);
+	r = tree_allocated(path, &sandbox.bytes);
+	if (r < 0 && r != -ENOENT)
+		return err_errno(&op->err, -r, "count what %s takes", path);
+	if (r == 0)
+		usage_sandboxes_push(&s->usage.sandboxes, sandbox);
+	return 0;
+}
+
+static int see_sandboxes(struct survey *s, struct op *op)
+{
+	auto_free char *path = str_printf("%s/sandboxes", s->usage.state_dir);
+	auto_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+	int fd_of;
+	int r = 0;
+
+	if (d == NULL)
+		return err_errno(&op->err, errno, "read %s", path);
+	fd_of = take_fd(&fd); /* owned by d from here on */
+	while (r == 0 && (entry = readdir(d)) != NULL) {
+		if (!streq(entry->d_name, ".") && !streq(entry->d_name, ".."))
+			r = see_sandbox(s, fd_of, entry->d_name, op);
+	}
+	return r;
+}
+
+static int free_bytes(const char *path, uint64_t *out, struct op *op)
+{
+	struct statvfs fs;
+
+	if (statvfs(path, &fs) < 0)
+		return err_errno(&op->err, errno, "look for free space in %s", path);
+	*out = (uint64_t)fs.f_bavail * fs.f_frsize;
+	return 0;
+}
+
+int survey_run(struct survey *s, const char *agent_path, struct op *op)
+{
+	struct usage *u = &s->usage;
+	int r = cache_list(u->state_dir, agent_path, &u->cache, op);
+
+	if (r == 0)
+		r = see_sandboxes(s, op);
+	if (r < 0)
+		return r;
+	r = tree_allocated(u->run_dir, &u->run_bytes);
+	if (r < 0)
+		return err_errno(&op->err, -r, "count what %s takes", u->run_dir);
+	r = free_bytes(u->state_dir, &u->state_free_bytes, op);
+	return r < 0 ? r : free_bytes(u->run_dir, &u->run_free_bytes, op);
+}
+
+/* What is under way may use any kernel, and a template that no layer records yet. */
+static bool is_starting(const struct sandbox *sb)
+{
+	return sb->row.state == DB_CREATING || sb->row.state == DB_STARTING ||
+	       sb->row.state == DB_RESUMING;
+}
+
+static void judge_by_sandbox(struct cache_item *item, const struct sandbox *sb)
+{
+	const char *id = sb->row.id.s;
+	char version[sizeof(((struct layer_base *)NULL)->version)];
+
+	switch (item->kind) {
+	case CACHE_KERNEL:
+		if (streq(item->name, sb->row.kernel_version))
+			cache_need(item, "sandbox %s boots it", id);
+		if (is_starting(sb))
+			cache_need(item, "sandbox %s is being started", id);
+		break;
+	case CACHE_INITRAMFS:
+		if (is_starting(sb))
+			cache_need(item, "sandbox %s is being started", id);
+		break;
+	case CACHE_TEMPLATE:
+		if (cache_template_of(sb->res.template.root_path, version, sizeof(version)) == 0 &&
+		    streq(version, item->name))
+			cache_need(item, "sandbox %s is made from it", id);
+		break;
+	case CACHE_TEMPORARY:
+	case CACHE_KIND_N:
+		break;
+	}
+}
+
+static void judge_by_layers(struct cache_item *item, const struct survey *s)
+{
+	if (item->kind != CACHE_TEMPLATE)
+		return;
+	vec_foreach (base, &s->bases) {
+		if (streq(base->version, item->name))
+			cache_need(item, "a sandbox's disk lies over it");
+	}
+	if (s->unsure[0] != '\0')
+		cache_need(item, "%s", s->unsure);
+}
+
+void survey_judge(struct survey *s, const struct manager *m)
+{
+	vec_foreach (item, &s->usage.cache) {
+		vec_foreach (sb, &m->all)
+			judge_by_sandbox(item, *sb);
+		judge_by_layers(item, s);
+	}
+	vec_foreach (sandbox, &s->usage.sandboxes) {
+		vec_foreach (sb, &m->all) {
+			if (!id_equal(&(*sb)->row.id, &sandbox->id))
+				continue;
+			sandbox->known = true;
+			str_copy(sandbox->name, sizeof(sandbox->name), (*sb)->row.name);
+		}
+	}
+}
+
+/* df under way. */
+struct look {
+	struct manager *m;
+	struct survey survey;
+	struct op op;
+	int result;
+	void (*done)(const struct usage *usage, const struct err *e, void *arg);
+	void *arg;
+};
+
+static void look_work(void *arg)
+{
+	struct look *l = arg;
+
+	op_init(&l->op, 0, -1);
+	l->result = survey_run(&l->survey, l->m->config.agent_path, &l->op);
+}
+
+static void look_done(void *arg)
+{
+	struct look *l = arg;
+	struct manager *m = l->m;
+
+	if (l->result == 0) {
+		survey_judge(&l->survey, m);
+		l->done(&l->survey.usage, NULL, l->arg);
+	} else {
+		l->done(NULL, &l->op.err, l->arg);
+	}
+	survey_done(&l->survey);
+	free(l);
+	m->n_busy--;
+	manager_operation_ended(m);
+}
+
+int usage_start(struct manager *m,
+		void (*done)(const struct usage *usage, const struct err *e, void *arg), void *arg,
+		struct err *e)
+{
+	struct look *l;
+
+	if (m->closing)
+		return err_set(e, ERR_EXHAUSTED,
+			       "vivd is shutting down; try again when it is back");
+	l = xcalloc(1, sizeof(*l));
+	*l = (struct look){ .m = m, .done = done, .arg = arg };
+	survey_init(&l->survey, m);
+	m->n_busy++;
+	work_submit(m->loop, look_work, look_done, l);
+	return 0;
+}

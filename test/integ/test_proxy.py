@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ways into a sandbox: by headers, by host, by signature; over TCP and the unix socket."""
+
+import socket
+import time
+import urllib.parse
+
+import pytest
+import tcp
+import vivarium
+
+SERVER = """
+import base64, hashlib, http.server, os, threading
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *args): pass
+    def do_GET(self):
+        if self.path == "/hang-up":
+            self.close_connection = True
+            return
+        if self.headers.get("Upgrade") == "websocket":
+            key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+            self.send_response(101)
+            self.send_header("Connection", "Upgrade")
+            self.send_header("Upgrade", "websocket")
+            self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
+            self.end_headers()
+            while data := self.rfile.read1(65536):
+                self.wfile.write(data.upper())
+            self.close_connection = True
+            return
+        body = f"{self.path} {self.headers['X-API-KEY']} {self.headers['Host']}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for i in range(0, len(body), 100000):
+            piece = body[i:i + 100000]
+            self.wfile.write(b"%x\\r\\n%s\\r\\n" % (len(piece), piece))
+        self.wfile.write(b"0\\r\\n\\r\\n")
+    do_OPTIONS = do_GET
+server = http.server.ThreadingHTTPServer(("0.0.0.0", 8000), Handler)
+if os.fork() == 0:
+    os.setsid()
+    for fd in range(3):
+        os.dup2(os.open("/dev/null", os.O_RDWR), fd)
+    server.serve_forever()
+"""
+
+
+def create(instance):
+    status, sandbox = instance.create()
+    assert status == 201, sandbox
+    vid = sandbox["sandboxID"]
+    r = instance.viv("exec", vid, "--", "python3", "-c", SERVER)
+    assert r.returncode == 0, r.stderr
+    return vid, sandbox["envdAccessToken"]
+
+
+@pytest.fixture(scope="module")
+def served(build, prepared):
+    """A daemon with TCP and a sandbox with a server on port 8000."""
+    instance = vivarium.Instance(build, prepared)
+    tcp.start(instance, domain="box.example.org")
+    instance.vid, instance.token = create(instance)
+    yield instance
+    instance.close()
+
+
+both = pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
+each_route = pytest.mark.parametrize("route", tcp.ROUTES)
+
+
+@both
+@each_route
+def test_a_server_of_the_guest(served, route, unix):
+    headers = route(served.vid, 8000)
+    status, reply_headers, body = tcp.request(served, "GET", "/a?b=%20c", headers={**headers, "X-API-KEY": "mine"},
+                                              unix=unix)
+    path, key, host = body.split()
+    assert (status, path, key) == (200, "/a?b=%20c", "mine")  # a key for that server is passed on
+    assert "Host" not in headers or host == headers["Host"]
+    assert reply_headers["Access-Control-Allow-Origin"] is None  # its own business
+    status, _, body = tcp.request(served, "POST", "/", "x" * 3_000_000, headers, unix)
+    assert (status, len(body)) == (200, 3_000_000)
+
+
+@both
+@each_route
+def test_the_agent(served, route, unix):
+    headers = route(served.vid, 49983)
+    status, reply, _ = tcp.request(served, "GET", "/health", headers=headers, unix=unix)
+    assert (status, reply["Access-Control-Allow-Origin"]) == (204, "*")
+    assert tcp.request(served, "GET", "/envs", headers=headers, unix=unix)[0] == 401
+    headers["X-Access-Token"] = served.token
+    assert tcp.request(served, "GET", "/envs", headers=headers, unix=unix)[0] == 200
+
+
+@each_route
+@pytest.mark.parametrize("path", ["/init", "//init", "/%69nit", "/init/", "/INIT", "/init?x=1", "/%2finit", "/init%2f",
+                                  "/freeze", "/upgrade"])
+def test_host_only_paths(served, route, path):
+    headers = {**route(served.vid, 49983), "X-Access-Token": served.token}
+    for unix in (False, True):
+        status, _, reply = tcp.request(served, "POST", path, "{}", headers, unix)
+        assert (status, reply["message"], reply["code"]) == (404, "not found", 404)
+        assert reply["path"] == path.split("?")[0]
+    assert tcp.request(served, "GET", "/init", headers=route(served.vid, 8000))[0] == 200  # of the guest's own server
+
+
+@each_route
+def test_preflight(served, route):
+    ask = {"Origin": "https://app.example.org", "Access-Control-Request-Method": "POST"}
+    status, headers, _ = tcp.request(served, "OPTIONS", "/process.Process/Start",
+                                     headers={**ask, **route(served.vid, 49983)})
+    assert (status, headers["Access-Control-Allow-Origin"]) == (204, "*")
+    assert tcp.request(served, "OPTIONS", "/x", headers={**ask, **route(served.vid, 8000)})[2].startswith("/x ")
+
+
+@each_route
+def test_upgrade(served, route):
+    for unix in (False, True):
+        s, head = tcp.upgrade(served, route(served.vid, 8000), unix)
+        with s:
+            assert head.startswith("HTTP/1.1 101 ") and "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head
+            for text in (b"hello", b"x" * 200_000):
+                s.sendall(text)
+                got = b""
+                while len(got) < len(text):
+                    got += s.recv(65536)
+                assert got == text.upper()
+            s.shutdown(socket.SHUT_WR)
+            assert s.recv(1) == b""
+
+
+@each_route
+def test_a_port_that_nobody_has(served, route):
+    status, _, reply = tcp.request(served, "GET", "/", headers=route(served.vid, 8001))
+    assert (status, reply) == (502, {"sandboxId": served.vid, "port": 8001, "code": 502,
+                                     "message": "The sandbox is running but port is not open"})
+    status, headers, page = tcp.request(served, "GET", "/", headers={**route(served.vid, 8001),
+                                                                     "Accept": "text/html,*/*;q=0.8"})
+    assert status == 502 and headers["Content-Type"].startswith("text/html")
+    assert served.vid in page and "port 8001" in page and "://" not in page
+
+
+def test_a_server_that_hangs_up(served):
+    status, _, reply = tcp.request(served, "GET", "/hang-up", headers=tcp.by_headers(served.vid, 8000))
+    assert status == 502 and "gave no answer" in reply["message"] and reply["port"] == 8000
+
+
+@each_route
+def test_a_sandbox_that_is_not(served, route):
+    for vid in ("iaaaaaaaaaaaaaaaaaaa", "i1"):
+        for method, path in (("GET", "/health"), ("POST", "/process.Process/Start")):
+            status, _, reply = tcp.request(served, method, path, headers=route(vid, 49983))
+            assert (status, reply) == (502, {"sandboxId": vid, "message": "The sandbox was not found", "code": 502})
+    assert "<h1>" in tcp.request(served, "GET", "/", headers={**route("i1", 80), "Accept": "text/html"})[2]
+
+
+@pytest.mark.parametrize("headers", [
+    {"Host": "0-i1.localhost"}, {"Host": "65536-i1.box.example.org"}, {"Host": "80-.localhost"},
+    {"Host": "80-<i>.localhost"}, {"E2b-Sandbox-Id": "i1", "E2b-Sandbox-Port": "0"},
+    {"E2b-Sandbox-Id": "<script>", "E2b-Sandbox-Port": "80"}, {"E2b-Sandbox-Id": "i1"},
+])
+def test_wrong_names(served, headers):
+    status, _, reply = tcp.request(served, "GET", "/", headers=headers)
+    assert (status, reply["code"]) == (400, 400) and reply["message"]
+    status, _, page = tcp.request(served, "GET", "/", headers={**headers, "Accept": "text/html"})
+    assert status == 400 and "<script>" not in page and "<i>" not in page and "<h1>" in page
+
+
+def test_names_that_are_not_ours(served):
+    """They are the API's, which needs a key."""
+    for host in ("api.box.example.org", f"8000-{served.vid}.example.org", f"8000-{served.vid}.localhost.example.org"):
+        assert tcp.request(served, "GET", "/", headers={"Host": host})[0] == 401
+
+
+def signed(served, path, operation, **more):
+    token = more.pop("token", served.token)
+    query = {"path": path, **more}
+    signature = tcp.sign(token, path, operation, more.get("username", ""), more.get("signature_expiration"))
+    return "/files?" + urllib.parse.urlencode({**query, "signature": signature})
+
+
+@both
+def test_signed_files_find_their_sandbox(served, unix):
+    later = int(time.time()) + 600
+    for more in ({}, {"username": "user"}, {"signature_expiration": later},
+                 {"username": "root", "signature_expiration": later}):
+        text = f"{more} {unix}"
+        name = f"/tmp/ä {len(text)}.txt"
+        status, headers, reply = tcp.request(served, "POST", signed(served, name, "write", **more), text,
+                                             {"Content-Type": "application/octet-stream"}, unix)
+        assert status == 200, reply
+        assert headers["Access-Control-Allow-Origin"] == "*"
+        status, headers, reply = tcp.request(served, "GET", signed(served, name, "read", **more), unix=unix)
+        assert (status, reply) == (200, text)
+        assert headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_a_signature_that_has_expired(served):
+    """It names its sandbox, whose agent refuses it."""
+    target = signed(served, "/tmp/x", "read", signature_expiration=int(time.time()) - 10)
+    status, _, reply = tcp.request(served, "GET", target)
+    assert (status, reply["message"]) == (401, "signature is already expired")
+
+
+@both
+def test_signatures_of_no_sandbox(served, unix):
+    good = signed(served, "/tmp/x", "read")
+    wrong = [("GET", signed(served, "/tmp/x", "read", token="0" * 64)), ("GET", signed(served, "/tmp/x", "write")),
+             ("POST", good), ("GET", good + "&username=root"), ("GET", good + "A"), ("GET", good[:-1]),
+             ("GET", good + "&username=%zz"), ("GET", "/files?path=/tmp/x&signature="),
+             ("GET", "/files?path=/tmp/x&signature=v1_"), ("GET", good + "&signature_expiration=9999999999")]
+    for method, target in wrong:
+        status, _, reply = tcp.request(served, method, target, unix=unix)
+        assert (status, reply) == (401, {"code": 401, "message": "invalid signature"}), target
+
+
+def test_the_end_of_one_is_not_that_of_another(served):
+    vid, token = create(served)
+    streams = {v: tcp.upgrade(served, tcp.by_headers(v, 8000))[0] for v in (vid, served.vid)}
+    target = signed(served, "/etc/passwd", "read", token=token)
+    assert tcp.request(served, "GET", target)[0] == 200
+    assert served.viv("rm", vid).returncode == 0
+    with streams[vid] as s, pytest.raises(ConnectionResetError):
+        s.recv(1)
+    with streams[served.vid] as s:
+        s.sendall(b"still")
+        assert s.recv(16) == b"STILL"
+    for route in tcp.ROUTES:
+        assert tcp.request(served, "GET", "/health", headers=route(vid, 49983))[0] == 502
+    assert tcp.request(served, "GET", target)[0] == 401

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the test files share. The packages are installed beside the build, not beside this file.
+
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import http from 'node:http'
+import { createRequire } from 'node:module'
+import { test as register } from 'node:test'
+
+const require = createRequire(`${process.env.SDK_HOME}/`)
+
+/** The package under test: `e2b`, or `e2b-2.45`. */
+export const sdk = require(process.env.SDK_PACKAGE)
+export const { Sandbox } = sdk
+
+/** Major and minor version of it. */
+export const version = require(`${process.env.SDK_PACKAGE}/package.json`).version.split('.').map(Number)
+
+/** node's test, with an end to its patience. */
+export function test(name, fn) {
+  return register(name, { timeout: 60_000 }, fn)
+}
+
+/** A sandbox that several files use and none ends. */
+export function shared() {
+  return Sandbox.connect(process.env.SDK_SANDBOX, { timeoutMs: 3_600_000 })
+}
+
+/** A name that nothing else has. */
+export function unique(prefix = 't') {
+  return `${prefix}${randomBytes(4).toString('hex')}`
+}
+
+/** Waits until `condition` gives something, and returns that. */
+export async function until(condition, what, ms = 20_000) {
+  const end = Date.now() + ms
+  for (;;) {
+    const value = await condition()
+    if (value) return value
+    assert.ok(Date.now() < end, `${what}: not within ${ms} ms`)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
+
+/** Whether an error is of a class of the package, and says something. */
+export function isError(name, ...patterns) {
+  return (error) => {
+    assert.equal(error.name, name, `${error.name}: ${error.message}`)
+    assert.ok(error instanceof sdk[name])
+    for (const pattern of patterns) assert.match(error.message, pattern)
+    return true
+  }
+}
+
+/** A request whose Host header names a port of a sandbox, as a browser would send it. */
+export function getByHost(host, path = '/') {
+  const { hostname, port } = new URL(process.env.E2B_API_URL)
+  return new Promise((resolve, reject) => {
+    const request = http.get({ hostname, port, path, headers: { host } }, (response) => {
+      let body = ''
+      response.on('data', (chunk) => (body += chunk))
+      response.on('end', () => resolve({ status: response.statusCode, body }))
+    })
+    request.on('error', reject)
+  })
+}
