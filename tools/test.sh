@@ -97,7 +97,7 @@ run_pytest() {
 	fi
 	rm -f "$report"
 	(cd "$root" && "$python" -m pytest -q -rs -p no:cacheprovider --junitxml="$report" \
-		test/lint test/integ test/fault) || code=$?
+		test/lint test/integ test/fault test/sdk) || code=$?
 	add "$(count_pytest "$report")" "$code"
 }
 

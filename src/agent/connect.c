@@ -268,6 +268,15 @@ static void start_timer(struct connect_call *c)
 	arm(c);
 }
 
+/* Whether the owner of the call does without the parser. */
+static bool deliver_text(struct connect_call *c)
+{
+	struct buf *text = &c->reader.message;
+
+	return c->begun && c->events->on_text != NULL &&
+	       c->events->on_text(c->arg, buf_str(text), text->len);
+}
+
 /* Gives a message to the method, or to whom it gave the call. */
 static void deliver(struct connect_call *c, const json_t *message)
 {
@@ -298,6 +307,10 @@ static void take_messages(struct connect_call *c, const char *p, size_t n)
 
 		p += used;
 		n -= used;
+		if (r > 0 && deliver_text(c)) {
+			envelope_next(&c->reader);
+			continue;
+		}
 		if (r > 0)
 			r = connect_message_parse(buf_str(&c->reader.message),
 						  c->reader.message.len, &message, &e);

@@ -30,7 +30,9 @@ struct connect_method {
 struct connect_events {
 	void (*on_drain)(void *arg); /* connect_blocked() may be false again; NULL = not wanted */
 	void (*on_gone)(void *arg);  /* the call is over; forget it */
-	/* Of a client stream; both must be set by its method. */
+	/* Of a client stream; on_message and on_end must be set by its method. */
+	bool (*on_text)(void *arg, const char *text, size_t n);
+	/* a message before it is parsed; true = it needs no parsing, it is dealt with */
 	void (*on_message)(void *arg, const json_t *message); /* another one; borrowed */
 	void (*on_end)(void *arg);                            /* there are no more */
 };

@@ -12,29 +12,24 @@
 
 enum { FILE_MODE = 0644 };
 
-static int open_checked(const char *path, struct files_error *e)
+static int open_checked(const char *path, struct stat *st, struct files_error *e)
 {
 	auto_close int fd = -1;
-	struct stat st;
 
-	if (stat(path, &st) == 0 && files_check_regular(st.st_mode, path, e) < 0)
+	if (stat(path, st) == 0 && files_check_regular(st->st_mode, path, e) < 0)
 		return -EPROTO;
 	fd = open(path, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, FILE_MODE);
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (fd < 0 || fstat(fd, st) < 0)
 		return files_error_errno(e, errno, "open", path);
-	if (files_check_regular(st.st_mode, path, e) < 0)
+	if (files_check_regular(st->st_mode, path, e) < 0)
 		return -EPROTO;
 	return take_fd(&fd);
 }
 
 /* Not if it is so already: files of the kernel refuse it. */
-static int set_owner(int fd, const struct user *owner)
+static int set_owner(int fd, const struct stat *st, const struct user *owner)
 {
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (st.st_uid == owner->uid && st.st_gid == owner->gid)
+	if (st->st_uid == owner->uid && st->st_gid == owner->gid)
 		return 0;
 	return fchown(fd, owner->uid, owner->gid) < 0 ? -errno : 0;
 }
@@ -44,18 +39,20 @@ int files_writer_open(struct files_writer *w, const char *path, const struct use
 {
 	int r = dirs_make_parent(path, owner);
 	auto_close int fd = -1;
+	struct stat st;
 
 	if (r < 0)
 		return files_error_errno(e, -r, "make the directory of", path);
-	fd = open_checked(path, e);
+	fd = open_checked(path, &st, e);
 	if (fd < 0)
 		return fd;
-	r = set_owner(fd, owner);
+	r = set_owner(fd, &st, owner);
 	if (r < 0)
 		return files_error_errno(e, -r, "set the owner of", path);
 	if (metadata_store(fd, path, metadata, e) < 0)
 		return -EPROTO;
-	if (ftruncate(fd, 0) < 0)
+	/* An empty one would tell who watches of a write that is none. */
+	if (st.st_size > 0 && ftruncate(fd, 0) < 0)
 		return files_error_errno(e, errno, "truncate", path);
 	w->fd = take_fd(&fd);
 	str_copy(w->path, sizeof(w->path), path);

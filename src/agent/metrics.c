@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdlib.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -106,7 +105,7 @@ static double cpu_percent(const struct cpu_time *now)
 	uint64_t all = now->all - last.all;
 	double share = all > 0 ? (double)(now->busy - last.busy) / (double)all : 0;
 
-	return floor(share * 10000 + 0.5) / 100;
+	return (double)(uint64_t)(share * 10000 + 0.5) / 100;
 }
 
 void metrics_serve(struct http_exchange *x, const struct route_params *params, void *arg)

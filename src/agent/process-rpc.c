@@ -2,6 +2,7 @@
 #include "agent/process-rpc.h"
 
 #include "agent/agent.h"
+#include "agent/caller.h"
 #include "agent/environ.h"
 #include "agent/field.h"
 #include "agent/input.h"
@@ -31,26 +32,6 @@ static void start_done(struct start *s)
 }
 
 #define auto_start cleanup(start_done) struct start
-
-static int find_user(struct agent *a, const struct connect_call *c, struct user *out,
-		     struct connect_error *e)
-{
-	auto_free char *given = NULL;
-	const char *name;
-	int r;
-
-	if (connect_basic_user(connect_header(c, "Authorization"), &given, e) < 0)
-		return -EPROTO;
-	name = given != NULL ? given : a->identity.default_user;
-	r = a->root_only && !streq(name, "root") ? -ENOENT : user_find(name, out);
-	if (r == -ENOENT)
-		return connect_error_set(e, CONNECT_UNAUTHENTICATED, "invalid username: '%.128s'",
-					 name);
-	if (r < 0)
-		return connect_error_set(e, CONNECT_INTERNAL, "look up user '%.128s': %s", name,
-					 strerror(-r));
-	return 0;
-}
 
 /* The size in a field "pty"; zero if there is no such field. Return: 0; -EPROTO with @e set. */
 static int read_pty(const json_t *request, struct pty_size *out, struct connect_error *e)
@@ -179,7 +160,7 @@ static void rpc_start(struct agent *a, struct connect_call *c, const json_t *req
 	auto_start s = { 0 };
 	struct process *p = NULL;
 
-	if (find_user(a, c, &s.user, &e) == 0 && read_start(request, &s, &e) == 0)
+	if (caller_of_call(a, c, &s.user, &e) == 0 && read_start(request, &s, &e) == 0)
 		p = start(a, &s, connect_timeout_ms(c), &e);
 	if (p == NULL)
 		connect_fail(c, &e);

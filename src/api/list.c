@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * GET /v2/sandboxes: newest first (order=asc: oldest first), filtered by state, template, start and
- * metadata, in pages. A page token is the place of the last sandbox of the page before, <start>-<id>,
- * so that pages stay whole while sandboxes come and go, that one too.
+ * metadata, in pages. A page token is the place of the last sandbox of the page before,
+ * <start>-<id>, so that pages stay whole while sandboxes come and go, that one too.
  */
 #include "api/api-internal.h"
 #include "base/clock.h"

@@ -74,16 +74,13 @@ static int from_headers(const char *id, const char *port, struct target *out, st
 /* The host's name in lower case, without the port and the root's dot. Return: whether it fits. */
 static bool plain_host(const char *host, char name[HOST_SIZE])
 {
-	char *end;
+	size_t n = strcspn(host, ":"); /* an IPv6 address, cut there, is no name of ours either */
 
-	if (str_fit(name, HOST_SIZE, "%s", host) < 0)
+	if (n >= HOST_SIZE)
 		return false;
-	end = strchr(name, ':'); /* an IPv6 address, cut there, is no name of ours either */
-	if (end != NULL)
-		*end = '\0';
-	end = name + strlen(name);
-	if (end > name && end[-1] == '.')
-		end[-1] = '\0';
+	if (n > 0 && host[n - 1] == '.')
+		n--;
+	str_copy(name, n + 1, host);
 	for (char *p = name; *p != '\0'; p++)
 		*p = (char)tolower((unsigned char)*p);
 	return true;

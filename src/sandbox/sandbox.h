@@ -126,8 +126,8 @@ void sandbox_cancel_create(struct manager *m, const struct sandbox_id *id);
  */
 void sandbox_destroy(struct sandbox *sb, void (*done)(const struct err *e, void *arg), void *arg);
 
-/** sandbox_check_running() - whether it can be used now. Return: 0; -errno with @e set (ERR_NOT_FOUND:
- * stopped or paused; ERR_CONFLICT: it is changing) */
+/** sandbox_check_running() - whether it can be used now. Return: 0; -errno with @e set
+ * (ERR_NOT_FOUND: stopped or paused; ERR_CONFLICT: it is changing) */
 must_check int sandbox_check_running(const struct sandbox *sb, struct err *e);
 
 /**

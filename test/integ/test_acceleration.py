@@ -85,14 +85,14 @@ def nothing_left(instance):
 @pytest.fixture
 def spinning(make_instance):
     """A guest that never does anything; what stands in for KVM has a second for it."""
-    instance = make_instance(acceleration="auto", kvm_stand_in="tcg", kvm_probe_timeout_s=1)
+    instance = make_instance(kvm_stand_in="tcg", kvm_probe_timeout_s=1)
     make_kernel(instance.state, SPIN)
     return instance
 
 
 def test_on_this_host(make_instance):
     """Whatever this host has: there is a verdict within seconds, and what follows from it works."""
-    instance = make_instance(acceleration="auto")
+    instance = make_instance()
     if os.path.exists("/dev/kvm"):
         instance.launcher = launcher("0666")
     begin = time.monotonic()
@@ -133,7 +133,7 @@ def test_kvm_as_asked_for(make_instance):
 
 @pytest.mark.parametrize("kvm, why", [("none", "no /dev/kvm"), ("0600", "no permission: /dev/kvm is root's alone")])
 def test_no_kvm(make_instance, kvm, why):
-    instance = make_instance(acceleration="auto")
+    instance = make_instance()
     instance.launcher = launcher(kvm)
     assert instance.start(), instance.log_text()
     version = instance.get("/version")
@@ -147,7 +147,7 @@ def test_no_kvm(make_instance, kvm, why):
 
 def test_success_is_kept_and_used(make_instance):
     """What is created before the verdict gets TCG, what is created after it KVM."""
-    instance = make_instance(acceleration="auto", kvm_stand_in="tcg", kvm_probe_timeout_s=60)
+    instance = make_instance(kvm_stand_in="tcg", kvm_probe_timeout_s=60)
     assert instance.start(settle=False), instance.log_text()
     version = instance.get("/version")
     assert (version["acceleration"], version["accelerationDecided"]) == ("tcg", False)
@@ -176,7 +176,7 @@ def test_a_silent_guest_is_given_up_early(spinning):
 
 
 def test_a_guest_that_only_talks(make_instance):
-    instance = make_instance(acceleration="auto", kvm_stand_in="tcg", kvm_probe_timeout_s=2)
+    instance = make_instance(kvm_stand_in="tcg", kvm_probe_timeout_s=2)
     make_kernel(instance.state, TALK)
     assert instance.start(), instance.log_text()
     assert decisions(instance) == [("tcg", "a guest under KVM did not reach userspace within 2 s", "probe")]
@@ -184,7 +184,7 @@ def test_a_guest_that_only_talks(make_instance):
 
 
 def test_a_guest_that_dies_is_not_recorded(make_instance):
-    instance = make_instance(acceleration="auto", kvm_stand_in="tcg", kvm_probe_timeout_s=20)
+    instance = make_instance(kvm_stand_in="tcg", kvm_probe_timeout_s=20)
     make_kernel(instance.state, DIE)
     assert instance.start(), instance.log_text()
     [(name, why, source)] = decisions(instance)
@@ -264,7 +264,7 @@ def test_vmm_killed_in_the_probe(spinning):
 
 def test_without_a_kernel_it_stays_open(make_instance):
     """There is nothing to probe with; once a sandbox could be made, there is."""
-    instance = make_instance(acceleration="auto", kvm_stand_in="tcg", kvm_probe_timeout_s=60)
+    instance = make_instance(kvm_stand_in="tcg", kvm_probe_timeout_s=60)
     kernels = instance.state / "kernels"
     aside = instance.state / "aside"
     kernels.rename(aside)

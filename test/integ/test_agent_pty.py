@@ -398,6 +398,12 @@ def test_replay_of_a_terminal(agent):
     stream.close()
 
 
+def held(agent, pid):
+    """Which bytes of stdout can be replayed, as the refusal of others says."""
+    e = fails("out_of_range", resume, agent, pid, {"stdout": 1 << 60})
+    return [int(n) for n in re.search(r"bytes (\d+) to (\d+) are held", e.message).groups()]
+
+
 def test_replay_of_what_is_not_there(agent):
     stream = agent.sh("read x; head -c 3000000 /dev/zero; echo end >&2; read x", stdin=True)
     pid = stream.pid
@@ -405,11 +411,11 @@ def test_replay_of_what_is_not_there(agent):
     e = fails("out_of_range", resume, agent, pid, {"stdout": 1})
     assert "stdout from byte 1" in e.message and "0 to 0" in e.message
     agent.send(pid, b"\n")
-    wait_until(lambda: b"read" in open(f"/proc/{pid}/wchan", "rb").read(), "it waits again", 10)
-    e = fails("out_of_range", resume, agent, pid, {"stdout": 1000})
-    held = int(re.search(r"bytes (\d+) to 3000000 are held", e.message)[1])
-    assert 3000000 - MIB <= held < 3000000 - MIB + 100
-    assert len(resume_some(agent, pid, {"stdout": held})["stdout"]) == 3000000 - held
+    wait_until(lambda: held(agent, pid)[1] == 3000000, "all was read")
+    first, _ = held(agent, pid)
+    assert 3000000 - MIB <= first < 3000000 - MIB + 100
+    fails("out_of_range", resume, agent, pid, {"stdout": first - 1})
+    resume_some(agent, pid, {"stdout": first}, 3000000 - first)
     for bad in ({"stdout": -1}, {"stdout": "x"}, {"pty": 1.5}, [], "x"):
         fails("invalid_argument", resume, agent, pid, bad)
     # Without positions: where nobody has listened yet, which the one above has done.
@@ -419,20 +425,19 @@ def test_replay_of_what_is_not_there(agent):
     assert late.rest()[:2] == (b"", b"")
 
 
-def resume_some(agent, pid, at):
-    """What is replayed up to the four bytes on stderr."""
+def resume_some(agent, pid, at, n):
+    """Reads @n bytes of stdout and four of stderr, in whichever order."""
     got = {"stdout": b"", "stderr": b""}
     stream = resume(agent, pid, at)
     base = dict(at)
-    while not got["stderr"]:
+    while len(got["stdout"]) < n or len(got["stderr"]) < 4:
         event = stream.next()
         offset = event["data"].pop("offset")
         ((name, text),) = event["data"].items()
         assert offset == base.get(name, 0) + len(got[name])
         got[name] += base64.b64decode(text)
     stream.close()
-    assert got["stderr"] == b"end\n"
-    return got
+    assert len(got["stdout"]) == n and got["stderr"] == b"end\n"
 
 
 def test_what_nobody_heard_and_what_was_lost(agent):
@@ -441,7 +446,7 @@ def test_what_nobody_heard_and_what_was_lost(agent):
     pid = stream.pid
     stream.close()
     agent.send(pid, b"\n")
-    wait_until(lambda: b"read" in open(f"/proc/{pid}/wchan", "rb").read(), "it waits again", 10)
+    wait_until(lambda: held(agent, pid)[1] == 2000004, "all was read")
     stream = Stream(agent, "Connect", {"process": {"pid": pid}})
     start = stream.next()["start"]
     lost = start["droppedBytes"]
@@ -475,15 +480,16 @@ def test_a_listener_that_is_behind_does_not_hide_from_the_next(own_agent):
 # Input streams
 
 
-def envelope(message):
-    data = message if isinstance(message, bytes) else json.dumps(message).encode()
+def envelope(message, **style):
+    data = message if isinstance(message, bytes) else json.dumps(message, **style).encode()
     return b"\0" + struct.pack(">I", len(data)) + data
 
 
 class InputStream:
     """A StreamInput call whose messages are sent as one likes."""
 
-    def __init__(self, agent, selector=None, **headers):
+    def __init__(self, agent, selector=None, separators=(",", ":"), **headers):
+        self.separators = separators
         self.conn = agent.connect()
         self.conn.putrequest("POST", "/process.Process/StreamInput")
         for name, value in {"Content-Type": "application/connect+json", "Transfer-Encoding": "chunked",
@@ -497,7 +503,7 @@ class InputStream:
         self.conn.send(b"%x\r\n%s\r\n" % (len(data), data))
 
     def send(self, message):
-        self.raw(envelope(message))
+        self.raw(envelope(message, separators=self.separators))
 
     def data(self, data, name="stdin"):
         self.send({"data": {"input": {name: b64(data)}}})
@@ -524,11 +530,12 @@ class InputStream:
         return self.answer()
 
 
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
 @pytest.mark.parametrize("step", [1000, 65536, 2 * MIB])
-def test_stream_input(agent, step):
+def test_stream_input(agent, step, separators):
     data = random.Random(2).randbytes(10 * MIB if step > 1000 else MIB)
     stream = agent.start("sha256sum", tag="hash")
-    s = InputStream(agent, {"tag": "hash"})
+    s = InputStream(agent, {"tag": "hash"}, separators)
     for i in range(0, len(data), step):
         s.data(data[i:i + step])
         if i % 7 == 0:
@@ -609,6 +616,8 @@ def test_stream_input_errors(agent):
     cases += [(start + tail, code) for tail, code in (
         (b"\0\0", "invalid_argument"), (envelope(b"x"), "invalid_argument"),
         (envelope({"data": {"input": {"stdin": "***"}}}), "invalid_argument"),
+        (envelope(b'{"data":{"input":{"stdin":"YQ==","stdin":"YQ=="}}}'), "invalid_argument"),
+        (envelope(b'{"data":{"input":{"stdin":"}}}'), "invalid_argument"),
         (envelope({"data": {"input": {}}}), "invalid_argument"), (envelope({"data": 7}), "invalid_argument"),
         (envelope({"data": {"input": {"pty": "aa"}}}), "failed_precondition"))]
     for raw, code in cases:

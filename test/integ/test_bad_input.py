@@ -186,7 +186,7 @@ def test_bad_settings(build, prepared, setting, value, word):
     instance = vivarium.Instance(build, prepared, **{setting: value})
     assert not instance.start()
     assert word in instance.log_text()
-    instance.settings.clear()
+    del instance.settings[setting]
     instance.close()
 
 

@@ -69,7 +69,7 @@ def test_a_daemon_that_dies_while_a_dead_vm_is_released(make_instance):
     os.kill(instance.get("/sandboxes/a")["vivarium"]["vmmPid"], signal.SIGKILL)
     assert instance.wait_dead() == -signal.SIGKILL
     assert vivarium.inventory(instance, instance.tag)["netns"]
-    instance.settings.clear()
+    del instance.settings["fault"]
     assert instance.start(), instance.log_text()
     assert instance.get("/sandboxes/a")["vivarium"]["state"] == "stopped"
 

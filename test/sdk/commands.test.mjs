@@ -75,7 +75,8 @@ test('cwd is where the command runs', async () => {
 })
 
 test('a cwd that is missing is refused and named', async () => {
-  await assert.rejects(sbx.commands.run('pwd', { cwd: '/no/such/dir' }), isError('InvalidArgumentError', /\/no\/such\/dir/))
+  await assert.rejects(sbx.commands.run('pwd', { cwd: '/no/such/dir' }),
+    isError('InvalidArgumentError', /\/no\/such\/dir/))
 })
 
 test('envs are set for one command', async () => {

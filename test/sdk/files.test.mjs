@@ -182,7 +182,8 @@ test('write onto a directory is refused', async () => {
 })
 
 test('a full disk is not enough space', async () => {
-  await sbx.commands.run('mkdir -p /tmp/small && mount -t tmpfs -o size=64k,mode=1777 none /tmp/small', { user: 'root' })
+  const mount = 'mkdir -p /tmp/small && mount -t tmpfs -o size=64k,mode=1777 none /tmp/small'
+  await sbx.commands.run(mount, { user: 'root' })
   await assert.rejects(sbx.files.write('/tmp/small/big', buffer), isError('NotEnoughSpaceError'))
   await sbx.commands.run('umount /tmp/small', { user: 'root' })
 })

@@ -83,7 +83,8 @@ class Client:
         out = {"stdout": b"", "stderr": b""}
         for event in events[1:-1]:
             for name, text in event["event"].get("data", {}).items():
-                out[name] += base64.b64decode(text)
+                if name in out:  # the package ignores fields that it does not know
+                    out[name] += base64.b64decode(text)
         return out["stdout"].decode(), out["stderr"].decode(), events[-1]["event"]["end"]
 
 
