@@ -24,6 +24,10 @@ all) wanted="$run $tests $all" ;;
 	exit 2
 	;;
 esac
+# For the suite of the SDKs; whoever has npm from elsewhere keeps it.
+if [ "$1" != run ] && ! command -v npm >/dev/null; then
+	wanted="$wanted npm"
+fi
 
 # The wanted packages that are not installed, one per line. Several versions of a package may be
 # known, so what dpkg-query does not list is missing as well.

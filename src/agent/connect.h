@@ -2,12 +2,12 @@
 /*
  * The Connect protocol over the HTTP server, JSON only: unary calls, server and client streams.
  *
- * A call is made by connect_serve() and handed to its method once the request is complete, that of a
- * client stream once its first message is there. The method, or whoever it gave the call to, answers
- * it: connect_reply() for a unary call and for a client stream, connect_send() any number of times
- * and connect_end() for a server stream, connect_fail() for all of them. The
- * call must not be used after it was answered, nor after on_gone, which tells that the client left
- * or that the call's deadline passed.
+ * A call is made by connect_serve() and handed to its method once the request is complete, that of
+ * a client stream once its first message is there. The method, or whoever it gave the call to,
+ * answers it: connect_reply() for a unary call and for a client stream, connect_send() any number
+ * of times and connect_end() for a server stream, connect_fail() for all of them. The call must not
+ * be used after it was answered, nor after on_gone, which tells that the client left or that the
+ * call's deadline passed.
  */
 #pragma once
 
@@ -56,7 +56,7 @@ uint64_t connect_timeout_ms(const struct connect_call *c);
 /** connect_pause() - read on (false) or not (true) in a client stream; what is read comes still */
 void connect_pause(struct connect_call *c, bool pause);
 
-/** connect_reply() - answer a unary call or a client stream; takes over the reference to @message */
+/** connect_reply() - answer a unary call or client stream; takes over the reference to @message */
 void connect_reply(struct connect_call *c, json_t *message);
 
 /** connect_reply_text() - as connect_reply(), with a message that is JSON text already; copied */

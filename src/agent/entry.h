@@ -17,7 +17,8 @@ void entry_time(const struct timespec *t, char out[ENTRY_TIME_SIZE]);
 
 /**
  * entry_json() - describe a file
- * @path:	absolute and clean; a link itself is described, with type and mode of what it leads to
+ * @path:	absolute and clean; a link itself is described, with type and mode of what it leads
+ *		to
  * @owners:	remembers names between calls
  * @out:	a new reference
  *

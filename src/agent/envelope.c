@@ -105,7 +105,7 @@ void envelope_next(struct envelope_reader *r)
 
 int envelope_feed(struct envelope_reader *r, const char *p, size_t n, struct connect_error *e)
 {
-	size_t used;
+	size_t used = 0;
 	int whole = envelope_take(r, p, n, &used, e);
 
 	if (whole >= 0 && used < n)

@@ -88,7 +88,7 @@ must_check int envelope_take(struct envelope_reader *r, const char *p, size_t n,
 /** envelope_next() - begin another envelope */
 void envelope_next(struct envelope_reader *r);
 
-/** envelope_feed() - envelope_take() for requests of one envelope. Return: 0; -EPROTO with @e set */
+/** envelope_feed() - envelope_take() for requests of one envelope. Return: 0; -EPROTO, @e set */
 must_check int envelope_feed(struct envelope_reader *r, const char *p, size_t n,
 			     struct connect_error *e);
 

@@ -49,7 +49,7 @@ struct compose {
 
 static void compose_free(struct compose *c)
 {
-	vec_foreach(path, &c->sources)
+	vec_foreach (path, &c->sources)
 		free(*path);
 	sources_done(&c->sources);
 	user_done(&c->user);
@@ -66,7 +66,8 @@ static int check_source(const char *path, struct files_error *e)
 	return files_check_regular(st.st_mode, path, e);
 }
 
-/* By the kernel where it can (reflinks, no copy through us), else by hand. Return: bytes; -errno. */
+/* By the kernel where it can (reflinks, no copy through us), else by hand. Return: bytes; -errno.
+ *  */
 static ssize_t copy_some(int from, int to)
 {
 	ssize_t n = copy_file_range(from, NULL, to, NULL, COPY_BYTES, 0);
@@ -119,18 +120,22 @@ static int put_together(struct compose *c)
 	auto_close int to = -1;
 	int r;
 
-	vec_foreach(path, &c->sources) if (check_source(*path, &c->error) < 0) return -EPROTO;
+	vec_foreach (path, &c->sources)
+		if (check_source(*path, &c->error) < 0)
+			return -EPROTO;
 	r = dirs_make_parent(c->destination, &c->user);
 	if (r < 0)
 		return files_error_errno(&c->error, -r, "make the directory of", c->destination);
 	to = make_temporary(c);
 	if (to < 0)
 		return to;
-	vec_foreach(path, &c->sources) if (append(to, *path, &c->error) < 0) return -EPROTO;
+	vec_foreach (path, &c->sources)
+		if (append(to, *path, &c->error) < 0)
+			return -EPROTO;
 	if (rename(c->temporary, c->destination) < 0)
 		return files_error_errno(&c->error, errno, "replace", c->destination);
 	c->temporary[0] = '\0';
-	vec_foreach(path, &c->sources)
+	vec_foreach (path, &c->sources)
 		ignore_err(unlink(*path)); /* named twice, or gone by itself: all the same */
 	return 0;
 }

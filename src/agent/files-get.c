@@ -249,8 +249,7 @@ static void copy_range(struct get *g, const struct http_head *head)
 	/* What does not fit is no range and no date. */
 	if (range != NULL)
 		ignore_err(str_fit(g->range, sizeof(g->range), "%s", range));
-	if (if_range != NULL &&
-	    str_fit(g->if_range, sizeof(g->if_range), "%s", if_range) < 0)
+	if (if_range != NULL && str_fit(g->if_range, sizeof(g->if_range), "%s", if_range) < 0)
 		g->range[0] = '\0';
 }
 

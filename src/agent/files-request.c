@@ -66,8 +66,7 @@ static int authorize(const struct agent *a, const struct http_head *head, const 
 	if (token != NULL && token[0] != '\0') {
 		if (identity_token_ok(&a->identity, token))
 			return 0;
-		return files_error_set(e, 401,
-				       "access token present in header but does not match");
+		return files_error_set(e, 401, "access token present in header but does not match");
 	}
 	if (query_get(head, "signature_expiration", &expiration, e) < 0)
 		return -EPROTO;

@@ -16,8 +16,8 @@ enum {
 /* A unary call whose work is done on the pool. */
 struct fs_op {
 	struct job job;
-	struct connect_call *call;     /* NULL = gone */
-	int (*run)(struct fs_op *op);  /* 0 with the reply, or -EPROTO with the error */
+	struct connect_call *call;    /* NULL = gone */
+	int (*run)(struct fs_op *op); /* 0 with the reply, or -EPROTO with the error */
 	struct user user;
 	char path[PATH_MAX];
 	char destination[PATH_MAX]; /* of a move */
@@ -26,7 +26,8 @@ struct fs_op {
 	struct connect_error error;
 };
 
-/** fs_error() - set the error that a system call gave. @what: what was attempted. Return: -EPROTO */
+/** fs_error() - set the error that a system call gave. @what: what was attempted. Return: -EPROTO
+ *  */
 int fs_error(struct connect_error *e, int code, const char *what, const char *path);
 
 /** fs_list() - the work of ListDir. Return: 0; -EPROTO with the error set */

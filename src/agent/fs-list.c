@@ -25,7 +25,7 @@ struct listing {
 
 static void names_free(struct names *names)
 {
-	vec_foreach(name, names)
+	vec_foreach (name, names)
 		free(*name);
 	names_done(names);
 }
@@ -58,9 +58,9 @@ static int read_names(struct listing *l, struct names *names)
 	const struct dirent *entry;
 
 	if (dir == NULL)
-		return errno == ENOENT || errno == ENOTDIR ?
-			       0 :
-			       fs_error(&l->op->error, errno, "read directory", l->path);
+		return errno == ENOENT || errno == ENOTDIR
+			       ? 0
+			       : fs_error(&l->op->error, errno, "read directory", l->path);
 	while ((entry = readdir(dir)) != NULL) {
 		if (streq(entry->d_name, ".") || streq(entry->d_name, ".."))
 			continue;
@@ -104,8 +104,7 @@ static int list(struct listing *l, uint64_t depth)
 	size_t len = strlen(l->path);
 	int r = read_names(l, &names);
 
-	vec_foreach(name, &names)
-	{
+	vec_foreach (name, &names) {
 		if (r < 0)
 			return r;
 		/* Longer than any path can be: it is not reached by its path either. */

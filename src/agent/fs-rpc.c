@@ -99,8 +99,8 @@ static int run_make_dir(struct fs_op *op)
 
 	if (stat(op->path, &st) == 0)
 		return connect_error_set(&op->error,
-					 S_ISDIR(st.st_mode) ? CONNECT_ALREADY_EXISTS :
-							       CONNECT_INVALID_ARGUMENT,
+					 S_ISDIR(st.st_mode) ? CONNECT_ALREADY_EXISTS
+							     : CONNECT_INVALID_ARGUMENT,
 					 "path '%.400s' exists already%s", op->path,
 					 S_ISDIR(st.st_mode) ? "" : " and is not a directory");
 	r = dirs_make(op->path, &op->user);
@@ -205,8 +205,8 @@ static int read_op(struct agent *a, const json_t *request, struct fs_op *op)
 		return -EPROTO;
 	if (field_u64(request, "depth", UINT32_MAX, &op->depth, &op->error) < 0)
 		return -EPROTO;
-	return move ? read_path(a, request, "destination", &op->user, op->destination, &op->error) :
-		      0;
+	return move ? read_path(a, request, "destination", &op->user, op->destination, &op->error)
+		    : 0;
 }
 
 static void start(struct agent *a, struct connect_call *c, const json_t *request,

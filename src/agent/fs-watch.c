@@ -30,8 +30,8 @@
 #include <sys/vfs.h>
 
 enum {
-	WATCHERS_MAX = 64,        /* without a stream */
-	EVENTS_MAX = 4 << 20,     /* bytes that are kept, or collected at once */
+	WATCHERS_MAX = 64,    /* without a stream */
+	EVENTS_MAX = 4 << 20, /* bytes that are kept, or collected at once */
 	WATCHER_ID_DIGITS = 16,
 };
 
@@ -102,9 +102,9 @@ static void run_open(struct job *job)
 	struct watcher *w = container_of(job, struct watcher, job);
 
 	if (!w->network_too && is_network(w->path))
-		ignore_err(connect_error_set(&w->error, CONNECT_INVALID_ARGUMENT,
-					     "cannot watch '%.400s': it is on a network file system",
-					     w->path));
+		ignore_err(connect_error_set(
+			&w->error, CONNECT_INVALID_ARGUMENT,
+			"cannot watch '%.400s': it is on a network file system", w->path));
 	else
 		ignore_err(watch_open(w->path, w->recursive, &w->watch, &w->error));
 	/* The error is looked at when the job is done. */
@@ -239,8 +239,8 @@ static void answer(struct watcher *w, struct connect_call *c)
 			*p = ',';
 	if (w->kept.len > 0)
 		w->kept.len--; /* the last comma */
-	if (buf_puts(&reply, head) < 0 ||
-	    buf_append(&reply, buf_head(&w->kept), w->kept.len) < 0 || buf_puts(&reply, "]}") < 0)
+	if (buf_puts(&reply, head) < 0 || buf_append(&reply, buf_head(&w->kept), w->kept.len) < 0 ||
+	    buf_puts(&reply, "]}") < 0)
 		connect_failf(c, CONNECT_RESOURCE_EXHAUSTED, "out of memory");
 	else
 		connect_reply_text(c, buf_str(&reply), reply.len);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a process reads: from a pipe, or from its terminal. Everything is written in order, one piece
- * at a time. A call is answered when its bytes are written, so a client that waits for the answers
- * goes as fast as the process reads; a stream of pieces is held back by not reading its body.
+ * What a process reads: from a pipe, or from its terminal. Everything is written in order, one
+ * piece at a time. A call is answered when its bytes are written, so a client that waits for the
+ * answers goes as fast as the process reads; a stream of pieces is held back by not reading its
+ * body.
  */
 #pragma once
 

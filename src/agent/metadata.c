@@ -31,7 +31,9 @@ static bool is_printable(const char *s)
 
 static bool has_key(const struct metadata_items *items, const char *key)
 {
-	vec_foreach(item, items) if (strcasecmp(item->key, key) == 0) return true;
+	vec_foreach (item, items)
+		if (strcasecmp(item->key, key) == 0)
+			return true;
 	return false;
 }
 
@@ -130,8 +132,7 @@ int metadata_store(int fd, const char *path, const struct metadata_items *items,
 {
 	int r = remove_all(fd);
 
-	vec_foreach(item, items)
-	{
+	vec_foreach (item, items) {
 		if (r == 0)
 			r = store_one(fd, item);
 	}
@@ -145,7 +146,7 @@ json_t *metadata_json(const struct metadata_items *items)
 {
 	json_t *json = json_object();
 
-	vec_foreach(item, items)
+	vec_foreach (item, items)
 		ignore_err(json_object_set_new(json, item->key, text_json(item->value)));
 	return json; /* without memory the reply as a whole is not made */
 }
@@ -188,8 +189,7 @@ json_t *metadata_read(const char *path)
 
 void metadata_done(struct metadata_items *items)
 {
-	vec_foreach(item, items)
-	{
+	vec_foreach (item, items) {
 		free(item->key);
 		free(item->value);
 	}

@@ -137,7 +137,8 @@ static size_t plain_bytes(const struct multipart *m, const char *p, size_t n)
 	return n;
 }
 
-/* Goes on with a delimiter. Return: whether it is complete or more bytes are needed; else it is none.
+/* Goes on with a delimiter. Return: whether it is complete or more bytes are needed; else it is
+ * none.
  */
 static bool match_delimiter(struct multipart *m, const char **p, size_t *n)
 {

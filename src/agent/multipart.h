@@ -26,7 +26,7 @@ struct multipart {
 	char delimiter[4 + MULTIPART_BOUNDARY_MAX + 1]; /* CR LF "--" boundary */
 	size_t len;                                     /* of the delimiter */
 	size_t matched;                                 /* bytes of it that came last */
-	size_t virtual;                                 /* of these, what is no data if it is none */
+	size_t virtual; /* of these, what is no data if it is none */
 	bool in_part;
 	struct buf head;
 	char *disposition; /* the part's Content-Disposition; NULL = none */

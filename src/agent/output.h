@@ -2,12 +2,12 @@
 /*
  * What a process writes, and who listens.
  *
- * Theory of operation. Whatever comes out of the pipes or the terminal goes into a ring, which keeps
- * the last 1 MiB, sent or not; each listener reads the ring with a cursor of its own. Without
- * listeners the process is never held up. A listener begins where nobody has listened yet: the first
- * one after a while gets what was kept, further ones what comes from then on. One that names
- * positions begins there, if that is still held. With listeners the slowest sets the pace: while one
- * is blocked nothing is read from the process; one that stays blocked for 30 s is cut.
+ * Theory of operation. Whatever comes out of the pipes or the terminal goes into a ring, which
+ * keeps the last 1 MiB, sent or not; each listener reads the ring with a cursor of its own. Without
+ * listeners the process is never held up. A listener begins where nobody has listened yet: the
+ * first one after a while gets what was kept, further ones what comes from then on. One that names
+ * positions begins there, if that is still held. With listeners the slowest sets the pace: while
+ * one is blocked nothing is read from the process; one that stays blocked for 30 s is cut.
  *
  * When the leader has exited, what its pipes hold at that moment is forwarded, then the end event
  * (output_is_over()). Grandchildren may keep the pipes open for long: what they write from then on

@@ -40,8 +40,7 @@ static void read_names(const char *path, struct owner_names *names)
 
 static void find(const struct owner_names *names, uint64_t id, char out[OWNER_NAME_SIZE])
 {
-	vec_foreach(entry, names)
-	{
+	vec_foreach (entry, names) {
 		if (entry->id != id)
 			continue;
 		str_copy(out, OWNER_NAME_SIZE, entry->name);
@@ -68,7 +67,7 @@ void owners_group(struct owners *o, gid_t id, char out[OWNER_NAME_SIZE])
 
 static void names_free(struct owner_names *names)
 {
-	vec_foreach(entry, names)
+	vec_foreach (entry, names)
 		free(entry->name);
 	owner_names_done(names);
 }

@@ -343,7 +343,7 @@ struct process *process_find(struct agent *a, int64_t pid, const char *tag, bool
 	for (struct process *p = a->processes; p != NULL; p = p->next) {
 		if (!p->running && (!ended_too || p->expired))
 			continue;
-		if (pid != 0 ? p->pid == pid : p->tag != NULL && streq(p->tag, tag))
+		if (pid != 0 ? p->pid == pid : p->tag != NULL && tag != NULL && streq(p->tag, tag))
 			return p;
 	}
 	return NULL;

@@ -24,10 +24,10 @@ VEC_DEFINE(paths, char *)
 struct upload {
 	const struct files_request *request;
 	const struct metadata_items *metadata;
-	char *workdir;             /* of the sandbox when the upload began; NULL = none */
-	struct gunzip *gunzip;     /* NULL = the body comes as it is */
-	struct multipart *parts;   /* NULL = the body is the file */
-	struct files_writer file;  /* the current one, if it is open */
+	char *workdir;            /* of the sandbox when the upload began; NULL = none */
+	struct gunzip *gunzip;    /* NULL = the body comes as it is */
+	struct multipart *parts;  /* NULL = the body is the file */
+	struct files_writer file; /* the current one, if it is open */
 	struct paths written;
 };
 
@@ -41,9 +41,8 @@ static int set_encoding(struct upload *u, const char *value, struct files_error 
 	if (value == NULL || value[0] == '\0' || strcasecmp(value, "identity") == 0)
 		return 0;
 	if (strcasecmp(value, "gzip") != 0 && strcasecmp(value, "x-gzip") != 0)
-		return files_error_set(e, 400,
-				       "unsupported Content-Encoding '%.64s': send gzip or none",
-				       value);
+		return files_error_set(
+			e, 400, "unsupported Content-Encoding '%.64s': send gzip or none", value);
 	u->gunzip = gunzip_new();
 	return u->gunzip != NULL ? 0 : files_error_set(e, 503, "out of memory");
 }
@@ -94,8 +93,10 @@ static int check_new(const struct upload *u, const char *path, struct files_erro
 	if (u->written.n >= UPLOAD_FILES_MAX)
 		return files_error_set(e, 400, "more than %d files in one upload",
 				       UPLOAD_FILES_MAX);
-	vec_foreach(at, &u->written) if (streq(*at, path)) return files_error_set(
-		e, 400, "more than one file for path '%.400s' in one upload", path);
+	vec_foreach (at, &u->written)
+		if (streq(*at, path))
+			return files_error_set(
+				e, 400, "more than one file for path '%.400s' in one upload", path);
 	return 0;
 }
 
@@ -229,7 +230,7 @@ int upload_finish(struct upload *u, json_t **out, struct files_error *e)
 	if (u->file.fd >= 0 && files_writer_close(&u->file, e) < 0)
 		return -EPROTO;
 	list = json_array();
-	vec_foreach(path, &u->written)
+	vec_foreach (path, &u->written)
 		ignore_err(json_array_append_new(list, file_json(*path, u->metadata)));
 	*out = list;
 	return 0;
@@ -244,7 +245,7 @@ void upload_free(struct upload *u)
 		multipart_done(u->parts);
 	free(u->parts);
 	gunzip_free(u->gunzip);
-	vec_foreach(path, &u->written)
+	vec_foreach (path, &u->written)
 		free(*path);
 	paths_done(&u->written);
 	free(u->workdir);

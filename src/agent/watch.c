@@ -56,7 +56,7 @@ VEC_DEFINE(seen_names, struct seen)
 VEC_DEFINE(dir_paths, char *)
 
 struct watch {
-	int fd; /* inotify */
+	int fd;     /* inotify */
 	char *root; /* without links */
 	bool recursive;
 	struct watched_dirs dirs; /* sorted by wd */
@@ -127,8 +127,8 @@ static void drop_tree(struct watch *w, const char *top)
 	}
 }
 
-/* Return: the number; 0 the directory is gone, or no path reaches it; -EPROTO. */
-static int add_watch(struct watch *w, const char *path)
+/* Return: the number; 0 the directory is gone, or no path reaches it; -EEXIST; -EPROTO. */
+static int add_watch(struct watch *w, const char *path, uint32_t flags)
 {
 	bool is_root = path[0] == '\0';
 	char at[PATH_MAX];
@@ -136,9 +136,11 @@ static int add_watch(struct watch *w, const char *path)
 
 	if (!join(at, w->root, path))
 		return 0;
-	wd = inotify_add_watch(w->fd, at, is_root ? ROOT_MASK : DIR_MASK);
+	wd = inotify_add_watch(w->fd, at, (is_root ? ROOT_MASK : DIR_MASK) | flags);
 	if (wd >= 0)
 		return wd;
+	if (errno == EEXIST)
+		return -EEXIST;
 	if (errno == ENOSPC)
 		return limit_reached(w, "fs.inotify.max_user_watches");
 	if (!is_root && (errno == ENOENT || errno == ENOTDIR || errno == EACCES))
@@ -147,24 +149,46 @@ static int add_watch(struct watch *w, const char *path)
 				 strerror(errno));
 }
 
-/* Watches a directory. Return: 1, with *@out_wd, it is new; 0 it is known or gone; -EPROTO. */
+static bool is_known(const struct watch *w, const char *path)
+{
+	vec_foreach (dir, &w->dirs)
+		if (streq(dir->path, path))
+			return true;
+	return false;
+}
+
+/* A directory has a watch already: if it has it under another path, it was moved, and is found here
+ * before that event was read. Return: as add_watch(). */
+static int add_again(struct watch *w, const char *path)
+{
+	auto_free char *before = NULL;
+	const struct watched *dir;
+	int wd;
+
+	if (is_known(w, path))
+		return 0;
+	wd = add_watch(w, path, 0);
+	dir = find_dir(w, wd);
+	if (dir == NULL || dir->path[0] == '\0')
+		return MIN(wd, 0); /* the root, mounted within itself */
+	before = str_dup(dir->path);
+	drop_tree(w, before);
+	return add_watch(w, path, IN_MASK_CREATE);
+}
+
+/*
+ * Watches a directory. Never again one that is watched: for an instant the kernel would have no
+ * mask for it, and lose what happens then.
+ * Return: 1, with *@out_wd, it is new; 0 it is known or gone; -EPROTO.
+ */
 static int add_dir(struct watch *w, const char *path, int *out_wd)
 {
-	int wd = add_watch(w, path);
-	const struct watched *known = find_dir(w, wd);
+	int wd = add_watch(w, path, IN_MASK_CREATE);
 
-	/* The root may be mounted within itself. */
-	if (known != NULL && (known->path[0] == '\0' || streq(known->path, path)))
-		return 0;
-	if (known != NULL) {
-		auto_free char *before = str_dup(known->path);
-
-		/* It was moved, and is found here before that event was read. */
-		drop_tree(w, before);
-		wd = add_watch(w, path);
-	}
+	if (wd == -EEXIST)
+		wd = add_again(w, path);
 	if (wd <= 0)
-		return wd;
+		return wd == -EEXIST ? 0 : wd;
 	if (w->dirs.n >= DIRS_MAX)
 		return limit_reached(w, "of 65536 directories in one watch");
 	watched_dirs_push(&w->dirs, (struct watched){ wd, str_dup(path) });
@@ -243,7 +267,7 @@ static int add_tree(struct watch *w, const char *top)
 		if (r > 0 && w->recursive)
 			r = read_dir(w, wd, path, &todo);
 	}
-	vec_foreach(path, &todo)
+	vec_foreach (path, &todo)
 		free(*path);
 	dir_paths_done(&todo);
 	return r < 0 ? r : 0;
@@ -252,8 +276,7 @@ static int add_tree(struct watch *w, const char *top)
 /* Whether a name was found by reading; it is not from then on. */
 static bool take_seen(struct watch *w, int wd, const char *name)
 {
-	vec_foreach(seen, &w->seen)
-	{
+	vec_foreach (seen, &w->seen) {
 		if (seen->wd != wd || !streq(seen->name, name))
 			continue;
 		free(seen->name);
@@ -265,7 +288,7 @@ static bool take_seen(struct watch *w, int wd, const char *name)
 
 static void forget_seen(struct watch *w)
 {
-	vec_foreach(seen, &w->seen)
+	vec_foreach (seen, &w->seen)
 		free(seen->name);
 	seen_names_done(&w->seen);
 }
@@ -274,8 +297,10 @@ static const struct {
 	uint32_t mask;
 	enum watch_event event;
 } meanings[] = {
-	{ IN_CREATE | IN_MOVED_TO, WATCH_CREATE }, { IN_MODIFY, WATCH_WRITE },
-	{ IN_DELETE | IN_DELETE_SELF, WATCH_REMOVE }, { IN_MOVED_FROM | IN_MOVE_SELF, WATCH_RENAME },
+	{ IN_CREATE | IN_MOVED_TO, WATCH_CREATE },
+	{ IN_MODIFY, WATCH_WRITE },
+	{ IN_DELETE | IN_DELETE_SELF, WATCH_REMOVE },
+	{ IN_MOVED_FROM | IN_MOVE_SELF, WATCH_RENAME },
 	{ IN_ATTRIB, WATCH_CHMOD },
 };
 
@@ -288,8 +313,10 @@ static int handle_named(struct watch *w, const struct inotify_event *ev, const c
 	bool seen = (ev->mask & (appears | vanishes)) && take_seen(w, ev->wd, ev->name);
 	int r = 0;
 
+	if (seen && (ev->mask & appears))
+		return 0; /* told already, and watched if it is a directory */
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(meanings); i++)
-		if ((ev->mask & meanings[i].mask) && !(seen && (ev->mask & appears)))
+		if (ev->mask & meanings[i].mask)
 			r = tell(w, meanings[i].event, path);
 	if (is_dir && (ev->mask & IN_MOVED_FROM))
 		drop_tree(w, path);
@@ -379,8 +406,8 @@ static int open_root(struct watch *w, const char *path)
 	w->root = realpath(path, NULL);
 	if (w->root == NULL || stat(w->root, &st) < 0)
 		return connect_error_set(w->error,
-					 errno == ENOENT || errno == ENOTDIR ? CONNECT_NOT_FOUND :
-									       CONNECT_INTERNAL,
+					 errno == ENOENT || errno == ENOTDIR ? CONNECT_NOT_FOUND
+									     : CONNECT_INTERNAL,
 					 "watch '%.400s': %s", path, strerror(errno));
 	if (!S_ISDIR(st.st_mode))
 		return connect_error_set(w->error, CONNECT_INVALID_ARGUMENT,
@@ -422,7 +449,7 @@ void watch_free(struct watch *w)
 {
 	if (w == NULL)
 		return;
-	vec_foreach(dir, &w->dirs)
+	vec_foreach (dir, &w->dirs)
 		free(dir->path);
 	watched_dirs_done(&w->dirs);
 	forget_seen(w);

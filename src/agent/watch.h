@@ -16,7 +16,8 @@ enum watch_event {
 	WATCH_EVENT_N
 };
 
-/* @name: relative to the watched directory; "." is that itself. Return: 0; -EPROTO: read no more. */
+/* @name: relative to the watched directory; "." is that itself. Return: 0; -EPROTO: read no more.
+ *  */
 typedef int (*watch_fn)(enum watch_event event, const char *name, void *arg);
 
 struct watch;
@@ -39,8 +40,8 @@ int watch_fd(const struct watch *w);
  * @fn:		called for each change, in order
  *
  * A call reads a bounded part; the descriptor stays readable when there is more. Return: 0; -EPROTO
- * with @e set, when changes were lost, the directory is gone (after telling that, as "."), or a limit
- * is reached: the watch is of no use any more.
+ * with @e set, when changes were lost, the directory is gone (after telling that, as "."), or a
+ * limit is reached: the watch is of no use any more.
  */
 must_check int watch_read(struct watch *w, watch_fn fn, void *arg, struct connect_error *e);
 

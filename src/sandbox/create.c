@@ -85,11 +85,12 @@ static void create_done(void *arg)
 		if (!sb->doomed)
 			log_error("sandbox.create_failed", kv_str("id", sb->row.id.s),
 				  kv_u64("op", c->op.id), kv_str("error", c->op.err.msg));
-		c->done(NULL, &c->op.err, c->arg);
 		if (whole)
 			sandbox_start_destroy(sb);
 		else
 			sandbox_drop(sb, c->leaks);
+		/* Last: whoever reads the error finds nothing of the sandbox any more. */
+		c->done(NULL, &c->op.err, c->arg);
 	}
 	free(c);
 	manager_operation_ended(m);

@@ -92,7 +92,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text[size - 1] = '\0';
 	read_body(text, size - 1, size - 1, &whole);
 	read_body(text, size - 1, data[0] != 0 ? data[0] : 1, &pieces);
-	assert(whole.len == pieces.len && memcmp(buf_str(&whole), buf_str(&pieces), whole.len) == 0);
+	assert(whole.len == pieces.len &&
+	       memcmp(buf_str(&whole), buf_str(&pieces), whole.len) == 0);
 	read_type(text);
 	return 0;
 }

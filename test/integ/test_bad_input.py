@@ -252,7 +252,7 @@ def test_a_guest_that_panics(make_instance):
 
 
 def test_full_disk(make_instance, tmp_path):
-    instance = make_instance()
+    instance = make_instance(agent_start_timeout_s=5, tcg_timeout_factor=1)
     disk = instance.dir / "small"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], check=True)

@@ -72,7 +72,9 @@ def npm(home):
     if shutil.which("npm") is None:
         raise Unavailable("npm is not installed")
     try:
-        done = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-progress"], cwd=home, text=True,
+        done = subprocess.run(["npm", "ci", "--ignore-scripts", "--no-progress",
+                               "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"],
+                              cwd=home, text=True,
                               stdin=subprocess.DEVNULL, capture_output=True, timeout=180)
     except subprocess.TimeoutExpired:
         raise Unavailable("npm did not install the packages within 180 s") from None

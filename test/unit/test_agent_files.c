@@ -165,9 +165,12 @@ START_TEST(multipart_boundaries)
 	static const char *const good[] = { "multipart/form-data;boundary=B",
 					    "multipart/form-data; charset=x; Boundary=\"B\"; a=b" };
 	static const char *const bad[] = {
-		"multipart/form-data",           "multipart/form-data; boundary=",
-		"multipart/form-data; xboundary=B", "multipart/form-data; boundary=\"B \"",
-		"multipart/form-data; boundary=\"\tB\"", "multipart/form-data; boundary=\xc3\xa9",
+		"multipart/form-data",
+		"multipart/form-data; boundary=",
+		"multipart/form-data; xboundary=B",
+		"multipart/form-data; boundary=\"B \"",
+		"multipart/form-data; boundary=\"\tB\"",
+		"multipart/form-data; boundary=\xc3\xa9",
 		"multipart/form-data; boundary="
 		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 	};
@@ -224,8 +227,8 @@ START_TEST(range_forms)
 	uint64_t first = 77;
 	uint64_t n = 77;
 
-	ck_assert_int_eq(
-		files_range_parse(ranges[_i].value, ranges[_i].size, &first, &n), ranges[_i].r);
+	ck_assert_int_eq(files_range_parse(ranges[_i].value, ranges[_i].size, &first, &n),
+			 ranges[_i].r);
 	ck_assert_uint_eq(first, ranges[_i].r > 0 ? ranges[_i].first : 77);
 	ck_assert_uint_eq(n, ranges[_i].r > 0 ? ranges[_i].n : 77);
 }
@@ -233,11 +236,17 @@ END_TEST
 
 START_TEST(identity_wanted)
 {
-	static const char *const yes[] = { NULL,       "",          "gzip",
-					   "gzip, br", "*;q=0.5",   "identity;q=0.001",
-					   "gzip;q=0", "identity, *;q=0", "*;q=0, identity;q=1",
+	static const char *const yes[] = { NULL,
+					   "",
+					   "gzip",
+					   "gzip, br",
+					   "*;q=0.5",
+					   "identity;q=0.001",
+					   "gzip;q=0",
+					   "identity, *;q=0",
+					   "*;q=0, identity;q=1",
 					   "gzip;q=1.0, identity; q=0.5, *;q=0" };
-	static const char *const no[] = { "identity;q=0", "identity; q=0.000", "gzip, *;q=0",
+	static const char *const no[] = { "identity;q=0", "identity; q=0.000",    "gzip, *;q=0",
 					  "*;q=0",        "gzip,identity;q=0,br", "IDENTITY;Q=0" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(yes); i++)
@@ -276,27 +285,13 @@ static const struct {
 	const char *path;
 	const char *want;
 } paths[] = {
-	{ "/", "/" },
-	{ "/a", "/a" },
-	{ "//a///b/", "/a/b" },
-	{ "/a/./b/.", "/a/b" },
-	{ "/a/../b", "/b" },
-	{ "/../../a", "/a" },
-	{ "/a/..", "/" },
-	{ "/...", "/..." },
-	{ "/.a/..b", "/.a/..b" },
-	{ "", "/work" },
-	{ "a", "/home/u/a" },
-	{ "./a/b", "/home/u/a/b" },
-	{ "../x", "/home/x" },
-	{ "../../..", "/" },
-	{ ".", "/home/u" },
-	{ "~", "/home/u" },
-	{ "~/", "/home/u" },
-	{ "~/a", "/home/u/a" },
-	{ "a~", "/home/u/a~" },
-	{ "/~", "/~" },
-	{ "\xff", "/home/u/\xff" },
+	{ "/", "/" },           { "/a", "/a" },       { "//a///b/", "/a/b" },
+	{ "/a/./b/.", "/a/b" }, { "/a/../b", "/b" },  { "/../../a", "/a" },
+	{ "/a/..", "/" },       { "/...", "/..." },   { "/.a/..b", "/.a/..b" },
+	{ "", "/work" },        { "a", "/home/u/a" }, { "./a/b", "/home/u/a/b" },
+	{ "../x", "/home/x" },  { "../../..", "/" },  { ".", "/home/u" },
+	{ "~", "/home/u" },     { "~/", "/home/u" },  { "~/a", "/home/u/a" },
+	{ "a~", "/home/u/a~" }, { "/~", "/~" },       { "\xff", "/home/u/\xff" },
 };
 
 START_TEST(path_forms)
@@ -340,14 +335,19 @@ START_TEST(text_repaired)
 	} cases[] = {
 		{ "plain", "plain" },
 		{ "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80", "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80" },
-		{ "a\xff" "b", "a\xef\xbf\xbd" "b" },
+		{ "a\xff"
+		  "b",
+		  "a\xef\xbf\xbd"
+		  "b" },
 		{ "\xc3", "\xef\xbf\xbd" },
 		{ "\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd" },
 		{ "\xe0\x80\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },
 		{ "\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },
 		{ "\xf4\x90\x80\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },
 		{ "\xf0\x9f\x98", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },
-		{ "\xe2\x82" "x", "\xef\xbf\xbd\xef\xbf\xbdx" },
+		{ "\xe2\x82"
+		  "x",
+		  "\xef\xbf\xbd\xef\xbf\xbdx" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -378,10 +378,10 @@ START_TEST(permissions)
 		mode_t mode;
 		const char *want;
 	} cases[] = {
-		{ S_IFREG | 0644, "-rw-r--r--" },  { S_IFREG, "----------" },
-		{ S_IFDIR | 0755, "drwxr-xr-x" },  { S_IFLNK | 0777, "Lrwxrwxrwx" },
-		{ S_IFIFO | 0600, "prw-------" },  { S_IFSOCK | 0700, "Srwx------" },
-		{ S_IFBLK | 0660, "Drw-rw----" },  { S_IFCHR | 0620, "Dcrw--w----" },
+		{ S_IFREG | 0644, "-rw-r--r--" },   { S_IFREG, "----------" },
+		{ S_IFDIR | 0755, "drwxr-xr-x" },   { S_IFLNK | 0777, "Lrwxrwxrwx" },
+		{ S_IFIFO | 0600, "prw-------" },   { S_IFSOCK | 0700, "Srwx------" },
+		{ S_IFBLK | 0660, "Drw-rw----" },   { S_IFCHR | 0620, "Dcrw--w----" },
 		{ S_IFDIR | 01777, "dtrwxrwxrwx" }, { S_IFREG | 04755, "urwxr-xr-x" },
 		{ S_IFREG | 06711, "ugrwx--x--x" }, { S_IFCHR | 07777, "Dugctrwxrwxrwx" },
 	};
@@ -429,16 +429,21 @@ START_TEST(signatures)
 					 .username = "user" };
 
 	ck_assert(signature_ok("v1_oO3VOyxXH3pkX/nhqGaqe3v8d+8vNhbGG2sLjuGWsuo", &claim, "secret"));
-	ck_assert(!signature_ok("v1_oO3VOyxXH3pkX/nhqGaqe3v8d+8vNhbGG2sLjuGWsuo", &claim, "secreT"));
-	ck_assert(!signature_ok("v2_oO3VOyxXH3pkX/nhqGaqe3v8d+8vNhbGG2sLjuGWsuo", &claim, "secret"));
-	ck_assert(!signature_ok("v1_oO3VOyxXH3pkX/nhqGaqe3v8d+8vNhbGG2sLjuGWsuo=", &claim, "secret"));
+	ck_assert(
+		!signature_ok("v1_oO3VOyxXH3pkX/nhqGaqe3v8d+8vNhbGG2sLjuGWsuo", &claim, "secreT"));
+	ck_assert(
+		!signature_ok("v2_oO3VOyxXH3pkX/nhqGaqe3v8d+8vNhbGG2sLjuGWsuo", &claim, "secret"));
+	ck_assert(
+		!signature_ok("v1_oO3VOyxXH3pkX/nhqGaqe3v8d+8vNhbGG2sLjuGWsuo=", &claim, "secret"));
 	ck_assert(!signature_ok("v1_", &claim, "secret"));
 	ck_assert(!signature_ok("", &claim, "secret"));
 	claim.operation = "write";
-	ck_assert(!signature_ok("v1_oO3VOyxXH3pkX/nhqGaqe3v8d+8vNhbGG2sLjuGWsuo", &claim, "secret"));
+	ck_assert(
+		!signature_ok("v1_oO3VOyxXH3pkX/nhqGaqe3v8d+8vNhbGG2sLjuGWsuo", &claim, "secret"));
 	claim.operation = "read";
 	claim.expiration = "1700000000";
-	ck_assert(!signature_ok("v1_oO3VOyxXH3pkX/nhqGaqe3v8d+8vNhbGG2sLjuGWsuo", &claim, "secret"));
+	ck_assert(
+		!signature_ok("v1_oO3VOyxXH3pkX/nhqGaqe3v8d+8vNhbGG2sLjuGWsuo", &claim, "secret"));
 	ck_assert(signature_ok("v1_mzn+1R74JH2wtsTk6gTeInu24ZlQ7BBVUOs7jGA8Xwc", &claim, "secret"));
 }
 END_TEST
