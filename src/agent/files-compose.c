@@ -67,7 +67,7 @@ static int check_source(const char *path, struct files_error *e)
 }
 
 /* By the kernel where it can (reflinks, no copy through us), else by hand. Return: bytes; -errno.
- *  */
+ */
 static ssize_t copy_some(int from, int to)
 {
 	ssize_t n = copy_file_range(from, NULL, to, NULL, COPY_BYTES, 0);

@@ -27,7 +27,7 @@ struct fs_op {
 };
 
 /** fs_error() - set the error that a system call gave. @what: what was attempted. Return: -EPROTO
- *  */
+ */
 int fs_error(struct connect_error *e, int code, const char *what, const char *path);
 
 /** fs_list() - the work of ListDir. Return: 0; -EPROTO with the error set */

@@ -17,7 +17,7 @@ enum watch_event {
 };
 
 /* @name: relative to the watched directory; "." is that itself. Return: 0; -EPROTO: read no more.
- *  */
+ */
 typedef int (*watch_fn)(enum watch_event event, const char *name, void *arg);
 
 struct watch;

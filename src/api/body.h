@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Request bodies: JSON objects and their fields, read strictly. No HTTP here, so it can be fuzzed.
- *  */
+ */
 #pragma once
 
 #include "base/err.h"

@@ -24,7 +24,7 @@ must_check int file_write_atomic_at(int dirfd, const char *path, const void *p, 
 				    unsigned mode);
 
 /** file_write_hint_at() - as file_write_atomic_at(), for what need not outlive the host: no fsync
- *  */
+ */
 must_check int file_write_hint_at(int dirfd, const char *path, const void *p, size_t n,
 				  unsigned mode);
 

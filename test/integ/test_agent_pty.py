@@ -148,8 +148,10 @@ def test_interactive_shell(agent):
     wait_until(lambda: foreground(t.pid) == "sleep", "it runs")
     t.send(b"\x1a")
     t.expect(rb"Stopped +sleep 1000\r\n<ready>")
-    t.send(b"kill %1; wait %1; echo gone\n")
-    t.expect(rb"gone\r\n<ready>")
+    t.send(b"fg\n")
+    wait_until(lambda: foreground(t.pid) == "sleep", "it runs again")
+    t.send(b"\x03")
+    t.expect(rb"\^C\r\n<ready>")
     # ^D on an empty line is the end.
     t.send(b"\x04")
     _, end = t.rest()
