@@ -169,8 +169,10 @@ static int add_again(struct watch *w, const char *path)
 		return 0;
 	wd = add_watch(w, path, 0);
 	dir = find_dir(w, wd);
-	if (dir == NULL || dir->path[0] == '\0')
-		return MIN(wd, 0); /* the root, mounted within itself */
+	if (dir == NULL)
+		return wd; /* it is new by now, or gone */
+	if (dir->path[0] == '\0')
+		return 0; /* the root, mounted within itself */
 	before = str_dup(dir->path);
 	drop_tree(w, before);
 	return add_watch(w, path, IN_MASK_CREATE);

@@ -2,9 +2,11 @@
 """The agent's files and its filesystem service, driven over loopback on the host, without a VM."""
 
 import base64
+import contextlib
 import email.utils
 import gzip
 import hashlib
+import http.client
 import json
 import os
 import pwd
@@ -410,13 +412,10 @@ def test_metadata_errors(agent, here):
 def small_disk(build, here):
     """An agent that sees a file system of 1 MiB without user attributes at `here`/small."""
     (here / "small").mkdir()
-    command = here / "agent"
-    command.write_text(f'#!/bin/sh\nmount -t ramfs ramfs "{here}" 2>/dev/null; umount "{here}"\n'
-                       f'mount -t tmpfs -o size=1M,nr_inodes=20 tmpfs "{here}/small" || exit 1\n'
-                       f'exec "{build}/src/viv-agent" "$@"\n')
-    command.chmod(0o755)
     wrapper = here / "wrapper"
-    wrapper.write_text(f'#!/bin/sh\nexec unshare -m "{command}" "$@"\n')
+    wrapper.write_text('#!/bin/sh\n'
+                       f'exec unshare -m sh -c \'mount -t tmpfs -o size=1M,nr_inodes=20 tmpfs '
+                       f'"{here}/small" && exec "$@"\' sh "{build}/src/viv-agent" "$@"\n')
     wrapper.chmod(0o755)
     a = FileAgent(wrapper)
     yield a
@@ -433,9 +432,8 @@ def test_no_space(small_disk, here):
         agent.fs("Remove", {"path": f"{small}/{name}"})
     # A large body is not waited for.
     started = time.monotonic()
-    with pytest.raises((OSError, AssertionError)):
+    with contextlib.suppress(OSError):  # the connection may end while the client still sends
         error(agent.put(small / "f", iter([b"x" * MIB] * 2000)), 507)
-        raise OSError
     assert time.monotonic() - started < 20
     agent.fs("Remove", {"path": f"{small}/f"})
     assert agent.write(small / "f", b"fits")[0]["name"] == "f"
@@ -682,10 +680,9 @@ def test_file_that_becomes_shorter(own_agent, here):
     response = conn.getresponse()
     response.read(1000)
     os.truncate(path, 2000)
-    with pytest.raises((ConnectionError, Exception)) as e:
+    with pytest.raises((ConnectionError, http.client.IncompleteRead)):
         while response.read(MIB):
             pass
-    assert "IncompleteRead" in repr(e.value) or isinstance(e.value, ConnectionError)
     conn.close()
 
 
@@ -924,7 +921,7 @@ def test_watch(agent, here):
 def test_watch_with_entries(agent, here):
     watch = Watch(agent, here, recursive=True, includeEntry=True).start()
     agent.write(here / "d" / "f", b"123", {"X-Metadata-A": "b"}, username="nobody")
-    watch.until("CREATE", "d/f")
+    watch.until("WRITE", "d/f")  # when it was created it was not the user's yet
     entry = watch.event["entry"]
     assert (entry["path"], entry["type"], entry["owner"]) == (f"{here}/d/f", "FILE_TYPE_FILE",
                                                               "nobody")
@@ -992,9 +989,10 @@ def test_watch_of_a_slow_client_ends_with_an_error(own_agent, here):
     fds = agent.open_fds()
     watch = Watch(agent, here).start()
     limit = int(open("/proc/sys/fs/inotify/max_queued_events").read())
-    # More than the sockets take (20 MB of events) and then the kernel's queue.
+    # More than the sockets take, some 12 000 events, and then the kernel's queue.
+    watch.conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     name = "n" * 250
-    for i in range(30_000 + limit):
+    for i in range(10_000 + limit // 2):
         os.close(os.open(here / f"{name}{i % 10}", os.O_CREAT | os.O_WRONLY))
         os.unlink(here / f"{name}{i % 10}")
     with pytest.raises(RpcError) as e:

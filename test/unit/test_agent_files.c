@@ -171,8 +171,8 @@ START_TEST(multipart_boundaries)
 		"multipart/form-data; boundary=\"B \"",
 		"multipart/form-data; boundary=\"\tB\"",
 		"multipart/form-data; boundary=\xc3\xa9",
-		"multipart/form-data; boundary="
-		"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+		("multipart/form-data; boundary="
+		 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
 	};
 	struct multipart m;
 
