@@ -3,6 +3,7 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -31,13 +32,6 @@ static const struct text_field text_fields[] = {
 	TEXT(boot_id),   TEXT(netns),    TEXT(tap),     TEXT(cgroup),
 	TEXT(base_loop), TEXT(cow_loop), TEXT(dm_name), TEXT(dm_device),
 };
-
-static void drop_json(json_t **j)
-{
-	json_decref(*j);
-}
-
-#define auto_json cleanup(drop_json) json_t
 
 /* The name of the program, field 2, is in parentheses and may hold anything, also parentheses. */
 static uint64_t read_start_time(pid_t pid)

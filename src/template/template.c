@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/str.h"
 #include "template/build-internal.h"
 
@@ -26,13 +27,6 @@
 
 enum { MANIFEST_FORMAT = 1, MANIFEST_BYTES_MAX = 65536, SECTOR_BYTES = 512 };
 static const int64_t ROOT_BYTES_MAX = (int64_t)1 << 50;
-
-static void json_done(json_t **j)
-{
-	json_decref(*j);
-}
-
-#define auto_json cleanup(json_done) json_t
 
 static const char rebuild[] = "build it anew: \"vivd prepare --force\"";
 
