@@ -40,6 +40,18 @@ static void add_json(struct qemu_args *args, const char *option, json_t *value)
 	add(args, option, text);
 }
 
+/* A restored guest's begins as an image that it maps privately, or as zeros; a booted one's too. */
+static void add_memory(struct qemu_args *args, const struct vmm_spec *spec)
+{
+	bool image = spec->restore != NULL && spec->restore->image_fd >= 0;
+	auto_free char *file = image ? str_printf("memory-backend-file,share=off,"
+						  "mem-path=/proc/self/fd/%d",
+						  QEMU_FD_IMAGE)
+				     : str_dup("memory-backend-ram");
+
+	add(args, "-object", str_printf("%s,id=ram,size=%juM", file, (uintmax_t)spec->memory_mib));
+}
+
 static void add_machine(struct qemu_args *args, const struct vmm_spec *spec)
 {
 	bool kvm = spec->accel == VMM_ACCEL_KVM;
@@ -51,8 +63,7 @@ static void add_machine(struct qemu_args *args, const struct vmm_spec *spec)
 	add(args, "-display", str_dup("none"));
 	add(args, "-sandbox",
 	    str_dup("on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"));
-	add(args, "-object",
-	    str_printf("memory-backend-ram,id=ram,size=%juM", (uintmax_t)spec->memory_mib));
+	add_memory(args, spec);
 	/* Without merging: equal pages of two owners would tell one about the other by timing. */
 	add(args, "-machine",
 	    str_dup("microvm,acpi=on,memory-backend=ram,mem-merge=off,dump-guest-core=off"));
@@ -80,6 +91,18 @@ static void add_kernel(struct qemu_args *args, const struct vmm_spec *spec)
 	    str_printf("console=ttyS0 quiet panic=-1 reboot=t cryptomgr.notests tsc=reliable "
 		       "no_timer_check%s %s",
 		       clock, spec->cmdline != NULL ? spec->cmdline : ""));
+}
+
+/*
+ * Nothing is loaded before its memory is in place, and no vCPU runs before it is told to. The saved
+ * state is of devices only, without what says which machine it is of. No kernel: QEMU would hold a
+ * copy of it, 14 MB for each VM; a reboot ends the VM in any case.
+ */
+static void add_restore(struct qemu_args *args)
+{
+	add(args, "-S", NULL);
+	add(args, "-incoming", str_dup("defer"));
+	add(args, "-global", str_dup("migration.send-configuration=off"));
 }
 
 /*
@@ -144,7 +167,10 @@ struct qemu_args *qemu_args_new(const char *binary, const struct vmm_spec *spec)
 
 	add(args, binary, NULL);
 	add_machine(args, spec);
-	add_kernel(args, spec);
+	if (spec->restore != NULL)
+		add_restore(args);
+	else
+		add_kernel(args, spec);
 	add_channels(args);
 	add_devices(args, spec);
 	texts_push(&args->argv, NULL);

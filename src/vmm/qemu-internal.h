@@ -11,9 +11,34 @@ enum {
 	QEMU_FD_KERNEL,
 	QEMU_FD_INITRD,
 	QEMU_FD_TAP,
+	QEMU_FD_DEVICES,
+	QEMU_FD_IMAGE,
+	QEMU_FD_SHIM,
 	QEMU_FD_DISK,
 	QEMU_DISKS_MAX = 64,
 };
+
+struct qmp;
+
+struct qemu {
+	struct vmm vmm;
+	struct qmp *qmp; /* owned */
+	bool closed;     /* the end of the connection was told */
+};
+
+/** qemu_of() - the object of a VM of this driver */
+static inline struct qemu *qemu_of(const struct vmm *vmm)
+{
+	return container_of((uintptr_t)vmm, struct qemu, vmm);
+}
+
+/** qemu_load() - fill a QEMU that waits for it with a saved state. Return: 0; -errno, op->err set
+ */
+must_check int qemu_load(struct qemu *q, const struct vmm_restore *restore, struct op *op);
+
+/** qemu_save_devices(), qemu_ram() - as vmm_ops wants them */
+must_check int qemu_save_devices(struct vmm *vmm, int fd, struct op *op);
+must_check int qemu_ram(struct vmm *vmm, uint64_t *out_address, uint64_t *out_bytes, struct op *op);
 
 struct qemu_args;
 

@@ -44,12 +44,6 @@ static const char log_name[] = "vmm.log";
 
 enum { LOG_TAIL_BYTES = 400, DEATH_WAIT_MS = 1000, KILL_WAIT_MS = 5000 };
 
-struct qemu {
-	struct vmm vmm;
-	struct qmp *qmp; /* owned */
-	bool closed;     /* the end of the connection was told */
-};
-
 /* What is open only while QEMU is started. */
 struct files {
 	int qmp;
@@ -66,11 +60,6 @@ static void files_done(struct files *f)
 	fd_close(&f->kernel);
 	fd_close(&f->initrd);
 	fd_close(&f->log);
-}
-
-static struct qemu *qemu_of(const struct vmm *vmm)
-{
-	return container_of((uintptr_t)vmm, struct qemu, vmm);
 }
 
 static void qemu_free(struct vmm *vmm)
@@ -161,9 +150,10 @@ static int open_image(const char *path, int *out_fd, struct err *e)
 
 static int open_files(struct files *f, const struct vmm_spec *spec, struct err *e)
 {
-	int r = open_image(spec->kernel, &f->kernel, e);
+	bool boots = spec->restore == NULL;
+	int r = boots ? open_image(spec->kernel, &f->kernel, e) : 0;
 
-	if (r == 0 && spec->initrd != NULL)
+	if (r == 0 && boots && spec->initrd != NULL)
 		r = open_image(spec->initrd, &f->initrd, e);
 	if (r < 0)
 		return r;
@@ -192,6 +182,12 @@ static int connect_both(struct qemu *q, int run_dirfd, struct err *e)
 	return 0;
 }
 
+static void add_fd(struct spawn_fd *fds, size_t *n, int from, int to)
+{
+	if (from >= 0)
+		fds[(*n)++] = (struct spawn_fd){ from, to };
+}
+
 static size_t fill_fds(const struct files *f, const struct vmm_spec *spec, struct spawn_fd *fds)
 {
 	size_t n = 0;
@@ -200,11 +196,14 @@ static size_t fill_fds(const struct files *f, const struct vmm_spec *spec, struc
 	fds[n++] = (struct spawn_fd){ f->log, STDERR_FILENO };
 	fds[n++] = (struct spawn_fd){ f->qmp, QEMU_FD_QMP };
 	fds[n++] = (struct spawn_fd){ f->console, QEMU_FD_CONSOLE };
-	fds[n++] = (struct spawn_fd){ f->kernel, QEMU_FD_KERNEL };
-	if (spec->initrd != NULL)
-		fds[n++] = (struct spawn_fd){ f->initrd, QEMU_FD_INITRD };
-	if (spec->tap_fd >= 0)
-		fds[n++] = (struct spawn_fd){ spec->tap_fd, QEMU_FD_TAP };
+	add_fd(fds, &n, f->kernel, QEMU_FD_KERNEL);
+	add_fd(fds, &n, f->initrd, QEMU_FD_INITRD);
+	add_fd(fds, &n, spec->tap_fd, QEMU_FD_TAP);
+	if (spec->restore != NULL) {
+		add_fd(fds, &n, spec->restore->devices_fd, QEMU_FD_DEVICES);
+		add_fd(fds, &n, spec->restore->image_fd, QEMU_FD_IMAGE);
+		add_fd(fds, &n, spec->restore->shim_fd, QEMU_FD_SHIM);
+	}
 	for (size_t i = 0; i < spec->n_disk; i++)
 		fds[n++] = (struct spawn_fd){ spec->disk[i].fd, QEMU_FD_DISK + (int)i };
 	return n;
@@ -225,12 +224,17 @@ static void free_args(struct qemu_args **args)
 	qemu_args_free(*args);
 }
 
+/* Opened by the dynamic loader by its descriptor: QEMU may not see where it lies. */
+static const char shim_variable[] = "LD_PRELOAD=/proc/self/fd/%d";
+
 static int spawn_qemu(struct qemu *q, const struct vmm_spec *spec, const struct files *f,
 		      struct err *e)
 {
 	char path[PATH_MAX];
 	struct spawn_fd fds[QEMU_FD_DISK + QEMU_DISKS_MAX];
 	cleanup(free_args) struct qemu_args *args = NULL;
+	char preload[sizeof(shim_variable) + 8];
+	const char *const shim_env[] = { preload, "LANG=C.UTF-8", NULL };
 	struct spawn_spec s = SPAWN_SPEC_INIT;
 	int r = spawn_find(spec->binary != NULL ? spec->binary : qemu_program, path, sizeof(path),
 			   e);
@@ -241,6 +245,9 @@ static int spawn_qemu(struct qemu *q, const struct vmm_spec *spec, const struct 
 		return r;
 	args = qemu_args_new(path, spec);
 	s.argv = qemu_args_argv(args);
+	if (spec->restore != NULL && spec->restore->image_fd >= 0)
+		s.envp = shim_env;
+	snprintf(preload, sizeof(preload), shim_variable, QEMU_FD_SHIM);
 	s.fds = fds;
 	s.n_fds = fill_fds(f, spec, fds);
 	s.cgroup_fd = spec->cgroup_fd;
@@ -332,6 +339,8 @@ static int qemu_start(const struct vmm_spec *spec, struct vmm **out, struct op *
 		&files.qmp); /* QEMU's alone from here on, so that its death ends our connections */
 	fd_close(&files.console);
 	r = qmp_handshake(q->qmp, op);
+	if (r == 0 && spec->restore != NULL)
+		r = qemu_load(q, spec->restore, op);
 	if (r == 0)
 		r = query_running(q, op);
 	if (r < 0)
@@ -492,12 +501,14 @@ static int qemu_probe(const char *binary, char *out_version, size_t size, struct
 
 const struct vmm_ops qemu_ops = {
 	.name = "qemu",
-	.caps = VMM_CAP_PAUSE,
+	.caps = VMM_CAP_PAUSE | VMM_CAP_SNAPSHOT,
 	.probe = qemu_probe,
 	.start = qemu_start,
 	.adopt = qemu_adopt,
 	.pause = qemu_pause,
 	.resume = qemu_resume,
+	.save_devices = qemu_save_devices,
+	.ram = qemu_ram,
 	.event_fd = qemu_event_fd,
 	.next_event = qemu_next_event,
 	.free = qemu_free,

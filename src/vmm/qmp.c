@@ -229,15 +229,36 @@ static int read_some(struct qmp *q)
 	return broke(q, -errno);
 }
 
-static int send_all(struct qmp *q, const char *p, size_t n, struct op *op)
+/* Sends what the socket takes, with a descriptor beside it; -1 = none. */
+static ssize_t send_some(struct qmp *q, const char *p, size_t n, int fd)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr head;
+	} control = { .head = { .cmsg_level = SOL_SOCKET,
+				.cmsg_type = SCM_RIGHTS,
+				.cmsg_len = CMSG_LEN(sizeof(int)) } };
+	struct iovec part = { .iov_base = (void *)(uintptr_t)p, .iov_len = n };
+	struct msghdr msg = { .msg_iov = &part, .msg_iovlen = 1 };
+
+	if (fd >= 0) {
+		memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control.bytes);
+	}
+	return sendmsg(q->fd, &msg, MSG_NOSIGNAL);
+}
+
+static int send_all(struct qmp *q, const char *p, size_t n, int fd, struct op *op)
 {
 	while (n > 0) {
-		ssize_t sent = send(q->fd, p, n, MSG_NOSIGNAL);
+		ssize_t sent = send_some(q, p, n, fd);
 		int r;
 
 		if (sent >= 0) {
 			p += sent;
 			n -= (size_t)sent;
+			fd = -1; /* it went with the first byte */
 			continue;
 		}
 		if (errno == EINTR)
@@ -296,7 +317,8 @@ static int reply_result(json_t *reply, const char *command, json_t **out, struct
 	return 0;
 }
 
-static int send_command(struct qmp *q, const char *command, const json_t *args, struct op *op)
+static int send_command(struct qmp *q, const char *command, const json_t *args, int fd,
+			struct op *op)
 {
 	auto_json *msg = json_object();
 	cleanup(free_text) char *text = NULL;
@@ -312,23 +334,51 @@ static int send_command(struct qmp *q, const char *command, const json_t *args, 
 	if (text == NULL)
 		return -ENOMEM;
 	r = buf_printf(&line, "%s\n", text);
-	return r < 0 ? r : send_all(q, buf_head(&line), line.len, op);
+	return r < 0 ? r : send_all(q, buf_head(&line), line.len, fd, op);
 }
 
-int qmp_execute(struct qmp *q, const char *command, const json_t *args, json_t **out, struct op *op)
+static int execute(struct qmp *q, const char *command, const json_t *args, int fd, json_t **out,
+		   struct op *op)
 {
 	auto_json *reply = NULL;
 	int r = q->broken;
 
 	json_decref(take_ptr(&q->reply));
 	if (r == 0)
-		r = send_command(q, command, args, op);
+		r = send_command(q, command, args, fd, op);
 	if (r == 0)
 		r = await_reply(q, op);
 	if (r < 0)
 		return explain(r, command, op);
 	reply = take_ptr(&q->reply);
 	return reply_result(reply, command, out, op);
+}
+
+int qmp_execute(struct qmp *q, const char *command, const json_t *args, json_t **out, struct op *op)
+{
+	return execute(q, command, args, -1, out, op);
+}
+
+int qmp_add_fd(struct qmp *q, int fd, uint64_t *out_set, struct op *op)
+{
+	auto_json *added = NULL;
+	const json_t *set;
+	int r = execute(q, "add-fd", NULL, fd, &added, op);
+
+	if (r < 0)
+		return r;
+	set = json_object_get(added, "fdset-id");
+	if (!json_is_integer(set))
+		return err_set(&op->err, ERR_VMM, "QEMU's answer to add-fd names no set");
+	*out_set = (uint64_t)json_integer_value(set);
+	return 0;
+}
+
+int qmp_remove_fds(struct qmp *q, uint64_t set, struct op *op)
+{
+	auto_json *args = json_pack("{sI}", "fdset-id", (json_int_t)set);
+
+	return qmp_execute(q, "remove-fd", args, NULL, op);
 }
 
 int qmp_handshake(struct qmp *q, struct op *op)
@@ -345,6 +395,18 @@ int qmp_handshake(struct qmp *q, struct op *op)
 int qmp_event_fd(const struct qmp *q)
 {
 	return q->epoll_fd;
+}
+
+int qmp_await_event(struct qmp *q, json_t **out, struct op *op)
+{
+	int r;
+
+	while ((r = qmp_next_event(q, out)) == 0) {
+		r = op_wait_fd(op, q->epoll_fd, POLLIN, -1);
+		if (r < 0)
+			break;
+	}
+	return r < 0 ? explain(r, "what it was asked", op) : 0;
 }
 
 int qmp_next_event(struct qmp *q, json_t **out)

@@ -38,6 +38,17 @@ must_check int qmp_handshake(struct qmp *q, struct op *op);
 must_check int qmp_execute(struct qmp *q, const char *command, const json_t *args, json_t **out,
 			   struct op *op);
 
+/**
+ * qmp_add_fd() - give QEMU a descriptor, as "/dev/fdset/<set>"
+ * @fd:		borrowed; QEMU gets a duplicate
+ *
+ * Return: 0; -errno with op->err set, as qmp_execute().
+ */
+must_check int qmp_add_fd(struct qmp *q, int fd, uint64_t *out_set, struct op *op);
+
+/** qmp_remove_fds() - have QEMU close such a set once nothing uses it. Return: as qmp_execute() */
+must_check int qmp_remove_fds(struct qmp *q, uint64_t set, struct op *op);
+
 /** qmp_event_fd() - readable when qmp_next_event() has something to do; borrowed */
 int qmp_event_fd(const struct qmp *q);
 
@@ -48,6 +59,9 @@ int qmp_event_fd(const struct qmp *q);
  * Return: 1; 0 none; -errno once the connection ended or broke, each time from then on.
  */
 must_check int qmp_next_event(struct qmp *q, json_t **out);
+
+/** qmp_await_event() - as qmp_next_event(), but waits for one. Return: 0; -errno, op->err set */
+must_check int qmp_await_event(struct qmp *q, json_t **out, struct op *op);
 
 /**
  * qmp_feed() - take bytes as if they had come from the socket (for tests of the parser)

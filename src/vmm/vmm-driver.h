@@ -26,6 +26,8 @@ struct vmm_ops {
 		     struct op *op);
 	int (*pause)(struct vmm *vmm, struct op *op);
 	int (*resume)(struct vmm *vmm, struct op *op);
+	int (*save_devices)(struct vmm *vmm, int fd, struct op *op);
+	int (*ram)(struct vmm *vmm, uint64_t *out_address, uint64_t *out_bytes, struct op *op);
 	int (*event_fd)(const struct vmm *vmm);
 	enum vmm_event (*next_event)(struct vmm *vmm);
 	void (*free)(

@@ -82,8 +82,11 @@ static int check_spec(const struct vmm_spec *spec, struct err *e)
 			       (uintmax_t)spec->memory_mib);
 	if (spec->uid == 0 || spec->gid == 0)
 		return err_set(e, ERR_INVALID, "a VMM never runs as root");
-	if (spec->kernel == NULL || (spec->tap_fd >= 0 && spec->mac == NULL))
-		return err_set(e, ERR_INVALID, "a VM needs a kernel, and a MAC address with a tap");
+	if ((spec->kernel == NULL && spec->restore == NULL) ||
+	    (spec->tap_fd >= 0 && spec->mac == NULL))
+		return err_set(
+			e, ERR_INVALID,
+			"a VM needs a kernel or a saved state, and a MAC address with a tap");
 	return 0;
 }
 
@@ -126,6 +129,8 @@ int vmm_start(const struct vmm_ops *ops, const struct vmm_spec *spec, struct vmm
 
 	if (r == 0)
 		r = check_spec(spec, &op->err);
+	if (r == 0 && spec->restore != NULL && (ops->caps & VMM_CAP_SNAPSHOT) == 0)
+		return err_set(&op->err, ERR_UNSUPPORTED, "%s cannot restore VMs", ops->name);
 	return r < 0 ? r : ops->start(spec, out, op);
 }
 
@@ -170,6 +175,27 @@ int vmm_resume(struct vmm *vmm, struct op *op)
 		r = vmm->ops->resume(vmm, op);
 	if (r == 0)
 		vmm->running = true;
+	return r;
+}
+
+int vmm_save_devices(struct vmm *vmm, int fd, struct op *op)
+{
+	int r = check_control(vmm, VMM_CAP_SNAPSHOT, "save the VM", op);
+
+	if (r == 0 && vmm->running)
+		return err_set(&op->err, ERR_CONFLICT, "save the VM: its vCPUs run");
+	return r < 0 ? r : vmm->ops->save_devices(vmm, fd, op);
+}
+
+int vmm_ram(struct vmm *vmm, struct ram *out, struct op *op)
+{
+	struct ram ram = { .pid = vmm->process.pid, .pidfd = vmm->process.pidfd };
+	int r = check_control(vmm, VMM_CAP_SNAPSHOT, "find the VM's memory", op);
+
+	if (r == 0)
+		r = vmm->ops->ram(vmm, &ram.address, &ram.bytes, op);
+	if (r == 0)
+		*out = ram;
 	return r;
 }
 

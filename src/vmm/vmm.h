@@ -11,15 +11,13 @@
 #include "base/buf.h"
 #include "base/id.h"
 #include "base/op.h"
+#include "vmm/ram.h"
 
 #include <sys/types.h>
 
 enum vmm_caps {
 	VMM_CAP_PAUSE = 1 << 0,    /* vmm_pause(), vmm_resume() */
-	VMM_CAP_SNAPSHOT = 1 << 1, /* save and restore of device state */
-	VMM_CAP_DIFF = 1 << 2,
-	VMM_CAP_LAZY = 1 << 3,
-	VMM_CAP_BALLOON = 1 << 4,
+	VMM_CAP_SNAPSHOT = 1 << 1, /* vmm_save_devices(), vmm_ram(), and to start restored */
 };
 
 enum vmm_accel { VMM_ACCEL_AUTO, VMM_ACCEL_TCG, VMM_ACCEL_KVM, VMM_ACCEL_N };
@@ -31,13 +29,24 @@ struct vmm_image {
 	int fd; /* borrowed */
 };
 
+/* What a restored VM begins with, instead of a kernel. All is borrowed for the call. */
+struct vmm_restore {
+	int devices_fd;    /* what vmm_save_devices() wrote, at its beginning */
+	int image_fd;      /* memory image (vmm/memfile.h), opened for reading only: it is mapped
+			    * privately, and no VMM is able to change it; -1 = zeros */
+	uint64_t image_id; /* of it; 0 = none */
+	int diff_fd;       /* what is laid over it; -1 = nothing */
+	int shim_fd;       /* viv-vmm-shim.so, which all may read; needed with an image */
+};
+
 /* What to start. Everything is borrowed for the call. */
 struct vmm_spec {
 	struct sandbox_id id;
 	const char *binary; /* path of the VMM; NULL = the driver's default in PATH */
 	enum vmm_accel accel;
-	unsigned cpus;       /* 1 .. 64 */
-	uint64_t memory_mib; /* 64 .. 1 TiB; anonymous memory */
+	unsigned cpus;                     /* 1 .. 64 */
+	uint64_t memory_mib;               /* 64 .. 1 TiB; anonymous memory */
+	const struct vmm_restore *restore; /* NULL = boot the kernel */
 	const char
 		*kernel; /* uncompressed vmlinux (PVH); a file that all may read, as the initrd */
 	const char *initrd;           /* NULL = none */
@@ -92,9 +101,12 @@ must_check int vmm_probe(const struct vmm_ops *ops, const char *binary, char *ou
 must_check int vmm_kvm_check(unsigned *out_gid, struct err *e);
 
 /**
- * vmm_start() - spawn and configure a VM and let it run
+ * vmm_start() - spawn and configure a VM and let it run; a restored one is left paused, just as it
+ * was saved, until vmm_resume()
  * @out:	a started VM; vmm_free() forgets it, vmm_stop() ends it
  *
+ * CPUs, memory, accelerator, network and number of disks of a restored VM are as they were when it
+ * was saved. ERR_INVALID with op->err set: what it was saved to is damaged, or is another VM's.
  * After a failure no process is left, but sockets in the run directory and the cgroup may be.
  * Return: 0; -errno with op->err set: ERR_VMM with the last lines of its log when it died.
  */
@@ -113,6 +125,17 @@ must_check int vmm_adopt(const struct vmm_ops *ops, const struct sandbox_id *id,
 /** vmm_pause(), vmm_resume() - stop and continue the vCPUs. Return: 0; -errno with op->err set */
 must_check int vmm_pause(struct vmm *vmm, struct op *op);
 must_check int vmm_resume(struct vmm *vmm, struct op *op);
+
+/**
+ * vmm_save_devices() - write the state of all devices and CPUs of a paused VM, without its memory
+ * @fd:		an empty file, opened for writing only; borrowed; not synced here
+ *
+ * Return: 0; -errno with op->err set.
+ */
+must_check int vmm_save_devices(struct vmm *vmm, int fd, struct op *op);
+
+/** vmm_ram() - where the guest's memory lies; borrows from @vmm. Return: 0; -errno, op->err set */
+must_check int vmm_ram(struct vmm *vmm, struct ram *out, struct op *op);
 
 /** vmm_running() - whether its vCPUs run, as far as replies and the events taken so far tell; an
  * adopted VM tells at once */
