@@ -2,12 +2,12 @@
 /* The table of settings, and what follows from it: parsing, checking, printing and help. */
 #include "daemon/config.h"
 
+#include "base/ipv4.h"
 #include "base/parse.h"
 #include "base/str.h"
 #include "daemon/address.h"
 #include "viv-config.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
@@ -202,25 +202,18 @@ static bool is_choice(const char *choices, const char *text)
 static int parse_network(const char *text, uint32_t *out_addr, unsigned *out_prefix)
 {
 	static const uint8_t reserved[] = { 0, 127 };
-	const char *slash = strchr(text, '/');
-	char host[INET_ADDRSTRLEN];
-	struct in_addr in;
-	uint64_t prefix;
-	uint32_t addr;
+	struct ipv4_net net;
 
-	if (slash == NULL || (size_t)(slash - text) >= sizeof(host))
+	if (strchr(text, '/') == NULL || ipv4_net_parse(text, &net) < 0 ||
+	    net.prefix_len < PREFIX_MIN || net.prefix_len > PREFIX_MAX)
 		return -EINVAL;
-	str_copy(host, (size_t)(slash - text) + 1, text);
-	if (inet_pton(AF_INET, host, &in) != 1 ||
-	    parse_u64(slash + 1, PREFIX_MIN, PREFIX_MAX, &prefix) < 0)
+	if ((net.addr & ~ipv4_net_mask(net.prefix_len)) != 0 || net.addr >> 24 >= 224 ||
+	    net.addr >> 16 == 0xa9fe)
 		return -EINVAL;
-	addr = ntohl(in.s_addr);
-	if ((addr & (UINT32_MAX >> prefix)) != 0 || addr >> 24 >= 224 || addr >> 16 == 0xa9fe)
+	if (memchr(reserved, (int)(net.addr >> 24), sizeof(reserved)) != NULL)
 		return -EINVAL;
-	if (memchr(reserved, (int)(addr >> 24), sizeof(reserved)) != NULL)
-		return -EINVAL;
-	*out_addr = addr;
-	*out_prefix = (unsigned)prefix;
+	*out_addr = net.addr;
+	*out_prefix = net.prefix_len;
 	return 0;
 }
 
