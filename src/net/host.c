@@ -109,7 +109,7 @@ static const char table[] =
 	"table inet vivarium_%1$s {\n"
 	"	set blocked {\n"
 	"		type ipv4_addr; flags interval\n"
-	"		elements = { " NET_BLOCKED " }\n"
+	"		elements = { " NET_BLOCKED_ELEMENTS " }\n"
 	"	}\n"
 	"	set resolvers {\n"
 	"		type ipv4_addr\n"

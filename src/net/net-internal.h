@@ -11,11 +11,23 @@
 enum { NET_BLOCK_BITS = 10, NET_BLOCK_SIZE = 1 << NET_BLOCK_BITS };
 static_assert(2 * NET_SLOTS_MAX == NET_BLOCK_SIZE, "a slot has a pair of the block's addresses");
 
-/* Where no guest may go, as elements of an nft set: this host, private and shared networks,
+/* Where no guest may go, as X(a, b, c, d, prefix length): this host, private and shared networks,
  * link-local and metadata addresses, benchmarks, multicast, reserved. */
-#define NET_BLOCKED                                                                                \
-	"0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, "       \
-	"192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/4, 240.0.0.0/4"
+#define NET_BLOCKED(X)                                                                             \
+	X(0, 0, 0, 0, 8)                                                                           \
+	X(10, 0, 0, 0, 8)                                                                          \
+	X(100, 64, 0, 0, 10)                                                                       \
+	X(127, 0, 0, 0, 8)                                                                         \
+	X(169, 254, 0, 0, 16)                                                                      \
+	X(172, 16, 0, 0, 12)                                                                       \
+	X(192, 168, 0, 0, 16)                                                                      \
+	X(198, 18, 0, 0, 15)                                                                       \
+	X(224, 0, 0, 0, 4)                                                                         \
+	X(240, 0, 0, 0, 4)
+
+/* One of them as an element of an nft set, which may end with a comma. */
+#define NET_ELEMENT(a, b, c, d, len) #a "." #b "." #c "." #d "/" #len ", "
+#define NET_BLOCKED_ELEMENTS         NET_BLOCKED(NET_ELEMENT)
 
 struct net {
 	struct instance_tag tag;
@@ -81,8 +93,33 @@ must_check int net_host_check(struct net *net, int nl, struct op *op);
  * Return: 0; -errno with op->err set */
 must_check int net_host_resolver(struct net *net, uint32_t resolver, struct op *op);
 
-/** net_policy() - write the rules inside a slot's namespace. Return: 0; -errno */
-must_check int net_policy(uint32_t resolver, struct buf *out);
+enum { NET_MARK_SIZE = 17 };
+
+/* The rules of a slot's namespace, as two scripts for nft. */
+struct net_rules {
+	struct buf base;   /* makes the table, in place of what is there; its egress is empty */
+	struct buf egress; /* replaces the egress in a table that is there */
+	char base_mark[NET_MARK_SIZE];
+	char egress_mark[NET_MARK_SIZE];
+};
+
+/**
+ * net_rules_write() - write the rules of a slot
+ * @resolver:	whom the guest may ask for names; 0 = nobody
+ * @egress:	merged lists
+ * @rules:	filled in, also in part on failure; net_rules_done() frees it
+ *
+ * Return: 0; -errno.
+ */
+must_check int net_rules_write(uint32_t resolver, const struct net_egress *egress,
+			       struct net_rules *rules);
+
+/** net_rules_done() - free rules that were written */
+void net_rules_done(struct net_rules *rules);
+
+/** net_rules_compare() - whether a namespace has these rules, of either half. Return: 0; -errno */
+must_check int net_rules_compare(int netns_fd, const struct net_rules *rules, bool *out_base,
+				 bool *out_egress);
 
 /* Below: slot.c and pool.c. Who works on a slot, or on what is noted of it, holds its mark. */
 
@@ -95,8 +132,8 @@ void net_busy_drop(struct net *net, unsigned number);
 /** net_slot_name() - the names and the address of a slot, nothing open */
 void net_slot_name(const struct net *net, unsigned number, struct net_slot *slot);
 
-/** net_slot_rules() - write the rules of a slot whose namespace is open, in place of old ones, and
- * note for which resolver. Return: 0; -errno with op->err set */
+/** net_slot_rules() - write the rules of a slot that is nobody's and whose namespace is open, in
+ * place of old ones, and note for which resolver. Return: 0; -errno with op->err set */
 must_check int net_slot_rules(struct net *net, const struct net_slot *slot, struct op *op);
 
 /**

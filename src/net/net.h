@@ -13,6 +13,7 @@
 
 #include "base/id.h"
 #include "base/op.h"
+#include "net/egress.h"
 
 #include <netinet/in.h>
 
@@ -105,6 +106,28 @@ must_check int net_slot_release(struct net *net, const struct sandbox_id *id, st
  * Return: 1 found, @out filled; 0 none; -errno with op->err set when unsure */
 must_check int net_slot_adopt(struct net *net, const struct sandbox_id *id, struct net_slot *out,
 			      struct op *op);
+
+/**
+ * net_slot_egress() - set where the guest of a slot may go, in place of what was set before
+ * @slot:	with netns_fd open
+ * @egress:	its lists are merged
+ *
+ * One step for the kernel: each packet is judged by all of the old or all of the new. Connections
+ * that it denies are cut. Thread: worker, also while the guest runs.
+ * Return: 0; -errno with op->err set: nothing has changed.
+ */
+must_check int net_slot_egress(const struct net_slot *slot, struct net_egress *egress,
+			       struct op *op);
+
+/**
+ * net_slot_renew() - see to it that an adopted slot has the rules that would be written now, with
+ * this egress; only what is not as it should be is written
+ * @egress:	its lists are merged
+ *
+ * Return: 0; -errno with op->err set.
+ */
+must_check int net_slot_renew(struct net *net, const struct net_slot *slot,
+			      struct net_egress *egress, struct op *op);
 
 /** net_slot_done() - close the descriptors; the slot stays; idempotent */
 void net_slot_done(struct net_slot *slot);

@@ -159,22 +159,83 @@ static int setup_namespace(const struct net *net, const struct net_slot *slot, s
 	return r < 0 ? err_errno(e, -r, "set up network namespace %s", slot->netns) : 0;
 }
 
-int net_slot_rules(struct net *net, const struct net_slot *slot, struct op *op)
+static int write_rules(const struct net_slot *slot, uint32_t resolver, struct net_egress *egress,
+		       struct net_rules *rules, struct err *e)
 {
-	auto_buf rules = BUF_INIT(8192);
-	uint32_t resolver = net_resolver();
+	int r;
+
+	net_egress_merge(&egress->allow);
+	net_egress_merge(&egress->deny);
+	r = net_rules_write(resolver, egress, rules);
+	return r < 0 ? err_errno(e, -r, "write the rules of %s", slot->netns) : 0;
+}
+
+/* The whole table anew. */
+static int set_rules(struct net *net, const struct net_slot *slot, uint32_t resolver,
+		     struct net_rules *rules, struct op *op)
+{
 	int r = net_host_resolver(net, resolver, op);
 
 	if (r < 0)
 		return r;
-	r = net_policy(resolver, &rules);
+	r = buf_append(&rules->base, buf_str(&rules->egress), rules->egress.len);
 	if (r < 0)
 		return err_errno(&op->err, -r, "write the rules of %s", slot->netns);
-	r = net_nft(slot->netns_fd, buf_str(&rules), op);
+	r = net_nft(slot->netns_fd, buf_str(&rules->base), op);
+	return r < 0 ? err_wrap(&op->err, "set the rules of %s", slot->netns) : 0;
+}
+
+int net_slot_rules(struct net *net, const struct net_slot *slot, struct op *op)
+{
+	cleanup(net_rules_done) struct net_rules rules = { 0 };
+	struct net_egress open = { 0 };
+	uint32_t resolver = net_resolver();
+	int r = write_rules(slot, resolver, &open, &rules, &op->err);
+
+	if (r == 0)
+		r = set_rules(net, slot, resolver, &rules, op);
+	if (r == 0)
+		atomic_store(&net->rules_for[slot->number], resolver);
+	return r;
+}
+
+/* An nft that was ended may have done its work before. */
+static int set_egress(const struct net_slot *slot, struct net_rules *rules, struct op *op)
+{
+	bool base = false, egress = false;
+	int r = net_nft(slot->netns_fd, buf_str(&rules->egress), op);
+
+	if (r < 0 && net_rules_compare(slot->netns_fd, rules, &base, &egress) == 0 && egress) {
+		op->err = (struct err){ 0 };
+		return 0;
+	}
+	return r < 0 ? err_wrap(&op->err, "set the egress of %s", slot->netns) : 0;
+}
+
+int net_slot_egress(const struct net_slot *slot, struct net_egress *egress, struct op *op)
+{
+	cleanup(net_rules_done) struct net_rules rules = { 0 };
+	int r = write_rules(slot, 0, egress, &rules, &op->err);
+
+	return r < 0 ? r : set_egress(slot, &rules, op);
+}
+
+int net_slot_renew(struct net *net, const struct net_slot *slot, struct net_egress *egress,
+		   struct op *op)
+{
+	cleanup(net_rules_done) struct net_rules rules = { 0 };
+	bool base_is_right = false, egress_is_right = false;
+	uint32_t resolver = net_resolver();
+	int r = write_rules(slot, resolver, egress, &rules, &op->err);
+
 	if (r < 0)
-		return err_wrap(&op->err, "set the rules of %s", slot->netns);
-	atomic_store(&net->rules_for[slot->number], resolver);
-	return 0;
+		return r;
+	r = net_rules_compare(slot->netns_fd, &rules, &base_is_right, &egress_is_right);
+	if (r < 0)
+		return err_errno(&op->err, -r, "look at the rules of %s", slot->netns);
+	if (!base_is_right)
+		return set_rules(net, slot, resolver, &rules, op);
+	return egress_is_right ? 0 : set_egress(slot, &rules, op);
 }
 
 static int set_alias(const struct net_slot *slot, const char *alias, int nl, struct err *e)

@@ -11,3 +11,13 @@
  * Blocks for the kernel's answer only. Return: 1; 0; -errno.
  */
 must_check int nft_has_table(int family, const char *name);
+
+/**
+ * nft_rule_comment() - the first comment of a chain's rules, in the caller's network namespace
+ * @family:	NFPROTO_INET and so on
+ * @out:	array of @size bytes; "" when there is no such chain or comment; a longer one is cut
+ *
+ * Blocks for the kernel's answer only. Return: 0; -errno.
+ */
+must_check int nft_rule_comment(int family, const char *table, const char *chain, char *out,
+				size_t size);

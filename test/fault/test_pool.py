@@ -46,7 +46,7 @@ def assert_whole(instance, link):
     outside = json.loads(vivarium.run("ip", "-j", "addr", "show", link).stdout)[0]
     assert "UP" in outside["flags"] and len(outside["addr_info"]) == 1
     rules = vivarium.run("ip", "netns", "exec", netns, "nft", "list", "ruleset").stdout
-    assert "dnat to 169.254.0.21" in rules and "policy drop" in rules
+    assert "dnat ip to 169.254.0.21" in rules and "policy drop" in rules
 
 
 def wait_full(instance, n, claimed=0):

@@ -353,11 +353,11 @@ START_TEST(test_adopt)
 	ck_assert_uint_eq(net_pool_ready(net), 3);
 	slot = acquire(net, &id); /* sooner than the filling */
 	rules = rules_inside(slot.netns);
-	ck_assert_ptr_nonnull(strstr(rules, "dnat to 169.254.0.21"));
+	ck_assert_ptr_nonnull(strstr(rules, "dnat ip to 169.254.0.21"));
 	ck_assert_int_eq(fill(net), 3); /* two are written anew, one is made */
 	free(take_ptr(&rules));
 	rules = rules_inside("viv-aaaa-2");
-	ck_assert_ptr_nonnull(strstr(rules, "dnat to 169.254.0.21"));
+	ck_assert_ptr_nonnull(strstr(rules, "dnat ip to 169.254.0.21"));
 	net_slot_done(&slot);
 	release(net, &id);
 	net_close(net);
@@ -411,7 +411,7 @@ START_TEST(test_resolver_changed)
 	world_write("/run/resolv.conf", "nameserver 198.51.100.8\n");
 	slot = acquire(net, &id); /* sooner than the filling */
 	rules = rules_inside(slot.netns);
-	ck_assert_ptr_nonnull(strstr(rules, "dnat to 198.51.100.8"));
+	ck_assert_ptr_nonnull(strstr(rules, "dnat ip to 198.51.100.8"));
 	ck_assert_ptr_null(strstr(rules, "198.51.100.7"));
 	host = world_run((const char *const[]){ "nft", "list", "set", "inet", "vivarium_aaaa",
 						"resolvers", NULL });
@@ -419,7 +419,7 @@ START_TEST(test_resolver_changed)
 	ck_assert_int_eq(fill(net), 2); /* the other one, and one that is made */
 	free(take_ptr(&rules));
 	rules = rules_inside("viv-aaaa-1");
-	ck_assert_ptr_nonnull(strstr(rules, "dnat to 198.51.100.8"));
+	ck_assert_ptr_nonnull(strstr(rules, "dnat ip to 198.51.100.8"));
 	net_slot_done(&slot);
 	release(net, &id);
 	drain_and_close(net);
