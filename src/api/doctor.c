@@ -6,6 +6,7 @@
 #include "api/api-internal.h"
 #include "api/doctor-view.h"
 #include "api/host-request.h"
+#include "api/late-reply.h"
 #include "base/str.h"
 
 #include <stdlib.h>

@@ -2,58 +2,32 @@
 /* /sandboxes and /v2/sandboxes: create, get, delete, console. */
 #include "api/api-internal.h"
 #include "api/create-request.h"
+#include "api/late-reply.h"
 #include "base/str.h"
 
 #include <stdlib.h>
 
-/* A reply that comes later, when the exchange may be gone. */
-struct pending {
-	struct api *api;
-	struct http_exchange *x; /* NULL once it is closed */
-	struct sandbox_id id;    /* of the create */
-	bool creating;
+/* A create under way. */
+struct creation {
+	struct manager *m;
+	struct late_reply *late;
+	struct sandbox_id id;
 };
 
-static void on_pending_close(struct http_exchange *x, bool complete, void *arg)
+/* Nobody has learnt the id of a sandbox whose creator went away. */
+static void on_creator_gone(void *arg)
 {
-	struct pending *p = arg;
+	struct creation *c = arg;
 
-	(void)x;
-	(void)complete;
-	p->x = NULL;
-	/* Nobody has learnt the id of a sandbox whose creator went away. */
-	if (p->creating)
-		sandbox_cancel_create(p->api->m, &p->id);
-}
-
-static const struct http_exchange_events pending_events = { .on_close = on_pending_close };
-
-static struct pending *pending_new(struct api *api, struct http_exchange *x)
-{
-	struct pending *p = xcalloc(1, sizeof(*p));
-
-	p->api = api;
-	p->x = x;
-	http_exchange_bind(x, &pending_events, p);
-	return p;
-}
-
-/* Unbinds: the exchange ends without telling @p, which is freed. */
-static struct http_exchange *pending_take(struct pending *p)
-{
-	static const struct http_exchange_events nothing = { 0 };
-	struct http_exchange *x = p->x;
-
-	if (x != NULL)
-		http_exchange_bind(x, &nothing, NULL);
-	free(p);
-	return x;
+	sandbox_cancel_create(c->m, &c->id);
 }
 
 static void on_created(struct sandbox *sb, const struct err *e, void *arg)
 {
-	struct http_exchange *x = pending_take(arg);
+	struct creation *c = arg;
+	struct http_exchange *x = late_reply_take(c->late);
 
+	free(c);
 	if (x == NULL)
 		return;
 	if (e != NULL)
@@ -62,23 +36,31 @@ static void on_created(struct sandbox *sb, const struct err *e, void *arg)
 		reply_json(x, 201, NULL, json_of_sandbox(sb));
 }
 
+/* Takes @spec's strings when it succeeds. */
+static int start_create(struct http_exchange *x, struct api *api, struct db_sandbox *spec,
+			struct err *e)
+{
+	struct creation *c = xcalloc(1, sizeof(*c));
+	int r;
+
+	c->m = api->m;
+	r = sandbox_create(api->m, spec, on_created, c, &c->id, e);
+	if (r < 0) {
+		free(c);
+		return r;
+	}
+	c->late = late_reply_new(x);
+	late_reply_on_gone(c->late, on_creator_gone, c);
+	return 0;
+}
+
 static void create(struct http_exchange *x, const char *body, size_t n, struct api *api, bool v2)
 {
 	struct db_sandbox spec;
-	struct pending *p;
 	struct err e = { 0 };
-	int r;
 
 	db_sandbox_init(&spec);
-	r = create_request_parse(body, n, v2, &spec, &e);
-	if (r == 0) {
-		p = pending_new(api, x);
-		r = sandbox_create(api->m, &spec, on_created, p, &p->id, &e);
-		p->creating = r == 0;
-		if (r < 0)
-			pending_take(p);
-	}
-	if (r < 0)
+	if (create_request_parse(body, n, v2, &spec, &e) < 0 || start_create(x, api, &spec, &e) < 0)
 		reply_error(x, &e);
 	db_sandbox_done(&spec);
 }
@@ -126,7 +108,7 @@ void sandboxes_get(struct http_exchange *x, const struct route_params *p, void *
 
 static void on_destroyed(const struct err *e, void *arg)
 {
-	struct http_exchange *x = pending_take(arg);
+	struct http_exchange *x = late_reply_take(arg);
 
 	if (x == NULL)
 		return;
@@ -142,7 +124,7 @@ void sandboxes_delete(struct http_exchange *x, const struct route_params *p, voi
 	struct sandbox *sb = find_or_reply(api, x, p);
 
 	if (sb != NULL)
-		sandbox_destroy(sb, on_destroyed, pending_new(api, x));
+		sandbox_destroy(sb, on_destroyed, late_reply_new(x));
 }
 
 void sandboxes_console(struct http_exchange *x, const struct route_params *p, void *arg)

@@ -3,6 +3,7 @@
 #include "sandbox/usage.h"
 #include "api/api-internal.h"
 #include "api/host-request.h"
+#include "api/late-reply.h"
 #include "base/str.h"
 
 static json_t *json_of_cached(const struct cache_item *item)

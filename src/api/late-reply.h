@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A reply that comes later, when the one who asked may be gone. Loop thread. */
+#pragma once
+
+#include "http/server.h"
+
+struct late_reply;
+
+/** late_reply_new() - remember an exchange; late_reply_take() ends that */
+struct late_reply *late_reply_new(struct http_exchange *x);
+
+/** late_reply_on_gone() - be told, at most once and before late_reply_take(), that the client went
+ * away */
+void late_reply_on_gone(struct late_reply *late, void (*fn)(void *arg), void *arg);
+
+/** late_reply_take() - the exchange, to be answered now, or NULL when it was closed; frees @late */
+struct http_exchange *late_reply_take(struct late_reply *late);
