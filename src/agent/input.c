@@ -377,6 +377,15 @@ void input_stream(struct input *in, struct connect_call *c)
 	connect_bind(c, &stream_events, s);
 }
 
+void input_give(struct input *in, char *data, size_t n)
+{
+	if (n > 0)
+		item_push(in, &(struct input_item){ .data = data, .n = n });
+	else
+		free(data);
+	item_push(in, &(struct input_item){ 0 });
+}
+
 void input_close(struct input *in, struct connect_call *c)
 {
 	if (in->pty || in->fd < 0)

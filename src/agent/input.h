@@ -42,5 +42,9 @@ void input_send(struct input *in, struct connect_call *c, const json_t *request)
 /** input_stream() - write what the further messages of a client stream hold; answer at its end */
 void input_stream(struct input *in, struct connect_call *c);
 
+/** input_give() - write bytes, which are taken over, and close the pipe behind them. A process that
+ * does not want them is its own affair */
+void input_give(struct input *in, char *data, size_t n);
+
 /** input_close() - close the pipe behind what is queued, then answer @c; a terminal has no end */
 void input_close(struct input *in, struct connect_call *c);

@@ -224,6 +224,8 @@ static ssize_t pipe_read(struct output_pipe *pipe)
 	}
 	if (!late)
 		ring_put(&o->ring, pipe->stream, piece, (size_t)n);
+	if (!late && o->tap != NULL)
+		o->tap((enum output_stream)pipe->stream, piece, (size_t)n, o->tap_arg);
 	if (o->end_event != NULL && !late)
 		pipe->left -= (size_t)n;
 	return n;
@@ -391,6 +393,13 @@ void output_listen(struct output *o, struct connect_call *c, const struct output
 	connect_send_json(c, json_pack("{s:{s:o}}", "event", "start", start));
 	o->updating = false;
 	output_update(o);
+}
+
+void output_tap(struct output *o,
+		void (*fn)(enum output_stream s, const void *p, size_t n, void *arg), void *arg)
+{
+	o->tap = fn;
+	o->tap_arg = arg;
 }
 
 void output_fail_starter(struct output *o, enum connect_code code, const char *why)

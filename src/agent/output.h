@@ -57,6 +57,8 @@ struct output {
 	char *end_event;   /* set once the leader has exited */
 	bool updating;
 	bool forgotten; /* nobody new will come */
+	void (*tap)(enum output_stream s, const void *p, size_t n, void *arg); /* NULL = none */
+	void *tap_arg;
 	void (*on_change)(void *arg);
 	void (*reclaim)(void *arg);
 	void *arg;
@@ -77,6 +79,11 @@ struct output_listen {
 
 /** output_listen() - give a stream everything from a position on; fails it if that is not held */
 void output_listen(struct output *o, struct connect_call *c, const struct output_listen *spec);
+
+/** output_tap() - hand each piece over as it is read, besides what listeners get; nobody waits for
+ * the tap; NULL = no more */
+void output_tap(struct output *o,
+		void (*fn)(enum output_stream s, const void *p, size_t n, void *arg), void *arg);
 
 /** output_fail_starter() - end the stream of the call that started the process, if it is there */
 void output_fail_starter(struct output *o, enum connect_code code, const char *why);

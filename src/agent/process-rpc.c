@@ -3,7 +3,7 @@
 
 #include "agent/agent.h"
 #include "agent/caller.h"
-#include "agent/environ.h"
+#include "agent/command.h"
 #include "agent/field.h"
 #include "agent/input.h"
 #include "agent/process.h"
@@ -13,25 +13,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-
-/* What a Start asks for; borrowed from the request but for the user. */
-struct start {
-	struct user user;
-	const char *cmd;
-	const char *cwd;
-	const char *tag;
-	json_t *args;        /* array of strings; NULL = none */
-	json_t *envs;        /* object of strings; NULL = none */
-	struct pty_size pty; /* zero = none is wanted */
-	bool with_stdin;
-};
-
-static void start_done(struct start *s)
-{
-	user_done(&s->user);
-}
-
-#define auto_start cleanup(start_done) struct start
 
 /* The size in a field "pty"; zero if there is no such field. Return: 0; -EPROTO with @e set. */
 static int read_pty(const json_t *request, struct pty_size *out, struct connect_error *e)
@@ -53,7 +34,7 @@ static int read_pty(const json_t *request, struct pty_size *out, struct connect_
 	return 0;
 }
 
-static int read_start(const json_t *request, struct start *s, struct connect_error *e)
+static int read_start(const json_t *request, struct command *s, struct connect_error *e)
 {
 	json_t *process = NULL;
 
@@ -76,92 +57,14 @@ static int read_start(const json_t *request, struct start *s, struct connect_err
 	return 0;
 }
 
-/* Absolute as it is, else below the user's home; "" is the home. New memory; NULL without any. */
-static char *resolve_cwd(const char *cwd, const struct user *user)
-{
-	char *path;
-
-	if (cwd[0] == '/')
-		return strdup(cwd);
-	if (streq(cwd, "~") || str_starts(cwd, "~/"))
-		cwd += strspn(cwd + 1, "/") + 1;
-	if (asprintf(&path, "%s%s%s", user->home, cwd[0] != '\0' ? "/" : "", cwd) < 0)
-		return NULL;
-	return path;
-}
-
-static char *choose_cwd(const struct agent *a, const struct start *s)
-{
-	if (s->cwd != NULL && s->cwd[0] != '\0')
-		return resolve_cwd(s->cwd, &s->user);
-	if (a->identity.default_workdir != NULL)
-		return resolve_cwd(a->identity.default_workdir, &s->user);
-	return resolve_cwd("", &s->user);
-}
-
-/* The strings stay the request's. NULL without memory. */
-static const char **make_argv(const struct start *s)
-{
-	size_t n = json_array_size(s->args);
-	const char **argv = calloc(n + 2, sizeof(*argv));
-
-	if (argv == NULL)
-		return NULL;
-	argv[0] = s->cmd;
-	for (size_t i = 0; i < n; i++)
-		argv[i + 1] = json_string_value(json_array_get(s->args, i));
-	return argv;
-}
-
-static json_t *make_config(const struct start *s)
-{
-	return json_pack("{s:s, s:o, s:o, s:s*}", "cmd", s->cmd, "args",
-			 s->args != NULL ? json_incref(s->args) : json_array(), "envs",
-			 s->envs != NULL ? json_incref(s->envs) : json_object(), "cwd", s->cwd);
-}
-
-static struct process *start(struct agent *a, const struct start *s, uint64_t timeout_ms,
-			     struct connect_error *e)
-{
-	auto_environment env = { 0 };
-	auto_free char *cwd = choose_cwd(a, s);
-	auto_free const char **argv = make_argv(s);
-	json_t *config;
-	struct process *p;
-
-	if (cwd == NULL || argv == NULL) {
-		ignore_err(connect_error_set(e, CONNECT_RESOURCE_EXHAUSTED, "out of memory"));
-		return NULL;
-	}
-	if (environment_make(&s->user, a->identity.env, s->envs, &env, e) < 0)
-		return NULL;
-	config = make_config(s);
-	p = process_start(a,
-			  &(struct process_spec){
-				  .argv = argv,
-				  .envp = env.envp,
-				  .path = json_string_value(json_object_get(env.vars, "PATH")),
-				  .cwd = cwd,
-				  .user = &s->user,
-				  .tag = s->tag,
-				  .config = config,
-				  .pty = s->pty.cols != 0 ? &s->pty : NULL,
-				  .with_stdin = s->with_stdin,
-				  .timeout_ms = timeout_ms,
-			  },
-			  e);
-	json_decref(config);
-	return p;
-}
-
 static void rpc_start(struct agent *a, struct connect_call *c, const json_t *request)
 {
 	struct connect_error e = { 0 };
-	auto_start s = { 0 };
+	auto_command s = { 0 };
 	struct process *p = NULL;
 
 	if (caller_of_call(a, c, &s.user, &e) == 0 && read_start(request, &s, &e) == 0)
-		p = start(a, &s, connect_timeout_ms(c), &e);
+		p = command_start(a, &s, connect_timeout_ms(c), &e);
 	if (p == NULL)
 		connect_fail(c, &e);
 	else

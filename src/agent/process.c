@@ -50,6 +50,8 @@ struct process {
 	int pty;        /* owned; -1 = none */
 	struct input input;
 	struct output output;
+	struct process_tap tap; /* zeroed = none */
+	int wait_status;        /* once it is not running */
 	uv_timer_t *timer;
 	bool running;
 	bool lingering; /* the timer for the late clients was started */
@@ -95,6 +97,15 @@ static void start_timer(struct process *p, uv_timer_cb fn, uint64_t ms)
 	ignore_err(uv_timer_start(p->timer, fn, ms, 0)); /* the handle is not closing */
 }
 
+static void tell_tap(struct process *p)
+{
+	struct process_tap tap = p->tap;
+
+	process_tap(p, NULL);
+	if (tap.on_end != NULL)
+		tap.on_end(p->wait_status, tap.arg);
+}
+
 static void on_output_change(void *arg)
 {
 	struct process *p = arg;
@@ -106,6 +117,7 @@ static void on_output_change(void *arg)
 	if (!p->lingering && output_is_over(&p->output)) {
 		p->lingering = true;
 		start_timer(p, on_linger_end, LINGER_MS);
+		tell_tap(p);
 	}
 }
 
@@ -356,6 +368,12 @@ void process_listen(struct process *p, struct connect_call *c, const uint64_t *f
 	output_listen(&p->output, c, &spec);
 }
 
+void process_tap(struct process *p, const struct process_tap *tap)
+{
+	p->tap = tap != NULL ? *tap : (struct process_tap){ 0 };
+	output_tap(&p->output, p->tap.on_data, p->tap.arg);
+}
+
 struct input *process_input(struct process *p)
 {
 	return &p->input;
@@ -430,6 +448,7 @@ void process_reaped(struct agent *a, pid_t pid, int wait_status)
 	if (p == NULL)
 		return;
 	p->running = false;
+	p->wait_status = wait_status;
 	ignore_err(uv_timer_stop(p->timer)); /* cannot fail */
 	json_decref(p->config);
 	p->config = NULL;

@@ -57,6 +57,17 @@ void process_init(struct agent *a);
  */
 void process_listen(struct process *p, struct connect_call *c, const uint64_t *from, bool starter);
 
+/* Who gets all that a process writes and its end, in one piece of memory or another of its own. */
+struct process_tap {
+	void (*on_data)(enum output_stream s, const void *p, size_t n, void *arg);
+	void (*on_end)(int wait_status, void *arg); /* the last call: all was written and read */
+	void *arg;
+};
+
+/** process_tap() - tell @tap, which is copied, of a process that was just started; NULL = nobody.
+ * After on_end the process is no longer the tap's to use */
+void process_tap(struct process *p, const struct process_tap *tap);
+
 /** process_input() - the stdin or terminal of a running process */
 struct input *process_input(struct process *p);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/serve.h"
 
+#include "agent/exec.h"
 #include "agent/files.h"
 #include "agent/fs.h"
 #include "agent/identity.h"
@@ -30,6 +31,7 @@ static const struct route routes[] = {
 	{ "POST", "/init", identity_serve_init },
 	{ "GET", "/envs", identity_serve_envs },
 	{ "GET", "/metrics", metrics_serve },
+	{ "POST", "/exec", exec_serve },
 	{ "GET", "/files", files_serve_get },
 	{ "POST", "/files", files_serve_post },
 	{ "POST", "/files/compose", files_serve_compose },

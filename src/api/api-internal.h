@@ -69,6 +69,9 @@ void sandboxes_timeout(struct http_exchange *x, const struct route_params *p, vo
 void sandboxes_refreshes(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_connect_v1(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_connect_v2(struct http_exchange *x, const struct route_params *p, void *arg);
+void sandboxes_ping(struct http_exchange *x, const struct route_params *p, void *arg);
+void sandboxes_patch(struct http_exchange *x, const struct route_params *p, void *arg);
+void sandboxes_exec(struct http_exchange *x, const struct route_params *p, void *arg);
 void api_absent(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_console(struct http_exchange *x, const struct route_params *p, void *arg);
 void doctor_get(struct http_exchange *x, const struct route_params *p, void *arg);

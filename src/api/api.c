@@ -17,7 +17,10 @@ static const struct route routes[] = {
 	{ "GET", "/sandboxes/metrics", api_absent }, /* before what has it for an id */
 	{ "GET", "/sandboxes/{id}", sandboxes_get },
 	{ "DELETE", "/sandboxes/{id}", sandboxes_delete },
+	{ "PATCH", "/sandboxes/{id}", sandboxes_patch },
 	{ "GET", "/sandboxes/{id}/console", sandboxes_console },
+	{ "POST", "/sandboxes/{id}/exec", sandboxes_exec },
+	{ "POST", "/sandboxes/{id}/ping", sandboxes_ping },
 	{ "POST", "/sandboxes/{id}/timeout", sandboxes_timeout },
 	{ "POST", "/sandboxes/{id}/refreshes", sandboxes_refreshes },
 	{ "POST", "/sandboxes/{id}/connect", sandboxes_connect_v1 },

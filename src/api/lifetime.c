@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How long a sandbox lives: /timeout sets its deadline, /connect and /refreshes only ever move it
- * later. A timeout of null, which E2B does not have, means no deadline.
+ * later. A timeout of null, which E2B does not have, means no deadline. /ping, ours, says that the
+ * sandbox is wanted and moves nothing: whatever counts idle time starts anew from there.
  */
 #include "api/api-internal.h"
 #include "api/body.h"
@@ -157,4 +158,16 @@ void sandboxes_connect_v2(struct http_exchange *x, const struct route_params *p,
 {
 	(void)p;
 	http_body_collect(x, API_BODY_MAX, connect_v2_body, arg);
+}
+
+void sandboxes_ping(struct http_exchange *x, const struct route_params *p, void *arg)
+{
+	struct api *api = arg;
+	struct err e = { 0 };
+	struct sandbox *sb = manager_find(api->m, p->at[0], &e);
+
+	if (sb == NULL || sandbox_check_running(sb, &e) < 0)
+		reply_error(x, &e);
+	else
+		reply_empty(x);
 }

@@ -29,7 +29,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
-enum { CONNECT_TIMEOUT_MS = 5000, FIELDS_MAX = HTTP_HEADERS_MAX + 6 };
+enum { CONNECT_TIMEOUT_MS = 5000, FIELDS_MAX = HTTP_HEADERS_MAX + 6 + PROXY_REQUEST_FIELDS_MAX };
 
 enum proxy_state {
 	PROXY_CONNECTING,
@@ -449,6 +449,8 @@ static int request_write(struct proxy_conn *p, const struct proxy_spec *spec, st
 
 	fields[0] = (struct http_field){ "Host", host ?: "" };
 	n = fields_pass(fields, 1, h, spec->drop_headers);
+	for (const struct http_field *f = spec->request_fields; f != NULL && f->name != NULL; f++)
+		fields[n++] = *f;
 	if (p->chunked)
 		fields[n++] = (struct http_field){ "Transfer-Encoding", "chunked" };
 	else if (length != NULL)
@@ -457,7 +459,7 @@ static int request_write(struct proxy_conn *p, const struct proxy_spec *spec, st
 		fields_upgrade(fields, n, h);
 	else
 		fields[n] = (struct http_field){ "Connection", "close" };
-	return http_write_request(out, h->method, h->target, fields);
+	return http_write_request(out, h->method, spec->target ?: h->target, fields);
 }
 
 /* Starts connecting, with the head of the request queued behind it. */

@@ -16,13 +16,18 @@ struct proxy_group {
 	size_t n;
 };
 
+enum { PROXY_REQUEST_FIELDS_MAX = 2 };
+
 struct proxy_spec {
 	struct sockaddr_in addr;
 	struct proxy_group *group;       /* must outlive its streams */
 	unsigned connect_timeout_ms;     /* 0 = 5000 */
 	const char *host;                /* Host for the upstream; NULL = as the client sent it */
+	const char *target;              /* asked of the upstream; NULL = as the client sent it */
 	const char *const *drop_headers; /* names not passed on, ended by NULL; NULL = none */
-	const struct http_field *reply_fields; /* static: added to the reply; NULL = none */
+	const struct http_field *request_fields; /* at most PROXY_REQUEST_FIELDS_MAX, added to the
+						  * request, ended by a NULL name; NULL = none */
+	const struct http_field *reply_fields;   /* static: added to the reply; NULL = none */
 	void (*on_fail)(struct http_exchange *x, int code, void *arg);
 	/* nothing was answered yet and the upstream is out of reach: code is a positive errno
 	 * (ECONNREFUSED: nobody listens on the port); it must answer the exchange */

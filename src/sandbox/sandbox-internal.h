@@ -13,6 +13,8 @@
 #include "template/template.h"
 #include "vmm/vmm.h"
 
+enum { AGENT_VERSION_SIZE = 32 };
+
 VEC_DEFINE(sandbox_list, struct sandbox *)
 
 /* What is currently true of a sandbox. Owned by the worker while an operation runs, else by the
@@ -26,7 +28,7 @@ struct resources {
 	struct console console;
 	struct template template; /* of a sandbox that is being created */
 	char kernel_version[KERNEL_VERSION_SIZE];
-	char agent_version[32];
+	char agent_version[AGENT_VERSION_SIZE];
 };
 
 #define RESOURCES_INIT                                                                             \
@@ -48,6 +50,7 @@ struct sandbox {
 	struct plan_timing timing;
 	bool busy;           /* an operation owns res */
 	bool doomed;         /* destroy as soon as it is not busy */
+	bool changing;       /* its agent is being told of a change of the row */
 	bool unsure;         /* adoption could not be decided yet; nothing of it is touched */
 	int cancel_fd;       /* eventfd of a create under way; owned; -1 */
 	struct watch *watch; /* loop handles on its VM; NULL = not watched */
@@ -90,6 +93,16 @@ struct sandbox *sandbox_new(struct manager *m, struct db_sandbox *row);
 
 /** sandbox_free() - take it out of the table and forget it; its watch must be off */
 void sandbox_free(struct sandbox *sb);
+
+/**
+ * identity_tell() - tell a guest's agent all that its row says it is (POST /init)
+ * @vmm_pidfd:		its POLLIN ends the wait; -1 = none
+ * @out_version:	the agent's version
+ *
+ * Thread: worker. Return: 0; -errno with op->err set.
+ */
+must_check int identity_tell(const struct db_sandbox *row, struct in_addr addr, int vmm_pidfd,
+			     char out_version[AGENT_VERSION_SIZE], struct op *op);
 
 /** sandbox_by_id() - the sandbox of an id, not of a name or prefix; NULL if there is none */
 struct sandbox *sandbox_by_id(struct manager *m, const struct sandbox_id *id);

@@ -138,6 +138,24 @@ must_check int sandbox_check_running(const struct sandbox *sb, struct err *e);
  */
 must_check int sandbox_set_deadline(struct sandbox *sb, uint64_t end_ms, struct err *e);
 
+/**
+ * sandbox_change() - change who a sandbox's commands run as, and their environment
+ * @user:	NULL = stays; copied
+ * @env_json:	JSON object of strings, the whole environment; NULL = stays; copied
+ * @done:	called once, later, on the loop, unless this function itself fails: @sb is the
+ *		sandbox, or NULL with @e set
+ *
+ * The row is written first, then the agent of a running sandbox is told; one that cannot be told
+ * gets its old row back. What was started before keeps its environment. If vivd is killed in
+ * between, the guest learns of the row at its next start: the client, which has no answer, asks
+ * again.
+ *
+ * Return: 0 it is under way; -errno with @e set: nothing changed.
+ */
+must_check int sandbox_change(struct sandbox *sb, const char *user, const char *env_json,
+			      void (*done)(struct sandbox *sb, const struct err *e, void *arg),
+			      void *arg, struct err *e);
+
 /** sandbox_row() - its intent; borrowed, for reading */
 const struct db_sandbox *sandbox_row(const struct sandbox *sb);
 

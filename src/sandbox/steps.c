@@ -325,25 +325,6 @@ static int explain_with_console(struct sandbox *sb, struct op *op, int r)
 	return r;
 }
 
-static int say_identity(struct sandbox *sb, struct op *op)
-{
-	json_t *env = json_loads(sb->row.env_json, 0, NULL);
-	struct guest_identity who = {
-		.id = sb->row.id.s,
-		.template_id = sb->row.template_name,
-		.hostname = sb->row.name[0] != '\0' ? sb->row.name : sb->row.id.s,
-		.default_user = sb->row.user,
-		.default_workdir = sb->row.workdir,
-		.access_token = sb->row.access_token[0] != '\0' ? sb->row.access_token : NULL,
-		.env = env,
-	};
-	int r = guest_init(sb->res.slot.addr, &who, vmm_pidfd(sb->res.vmm), sb->res.agent_version,
-			   sizeof(sb->res.agent_version), op);
-
-	json_decref(env);
-	return r;
-}
-
 static int agent_acquire(struct sandbox *sb, struct op *op)
 {
 	struct op child = op_child(op, accel_agent_timeout_ms(sb->m, sb->row.acceleration));
@@ -351,7 +332,8 @@ static int agent_acquire(struct sandbox *sb, struct op *op)
 				 &sb->res.console, &child);
 
 	if (r == 0)
-		r = say_identity(sb, &child);
+		r = identity_tell(&sb->row, sb->res.slot.addr, vmm_pidfd(sb->res.vmm),
+				  sb->res.agent_version, &child);
 	op->err = child.err;
 	if (r < 0)
 		accel_explain(sb->m, sb->row.acceleration, &op->err);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The body of a create, in both generations: a wish that is whole, or a refusal that says why. */
+#include "api/change-request.h"
 #include "api/create-request.h"
 #include "base/json.h"
 #include "base/str.h"
@@ -51,9 +52,30 @@ static void parse(const char *body, size_t n, bool v2)
 	db_sandbox_done(&row);
 }
 
+static void parse_change(const char *body, size_t n)
+{
+	struct change_request change = { 0 };
+	struct db_sandbox row;
+	struct err e = { 0 };
+
+	db_sandbox_init(&row);
+	db_set_str(&row.env_json, "{\"A\":\"1\"}");
+	if (change_request_parse(body, n, &row, &change, &e) == 0) {
+		require(!err_is_set(&e));
+		require(change.user == NULL || change.user[0] != '\0');
+		if (change.env_json != NULL)
+			check_map(change.env_json);
+	} else {
+		require(e.kind == ERR_INVALID && e.msg[0] != '\0');
+	}
+	change_request_done(&change);
+	db_sandbox_done(&row);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	parse((const char *)data, size, false);
 	parse((const char *)data, size, true);
+	parse_change((const char *)data, size);
 	return 0;
 }
