@@ -8,6 +8,7 @@
 
 /* Reading goes on while less than a head's size waits, and one read adds at most a read buffer. */
 enum { IN_LIMIT = HTTP_HEAD_MAX, IN_MAX = IN_LIMIT + HTTP_READ_BYTES };
+enum { KEEPALIVE_S = 60 };
 static_assert((int)IN_MAX <= (int)HTTP_EARLY_MAX, "a take must fit");
 
 static void conn_closed(uv_handle_t *h)
@@ -160,6 +161,12 @@ static void conn_open(struct http_conn *c, struct http_exchange *x)
 	c->x = x;
 }
 
+bool conn_waits_for_write(const struct http_conn *c)
+{
+	return c->state == CONN_OPEN && c->server->config.write_timeout_ms != 0 &&
+	       http_output_queued(&c->out) > 0;
+}
+
 /* Each step does one thing. Return: whether there may be more to do. */
 static bool step_head(struct http_conn *c)
 {
@@ -185,6 +192,10 @@ static bool step_head(struct http_conn *c)
 		return true;
 	}
 	conn_open(c, x);
+	if (x->head.minor >= 1 && http_head_get(&x->head, "Host") == NULL) {
+		exchange_refuse(x, 400, "HTTP/1.1 request has no Host header");
+		return true;
+	}
 	x->expect = !c->body.done && x->head.minor >= 1 &&
 		    http_head_has_token(&x->head, "Expect", "100-continue");
 	config->handler(x, config->arg);
@@ -345,12 +356,38 @@ static void on_timer(uv_timer_t *timer)
 	conn_close(timer->data, false);
 }
 
+/* Resets a peer that took nothing of its reply since the last look. */
+static void on_write_timer(uv_timer_t *timer)
+{
+	struct http_conn *c = timer->data;
+	uint64_t taken = http_output_taken(&c->out);
+
+	if (taken == c->taken)
+		conn_fail(c);
+	c->taken = taken;
+}
+
+static void conn_arm_write(struct http_conn *c)
+{
+	unsigned ms = c->server->config.write_timeout_ms;
+
+	if (c->timing == CONN_TIMER_WRITE)
+		return;
+	c->timing = CONN_TIMER_WRITE;
+	c->taken = http_output_taken(&c->out);
+	uv_timer_start(&c->timer, on_write_timer, ms, ms);
+}
+
 static void conn_arm(struct http_conn *c)
 {
 	const struct http_server_config *config = &c->server->config;
 	enum conn_timer want = CONN_TIMER_NONE;
 	unsigned ms = 0;
 
+	if (conn_waits_for_write(c)) {
+		conn_arm_write(c);
+		return;
+	}
 	if (c->state == CONN_LINGER) {
 		want = CONN_TIMER_LINGER;
 		ms = HTTP_LINGER_MS;
@@ -466,7 +503,9 @@ void conn_new(struct http_server *s, uv_stream_t *stream)
 	http_output_init(&c->out, stream, on_progress);
 	uv_timer_init(s->loop, &c->timer);
 	c->timer.data = c;
-	if (stream->type == UV_TCP)
+	if (stream->type == UV_TCP) {
 		uv_tcp_nodelay((uv_tcp_t *)stream, 1);
+		uv_tcp_keepalive((uv_tcp_t *)stream, 1, KEEPALIVE_S); /* a host that vanished */
+	}
 	conn_run(c);
 }

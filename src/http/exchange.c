@@ -112,7 +112,7 @@ int64_t http_exchange_peer_uid(const struct http_exchange *x)
 	socklen_t len = sizeof(peer);
 	uv_os_fd_t fd;
 
-	if (stream == NULL || stream->type != UV_NAMED_PIPE)
+	if (x->conn->server->config.remote || stream == NULL || stream->type != UV_NAMED_PIPE)
 		return -1;
 	if (uv_fileno((uv_handle_t *)stream, &fd) < 0)
 		return -1;
@@ -129,7 +129,9 @@ void http_exchange_bind(struct http_exchange *x, const struct http_exchange_even
 static void send_bufs(struct http_exchange *x, uv_buf_t *bufs, unsigned n)
 {
 	http_output_send(&x->conn->out, bufs, n);
-	if (x->conn->out.error != 0)
+	/* The run gives up a broken connection, and sets the write timer. */
+	if (x->conn->out.error != 0 ||
+	    (conn_waits_for_write(x->conn) && x->conn->timing != CONN_TIMER_WRITE))
 		conn_schedule(x->conn);
 }
 

@@ -23,13 +23,15 @@ enum {
 	HTTP_LINGER_MS = 1000,
 };
 
+union http_socket {
+	uv_handle_t handle;
+	uv_stream_t stream;
+	uv_pipe_t pipe;
+	uv_tcp_t tcp;
+};
+
 struct http_listener {
-	union {
-		uv_handle_t handle;
-		uv_stream_t stream;
-		uv_pipe_t pipe;
-		uv_tcp_t tcp;
-	} u;
+	union http_socket u;
 	struct http_server *server;
 	struct http_listener *next;
 };
@@ -54,7 +56,13 @@ enum conn_state {
 	CONN_CLOSED, /* given up or taken; the memory waits for the timer to close */
 };
 
-enum conn_timer { CONN_TIMER_NONE, CONN_TIMER_IDLE, CONN_TIMER_HEAD, CONN_TIMER_LINGER };
+enum conn_timer {
+	CONN_TIMER_NONE,
+	CONN_TIMER_IDLE,
+	CONN_TIMER_HEAD,
+	CONN_TIMER_WRITE,
+	CONN_TIMER_LINGER
+};
 
 struct http_conn {
 	struct http_server *server;
@@ -65,6 +73,7 @@ struct http_conn {
 	uv_timer_t timer;
 	uv_stream_t *stream; /* owned; NULL when closed or taken */
 	struct http_output out;
+	uint64_t taken;    /* of the output, when a write timer last looked */
 	struct buf in;     /* received, not used yet */
 	const char *fresh; /* what was just read, not used yet; `in` is empty then */
 	size_t n_fresh;
@@ -112,6 +121,9 @@ void conn_run(struct http_conn *c);
 
 /** conn_schedule() - have the connection run soon: after the handler returned */
 void conn_schedule(struct http_conn *c);
+
+/** conn_waits_for_write() - whether the peer has to take some of a reply before the write timeout */
+bool conn_waits_for_write(const struct http_conn *c);
 
 /** conn_close() - close the stream, if it is still ours, and the connection; idempotent */
 void conn_close(struct http_conn *c, bool reset);

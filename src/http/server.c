@@ -80,7 +80,8 @@ static void listener_closed(uv_handle_t *h)
 	free(l);
 }
 
-static int listener_open(struct http_listener *l, int fd)
+/* Makes the stream that fits a socket in @u. The handle is there also after a failure. */
+static int open_stream(uv_loop_t *loop, union http_socket *u, int fd)
 {
 	int domain = AF_UNSPEC;
 	socklen_t len = sizeof(domain);
@@ -88,11 +89,11 @@ static int listener_open(struct http_listener *l, int fd)
 
 	r = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 ? -errno : 0;
 	if (domain == AF_INET || domain == AF_INET6) {
-		uv_tcp_init(l->server->loop, &l->u.tcp);
-		return r ?: uv_tcp_open(&l->u.tcp, fd);
+		uv_tcp_init(loop, &u->tcp);
+		return r ?: uv_tcp_open(&u->tcp, fd);
 	}
-	uv_pipe_init(l->server->loop, &l->u.pipe, 0);
-	return r ?: uv_pipe_open(&l->u.pipe, fd);
+	uv_pipe_init(loop, &u->pipe, 0);
+	return r ?: uv_pipe_open(&u->pipe, fd);
 }
 
 int http_server_listen_fd(struct http_server *s, int fd)
@@ -103,7 +104,7 @@ int http_server_listen_fd(struct http_server *s, int fd)
 
 	l->server = s;
 	s->refs++;
-	r = listener_open(l, owned);
+	r = open_stream(s->loop, &l->u, owned);
 	l->u.handle.data = l;
 	if (r == 0) {
 		take_fd(&owned); /* closed with the handle */
@@ -115,6 +116,25 @@ int http_server_listen_fd(struct http_server *s, int fd)
 	}
 	l->next = s->listeners;
 	s->listeners = l;
+	return 0;
+}
+
+int http_server_serve_fd(struct http_server *s, int fd)
+{
+	auto_close int owned = fd;
+	union http_socket *u;
+	int r;
+
+	if (s->n_conns >= s->config.max_connections)
+		return -EUSERS;
+	u = xcalloc(1, sizeof(*u));
+	r = open_stream(s->loop, u, owned);
+	if (r < 0) {
+		http_stream_close(&u->stream);
+		return r;
+	}
+	take_fd(&owned);
+	conn_new(s, &u->stream);
 	return 0;
 }
 

@@ -15,6 +15,10 @@
  * Back-pressure. http_reply_write() copies into the connection's output. Above 256 KiB queued
  * http_reply_blocked() is true; on_drain is called when it falls below 64 KiB.
  *
+ * What locks others out is bounded per server, so those who may not lock each other out get servers
+ * of their own: the number of connections, and how long a peer may be silent (between requests, in
+ * a head) or deaf (write_timeout_ms).
+ *
  * libuv writes without MSG_NOSIGNAL: the process must ignore SIGPIPE.
  */
 #pragma once
@@ -36,7 +40,11 @@ struct http_server_config {
 	void *arg;
 	unsigned idle_timeout_ms; /* a connection without a request; 0 = 75 000 */
 	unsigned head_timeout_ms; /* from the first byte of a head to its end; 0 = 10 000 */
+	unsigned
+		write_timeout_ms; /* until a peer that takes nothing of a reply is reset; 0 = never */
 	unsigned max_connections; /* more are accepted and closed; 0 = 4096 */
+	bool remote; /* who is there is not known by its uid, also where the stream is a unix
+		      * socket: http_exchange_peer_uid() is -1 */
 	void (*on_malformed)(struct http_exchange *x, int status, const char *why, void *arg);
 	/* answers a request that cannot be parsed; NULL: {"code":status,"message":why} */
 };
@@ -52,6 +60,14 @@ struct http_server *http_server_new(uv_loop_t *loop, const struct http_server_co
  */
 must_check int http_server_listen_fd(struct http_server *s, int fd);
 
+/**
+ * http_server_serve_fd() - serve a connected stream socket that somebody else accepted
+ * @fd:		owned by the server from now on, also on failure
+ *
+ * Return: 0; -EUSERS there are max_connections already; -errno.
+ */
+must_check int http_server_serve_fd(struct http_server *s, int fd);
+
 /** http_server_close_idle() - close the connections that have no exchange (before a pause) */
 void http_server_close_idle(struct http_server *s);
 
@@ -64,7 +80,8 @@ void http_server_free(struct http_server *s);
 /** http_exchange_head() - the request's head; borrowed for the life of the exchange */
 const struct http_head *http_exchange_head(const struct http_exchange *x);
 
-/** http_exchange_peer_uid() - uid of the peer of a unix socket (SO_PEERCRED); -1 for TCP */
+/** http_exchange_peer_uid() - uid of the peer of a unix socket (SO_PEERCRED); -1 for TCP,
+ * and with `remote` */
 int64_t http_exchange_peer_uid(const struct http_exchange *x);
 
 /* What the owner of an exchange is told; any may be NULL. Each gets the `arg` given with it. */

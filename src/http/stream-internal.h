@@ -42,6 +42,7 @@ struct http_output {
 	struct http_write *writing; /* in libuv's hands; NULL = none */
 	struct buf pending;         /* goes out when `writing` is done */
 	bool blocked;               /* went above HTTP_OUTPUT_HIGH; see http_output_drained() */
+	uint64_t accepted;          /* bytes given to http_output_send() so far */
 	int error;                  /* first failure, -errno; nothing is sent any more */
 	void (*on_progress)(struct http_output *o); /* from the loop: a write ended, well or not */
 };
@@ -60,6 +61,9 @@ void http_output_send(struct http_output *o, uv_buf_t *bufs, unsigned n);
 
 /** http_output_queued() - bytes that the kernel has not taken yet */
 size_t http_output_queued(const struct http_output *o);
+
+/** http_output_taken() - bytes that the kernel has taken so far; it grows as the peer reads */
+uint64_t http_output_taken(const struct http_output *o);
 
 /** http_output_drained() - whether blocked output fell below HTTP_OUTPUT_LOW or failed; clears
  * o->blocked, so that it is true once */

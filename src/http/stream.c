@@ -118,6 +118,8 @@ void http_output_send(struct http_output *o, uv_buf_t *bufs, unsigned n)
 
 	if (o->error != 0)
 		return;
+	for (unsigned i = 0; i < n; i++)
+		o->accepted += bufs[i].len;
 	if (o->writing == NULL)
 		sent = uv_try_write(o->stream, bufs, n);
 	if (sent == UV_EAGAIN)
@@ -137,6 +139,11 @@ size_t http_output_queued(const struct http_output *o)
 	if (o->writing == NULL)
 		return o->pending.len;
 	return uv_stream_get_write_queue_size(o->stream) + o->pending.len;
+}
+
+uint64_t http_output_taken(const struct http_output *o)
+{
+	return o->accepted - http_output_queued(o);
 }
 
 bool http_output_drained(struct http_output *o)

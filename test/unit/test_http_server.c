@@ -647,6 +647,7 @@ static void malformed_client(struct world *w)
 
 	refused(w, "GET / HTTP/1.1\r\nHo st: \"a\"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400);
 	refused(w, "GET / HTTP/2.0\r\n\r\n", 505);
+	refused(w, "GET / HTTP/1.1\r\nA: b\r\n\r\n", 400);
 	refused(w, "POST /collect HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
 		400);
 	ck_assert_int_eq(buf_puts(&huge, "GET / HTTP/1.1\r\nX: "), 0);
@@ -772,6 +773,82 @@ START_TEST(timeouts)
 	};
 
 	run(&config, timeout_client);
+	ck_assert_int_eq(seen.closed_whole, 1);
+}
+END_TEST
+
+static void deaf_client(struct world *w)
+{
+	auto_close int deaf = dial_tcp(&w->tcp_addr[0]);
+	auto_close int deaf_at_once = dial_unix(&w->unix_addr);
+	struct pollfd p = { .fd = deaf, .events = 0 };
+
+	say(deaf_at_once, "GET /flood HTTP/1.1\r\nHost: a\r\n\r\n");
+	say(deaf, "GET /flood HTTP/1.1\r\nHost: a\r\n\r\n");
+	hear(deaf, "HTTP/1.1 200 OK\r\n");
+	ck_assert_int_eq(poll(&p, 1, 30000), 1);
+	ck_assert(p.revents & POLLERR);
+	p.fd = deaf_at_once;
+	ck_assert_int_eq(poll(&p, 1, 30000), 1);
+	ck_assert(p.revents & POLLHUP);
+}
+
+START_TEST(deaf_peers_are_reset)
+{
+	const struct http_server_config config = { .handler = handler, .write_timeout_ms = 50 };
+
+	run(&config, deaf_client);
+	ck_assert_int_eq(seen.closed_broken, 2);
+}
+END_TEST
+
+START_TEST(a_slow_reader_is_not_deaf)
+{
+	const struct http_server_config config = { .handler = handler, .write_timeout_ms = 20000 };
+
+	run(&config, big_client);
+	ck_assert_int_eq(seen.closed_whole, 2);
+}
+END_TEST
+
+/* Served from a handler of the loop; the client's ends are made before. */
+static int served[2][2];
+static int serve_result[2];
+
+static void serve_two(struct world *w)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(served); i++)
+		serve_result[i] = http_server_serve_fd(w->servers[0], served[i][1]);
+}
+
+static void served_client(struct world *w)
+{
+	auto_close int first = served[0][0];
+	auto_close int second = served[1][0];
+
+	uv_async_send(&w->call);
+	hear_eof(second); /* one more than the most */
+	ck_assert_int_eq(serve_result[0], 0);
+	ck_assert_int_eq(serve_result[1], -EUSERS);
+	say(first, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+	hear(first, OK_TEXT(1, "/"));
+	ck_assert_int_eq(seen.uid, -1);
+}
+
+START_TEST(accepted_elsewhere)
+{
+	const struct http_server_config config = {
+		.handler = handler,
+		.max_connections = 1,
+		.remote = true,
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(served); i++)
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, served[i]), 0);
+	world_init(&world);
+	world.called = serve_two;
+	world_serve(&world, &config);
+	world_run(&world, served_client);
 	ck_assert_int_eq(seen.closed_whole, 1);
 }
 END_TEST
@@ -922,6 +999,9 @@ int main(void)
 	tcase_add_test(t, too_large_to_collect);
 	tcase_add_test(t, unread_body);
 	tcase_add_test(t, timeouts);
+	tcase_add_test(t, deaf_peers_are_reset);
+	tcase_add_test(t, a_slow_reader_is_not_deaf);
+	tcase_add_test(t, accepted_elsewhere);
 	tcase_add_test(t, close_idle_and_limit);
 	tcase_add_test(t, many_streams);
 	tcase_add_test(t, idle_connections_are_small);
