@@ -10,7 +10,8 @@ enum { API_BODY_MAX = 1024 * 1024 };
 
 struct api {
 	struct manager *m;
-	char *domain; /* owned; NULL = sandboxes have no names but localhost's */
+	char *domain;        /* owned; NULL = sandboxes have no names but localhost's */
+	char *public_domain; /* the same as clients are told it, maybe with a port; owned */
 };
 
 /* Lets pages of any origin read a reply; ended by a NULL name. */
@@ -43,13 +44,13 @@ void reply_error(struct http_exchange *x, const struct err *e);
 void reply_empty(struct http_exchange *x);
 
 /** json_of_sandbox() - E2B's Sandbox (the reply of create); new reference */
-json_t *json_of_sandbox(const struct sandbox *sb);
+json_t *json_of_sandbox(const struct api *api, const struct sandbox *sb);
 
 /** json_of_listed() - E2B's ListedSandbox with our `vivarium` object; new reference */
 json_t *json_of_listed(const struct sandbox *sb);
 
 /** json_of_detail() - E2B's SandboxDetail with our `vivarium` object in full; new reference */
-json_t *json_of_detail(const struct sandbox *sb);
+json_t *json_of_detail(const struct api *api, const struct sandbox *sb);
 
 /** api_proxy() - serve a request that is for a sandbox. Return: whether it was */
 bool api_proxy(struct api *api, struct http_exchange *x);

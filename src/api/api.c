@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+enum { HTTPS_PORT = 443 };
+
 static const struct route routes[] = {
 	{ "POST", "/v2/sandboxes", sandboxes_create_v2 },
 	{ "GET", "/v2/sandboxes", sandboxes_list },
@@ -97,14 +99,27 @@ struct api *api_new(struct manager *m, const char *domain)
 	struct api *api = xcalloc(1, sizeof(*api));
 
 	api->m = m;
-	api->domain = domain != NULL ? str_dup(domain) : NULL;
+	if (domain != NULL) {
+		api->domain = str_printf("%.*s", (int)strcspn(domain, ":"), domain);
+		api->public_domain = str_dup(domain);
+	}
 	return api;
+}
+
+void api_set_domain_port(struct api *api, unsigned port)
+{
+	if (api->domain == NULL || port == HTTPS_PORT || !streq(api->domain, api->public_domain))
+		return;
+	free(api->public_domain);
+	api->public_domain = str_printf("%s:%u", api->domain, port);
 }
 
 void api_free(struct api *api)
 {
-	if (api != NULL)
-		free(api->domain);
+	if (api == NULL)
+		return;
+	free(api->domain);
+	free(api->public_domain);
 	free(api);
 }
 
@@ -167,4 +182,14 @@ void api_handle(struct http_exchange *x, void *arg)
 		route->fn(x, &params, api);
 	else
 		reply_no_route(x, allow);
+}
+
+void api_handle_proxy(struct http_exchange *x, void *arg)
+{
+	if (api_proxy(arg, x))
+		return;
+	reply_json(x, 404, NULL,
+		   json_pack("{s:i, s:s}", "code", 404, "message",
+			     "this address is the way to sandboxes only: name one and its port by "
+			     "the host PORT-ID.DOMAIN, or by E2b-Sandbox-Id and E2b-Sandbox-Port"));
 }

@@ -12,9 +12,16 @@
 
 struct api;
 
-/** api_new() - an API over a manager, which must outlive it
- * @domain:	that sandboxes have names under, PORT-ID.DOMAIN, in lower case; NULL = none */
+/**
+ * api_new() - an API over a manager, which must outlive it
+ * @domain:	that sandboxes have names under, PORT-ID.DOMAIN, in lower case; a :PORT behind it is
+ *		where clients find it, and told them with it; NULL = none
+ */
 struct api *api_new(struct manager *m, const char *domain);
+
+/** api_set_domain_port() - tell clients a port with the domain, unless it came with one: what
+ * serves it was bound. 443 is what they take without being told */
+void api_set_domain_port(struct api *api, unsigned port);
 
 /** api_check_keys() - whether TCP may be served. Return: 0; -errno with @e set: nobody has a key */
 must_check int api_check_keys(struct api *api, struct err *e);
@@ -24,3 +31,7 @@ void api_free(struct api *api);
 
 /** api_handle() - handler for an http server; @arg is the struct api */
 void api_handle(struct http_exchange *x, void *arg);
+
+/** api_handle_proxy() - handler for a server that is the way to sandboxes only: what names none is
+ * 404; @arg is the struct api */
+void api_handle_proxy(struct http_exchange *x, void *arg);

@@ -123,7 +123,7 @@ static void connect_body(struct http_exchange *x, const char *body, size_t n, st
 	if (open_call(&c, body, n) < 0 || connect_running(&c, v2) < 0)
 		reply_error(x, &c.e);
 	else
-		reply_json(x, 200, NULL, json_of_sandbox(c.sb));
+		reply_json(x, 200, NULL, json_of_sandbox(api, c.sb));
 }
 
 static void connect_v1_body(struct http_exchange *x, const char *body, size_t n, void *arg)

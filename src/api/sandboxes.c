@@ -9,7 +9,7 @@
 
 /* A create under way. */
 struct creation {
-	struct manager *m;
+	struct api *api;
 	struct late_reply *late;
 	struct sandbox_id id;
 };
@@ -19,13 +19,14 @@ static void on_creator_gone(void *arg)
 {
 	struct creation *c = arg;
 
-	sandbox_cancel_create(c->m, &c->id);
+	sandbox_cancel_create(c->api->m, &c->id);
 }
 
 static void on_created(struct sandbox *sb, const struct err *e, void *arg)
 {
 	struct creation *c = arg;
 	struct http_exchange *x = late_reply_take(c->late);
+	const struct api *api = c->api;
 
 	free(c);
 	if (x == NULL)
@@ -33,7 +34,7 @@ static void on_created(struct sandbox *sb, const struct err *e, void *arg)
 	if (e != NULL)
 		reply_error(x, e);
 	else
-		reply_json(x, 201, NULL, json_of_sandbox(sb));
+		reply_json(x, 201, NULL, json_of_sandbox(api, sb));
 }
 
 /* Takes @spec's strings when it succeeds. */
@@ -43,7 +44,7 @@ static int start_create(struct http_exchange *x, struct api *api, struct db_sand
 	struct creation *c = xcalloc(1, sizeof(*c));
 	int r;
 
-	c->m = api->m;
+	c->api = api;
 	r = sandbox_create(api->m, spec, on_created, c, &c->id, e);
 	if (r < 0) {
 		free(c);
@@ -103,7 +104,7 @@ void sandboxes_get(struct http_exchange *x, const struct route_params *p, void *
 	struct sandbox *sb = find_or_reply(arg, x, p);
 
 	if (sb != NULL)
-		reply_json(x, 200, NULL, json_of_detail(sb));
+		reply_json(x, 200, NULL, json_of_detail(arg, sb));
 }
 
 static void on_destroyed(const struct err *e, void *arg)

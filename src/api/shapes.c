@@ -107,7 +107,7 @@ static json_t *own_fields_in_full(const struct sandbox *sb)
 	return own;
 }
 
-json_t *json_of_sandbox(const struct sandbox *sb)
+json_t *json_of_sandbox(const struct api *api, const struct sandbox *sb)
 {
 	const struct db_sandbox *row = sandbox_row(sb);
 	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:o}", "sandboxID", row->id.s, "templateID",
@@ -115,6 +115,7 @@ json_t *json_of_sandbox(const struct sandbox *sb)
 			      envd_version, "vivarium", own_fields(sb));
 
 	set_text(o, "envdAccessToken", row->access_token);
+	set_text(o, "domain", api->public_domain != NULL ? api->public_domain : "");
 	return o;
 }
 
@@ -138,10 +139,11 @@ json_t *json_of_listed(const struct sandbox *sb)
 	return listed(sb, own_fields(sb));
 }
 
-json_t *json_of_detail(const struct sandbox *sb)
+json_t *json_of_detail(const struct api *api, const struct sandbox *sb)
 {
 	json_t *o = listed(sb, own_fields_in_full(sb));
 
 	set_text(o, "envdAccessToken", sandbox_row(sb)->access_token);
+	set_text(o, "domain", api->public_domain != NULL ? api->public_domain : "");
 	return o;
 }

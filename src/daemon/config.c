@@ -107,10 +107,13 @@ static const struct setting settings[] = {
 	  "empty: none",
 	  FIELD(listen) },
 	{ "listen_public", SETTING_CHOICE, "off",
-	  "whether listen may be an address that other machines reach, without TLS",
+	  "whether listen and proxy_listen may be addresses that other machines reach, without TLS",
 	  FIELD(listen_public), .choices = "off|on" },
+	{ "proxy_listen", SETTING_ADDRESS, "",
+	  "TCP address that serves sandboxes only, not the API; empty: none", FIELD(proxy_listen) },
 	{ "domain", SETTING_DOMAIN, "",
-	  "ports of sandboxes have names PORT-ID.DOMAIN; empty: only PORT-ID.localhost",
+	  "ports of sandboxes have names PORT-ID.DOMAIN; with the port that clients use, if that "
+	  "is another; empty: only PORT-ID.localhost",
 	  FIELD(domain) },
 	{ "kvm_stand_in", SETTING_CHOICE, "kvm", "what does the work of kvm, for tests",
 	  FIELD(kvm_stand_in), .choices = "kvm|tcg", .hidden = true },
@@ -224,16 +227,20 @@ static int parse_path(const struct setting *s, const char *text)
 	return text[0] == '/' && strlen(text) <= CONFIG_PATH_MAX ? 0 : -EINVAL;
 }
 
-/* Host names, lower case, as they are compared. */
+/* Host names, lower case, as they are compared; maybe with a port. */
 static int check_domain(const char *text)
 {
-	size_t n = strlen(text);
+	size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789.-");
+	uint64_t port;
 
-	if (n > DOMAIN_MAX || strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789.-") != n)
+	if (text[0] == '\0')
+		return 0;
+	if (n == 0 || n > DOMAIN_MAX || text[0] == '.' || text[n - 1] == '.' ||
+	    strstr(text, "..") != NULL)
 		return -EINVAL;
-	return text[0] == '.' || (n > 0 && text[n - 1] == '.') || strstr(text, "..") != NULL
-		       ? -EINVAL
-		       : 0;
+	if (text[n] == ':')
+		return parse_u64(text + n + 1, 1, UINT16_MAX, &port);
+	return text[n] == '\0' ? 0 : -EINVAL;
 }
 
 static int parse_into(const struct setting *s, const char *text, struct config *c)
@@ -296,8 +303,8 @@ static char *allowed(const struct setting *s)
 		return str_dup("an IPv4 or IPv6 address with a port such as 127.0.0.1:3999 or "
 			       "[::1]:3999 (port 0: any that is free), or nothing");
 	case SETTING_DOMAIN:
-		return str_dup("a name of a domain in lower case such as box.example.org, "
-			       "or nothing");
+		return str_dup("a name of a domain in lower case such as box.example.org or "
+			       "box.example.org:8443, or nothing");
 	case SETTING_NETWORK:
 		break;
 	}
@@ -406,11 +413,16 @@ static int refuse(const struct config *c, const char *key, const char *why, stru
 		       c->values[setting].text, why);
 }
 
-static bool is_loopback(const char *text)
+static const char in_clear_and_public[] =
+	"other machines reach it, and keys and data would cross the network in the clear: use "
+	"127.0.0.1 or [::1] behind a proxy that has TLS, or set listen_public to on";
+
+static bool is_in_clear_and_public(const struct config *c, const char *listen)
 {
 	struct address a;
 
-	return address_parse(text, &a) == 0 && address_is_loopback(&a);
+	return listen != NULL && streq(c->listen_public, "off") &&
+	       (address_parse(listen, &a) < 0 || !address_is_loopback(&a));
 }
 
 int config_check(struct config *c, struct err *e)
@@ -423,13 +435,10 @@ int config_check(struct config *c, struct err *e)
 		find_agent(c);
 	if (strlen(c->socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
 		return refuse(c, "socket", "a unix socket's path has at most 107 bytes", e);
-	if (c->listen != NULL && streq(c->listen_public, "off") && !is_loopback(c->listen))
-		return refuse(
-			c, "listen",
-			"other machines reach it, and keys and data would cross the network "
-			"in the clear: use 127.0.0.1 or [::1] behind a proxy that has TLS, or "
-			"set listen_public to on",
-			e);
+	if (is_in_clear_and_public(c, c->listen))
+		return refuse(c, "listen", in_clear_and_public, e);
+	if (is_in_clear_and_public(c, c->proxy_listen))
+		return refuse(c, "proxy_listen", in_clear_and_public, e);
 	if (c->default_cpus > c->max_cpus)
 		return refuse(c, "default_cpus", "it is more than max_cpus", e);
 	if (c->max_memory_mib != 0 && c->default_memory_mib > c->max_memory_mib)

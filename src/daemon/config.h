@@ -58,6 +58,7 @@ struct config {
 	uint64_t root_free_mib;
 	const char *listen;
 	const char *listen_public; /* "on" or "off" */
+	const char *proxy_listen;
 	const char *domain;
 	const char *fault;
 	const char *kvm_stand_in;

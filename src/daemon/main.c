@@ -4,14 +4,13 @@
  * running), serves the API, and ends on SIGTERM or SIGINT once no operation runs. VMs are not tied
  * to its life.
  */
-#include "api/api.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "daemon/config.h"
 #include "daemon/doctor.h"
-#include "daemon/listen.h"
+#include "daemon/doors.h"
 #include "daemon/prepare.h"
 #include "os/work.h"
 #include "sandbox/accel.h"
@@ -24,15 +23,17 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { DESCRIPTORS_MAX = 65536 };
 
 struct daemon {
 	uv_loop_t loop;
 	uv_signal_t signals[2];
 	struct manager *manager;
-	struct api *api;
-	struct http_server *server;
+	struct doors *doors;
 };
 
 static void close_signals(struct daemon *d)
@@ -45,9 +46,7 @@ static void on_quiet(void *arg)
 {
 	struct daemon *d = arg;
 
-	if (d->server != NULL)
-		http_server_free(d->server);
-	d->server = NULL;
+	doors_close(d->doors);
 	close_signals(d);
 }
 
@@ -108,51 +107,6 @@ static int open_manager(struct daemon *d, const struct config *c, struct err *e)
 	return manager_open(&d->loop, &config, &d->manager, e);
 }
 
-static int open_tcp(struct daemon *d, const struct config *c, struct err *e)
-{
-	auto_close int fd = -1;
-	struct address address;
-	char text[ADDRESS_TEXT_SIZE];
-	int r = api_check_keys(d->api, e);
-
-	if (r < 0)
-		return err_wrap(e, "setting listen = %s", c->listen);
-	if (address_parse(c->listen, &address) < 0)
-		return err_set(e, ERR_INTERNAL, "setting listen = %s is no address", c->listen);
-	fd = listen_tcp(&address, e);
-	if (fd < 0)
-		return fd;
-	address_print(&address, text);
-	r = http_server_listen_fd(d->server, take_fd(&fd));
-	if (r < 0)
-		return err_errno(e, -r, "listen on %s", text);
-	log_info("vivd.listens", kv_str("listen", text));
-	if (!address_is_loopback(&address))
-		log_warning(
-			"vivd.listens_in_public", kv_str("listen", text),
-			kv_str("risk", "without TLS, whoever is on the way reads keys and data"));
-	return 0;
-}
-
-static int open_server(struct daemon *d, const struct config *c, struct err *e)
-{
-	struct http_server_config config = { .handler = api_handle };
-	auto_close int fd = -1;
-	int r;
-
-	d->api = api_new(d->manager, c->domain);
-	config.arg = d->api;
-	d->server = http_server_new(&d->loop, &config);
-	r = c->listen != NULL ? open_tcp(d, c, e) : 0;
-	if (r < 0)
-		return r;
-	fd = listen_unix(c->socket, e); /* last: a client that finds it is served */
-	if (fd < 0)
-		return fd;
-	r = http_server_listen_fd(d->server, take_fd(&fd));
-	return r < 0 ? err_errno(e, -r, "listen on %s", c->socket) : 0;
-}
-
 /* Tells whoever started us that requests are served from now on. */
 static void say_ready(const struct config *c)
 {
@@ -169,7 +123,7 @@ static void say_ready(const struct config *c)
 
 static int serve(const struct config *c, struct err *e)
 {
-	struct daemon d = { .api = NULL };
+	struct daemon d = { .doors = NULL };
 	int r;
 
 	umask(0022);
@@ -179,7 +133,7 @@ static int serve(const struct config *c, struct err *e)
 	watch_signals(&d);
 	r = open_manager(&d, c, e);
 	if (r == 0)
-		r = open_server(&d, c, e);
+		r = doors_open(&d.loop, d.manager, c, &d.doors, e);
 	if (r == 0) {
 		accel_start(d.manager);
 		say_ready(c);
@@ -192,7 +146,7 @@ static int serve(const struct config *c, struct err *e)
 	       UV_RUN_DEFAULT); /* until a signal; or, after a failure, until all is closed */
 	if (d.manager != NULL)
 		manager_close(d.manager);
-	api_free(d.api);
+	doors_free(d.doors);
 	uv_run(&d.loop, UV_RUN_DEFAULT); /* what those two closed */
 	if (uv_loop_close(&d.loop) < 0)
 		log_warning("vivd.handles_left");
@@ -201,6 +155,17 @@ static int serve(const struct config *c, struct err *e)
 		log_info("vivd.stopped");
 	}
 	return r;
+}
+
+/* As many descriptors as we may have: each connection is one or two. */
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = MAX(limit.rlim_cur, MIN(limit.rlim_max, (rlim_t)DESCRIPTORS_MAX));
+	ignore_err(setrlimit(RLIMIT_NOFILE, &limit)); /* then with those that we have */
 }
 
 /* 0 to 2 are open, writes to a closed pipe fail instead of killing us, and nobody traces us. */
@@ -215,6 +180,7 @@ static int prepare_process(struct err *e)
 			return err_errno(e, errno, "open /dev/null");
 	} while (fd <= STDERR_FILENO);
 	fd_close(&fd);
+	raise_descriptors();
 	if (sigaction(SIGPIPE, &ignore, NULL) < 0 || sigaction(SIGHUP, &ignore, NULL) < 0)
 		return err_errno(e, errno, "set up signals");
 	return 0;

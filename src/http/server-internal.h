@@ -122,7 +122,7 @@ void conn_run(struct http_conn *c);
 /** conn_schedule() - have the connection run soon: after the handler returned */
 void conn_schedule(struct http_conn *c);
 
-/** conn_waits_for_write() - whether the peer has to take some of a reply before the write timeout */
+/** conn_waits_for_write() - whether the peer has to take some of a reply in time */
 bool conn_waits_for_write(const struct http_conn *c);
 
 /** conn_close() - close the stream, if it is still ours, and the connection; idempotent */

@@ -38,15 +38,15 @@ typedef void (*http_handler_fn)(struct http_exchange *x, void *arg);
 struct http_server_config {
 	http_handler_fn handler;
 	void *arg;
-	unsigned idle_timeout_ms; /* a connection without a request; 0 = 75 000 */
-	unsigned head_timeout_ms; /* from the first byte of a head to its end; 0 = 10 000 */
-	unsigned
-		write_timeout_ms; /* until a peer that takes nothing of a reply is reset; 0 = never */
-	unsigned max_connections; /* more are accepted and closed; 0 = 4096 */
+	unsigned idle_timeout_ms;  /* a connection without a request; 0 = 75 000 */
+	unsigned head_timeout_ms;  /* from the first byte of a head to its end; 0 = 10 000 */
+	unsigned write_timeout_ms; /* a peer that takes nothing of a reply is reset; 0 = never */
+	unsigned max_connections;  /* more are accepted and closed; 0 = 4096 */
 	bool remote; /* who is there is not known by its uid, also where the stream is a unix
 		      * socket: http_exchange_peer_uid() is -1 */
 	void (*on_malformed)(struct http_exchange *x, int status, const char *why, void *arg);
-	/* answers a request that cannot be parsed; NULL: {"code":status,"message":why} */
+	/* answers a request that cannot be parsed or has no Host; NULL: JSON, {"code":status,
+	 * "message":why} */
 };
 
 /** http_server_new() - a server without listeners; loop thread; http_server_free() ends it */

@@ -22,21 +22,22 @@ def start(instance, listen="127.0.0.1:0", **settings):
     return r.stdout.decode().strip()
 
 
-def address(instance):
-    """Host and port of the last vivd that was started."""
-    host, port = re.findall(r'vivd\.listens listen="?\[?([0-9a-f.:]+?)\]?:(\d+)"?$', instance.log_text(), re.M)[-1]
+def address(instance, setting="listen"):
+    """Host and port at which the last vivd that was started listens by a setting."""
+    host, port = re.findall(rf'vivd\.listens {setting}="?\[?([0-9a-f.:]+?)\]?:(\d+)"?$', instance.log_text(),
+                            re.M)[-1]
     return host, int(port)
 
 
-def connection(instance, unix=False, timeout=60):
+def connection(instance, unix=False, timeout=60, setting="listen"):
     if unix:
         return vivarium.UnixConnection(instance.run_dir / "vivd.sock", timeout)
-    return http.client.HTTPConnection(*address(instance), timeout=timeout)
+    return http.client.HTTPConnection(*address(instance, setting), timeout=timeout)
 
 
-def request(instance, method, target, body=None, headers=None, unix=False):
+def request(instance, method, target, body=None, headers=None, unix=False, setting="listen"):
     """Status, headers, and the JSON or text of the reply."""
-    c = connection(instance, unix)
+    c = connection(instance, unix, setting=setting)
     if isinstance(body, (dict, list)):
         body = json.dumps(body)
     c.request(method, target, body=body, headers=headers or {})

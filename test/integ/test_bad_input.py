@@ -149,7 +149,7 @@ def test_host_only_paths_are_not_proxied(shared, path):
 @pytest.mark.parametrize("data", [
     b"GARBAGE\r\n\r\n", b"GET / HTTP/3.0\r\n\r\n", b"GET /\r\n\r\n", b"\x16\x03\x01\x02\x00",
     b"POST /sandboxes HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-    b"GET / HTTP/1.1\r\nA : b\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"A: " + b"x" * 40000 + b"\r\n\r\n",
+    b"GET / HTTP/1.1\r\nA : b\r\n\r\n", b"GET / HTTP/1.1\r\nA: b\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"A: " + b"x" * 40000 + b"\r\n\r\n",
 ])
 def test_malformed_http(shared, data):
     with socket.socket(socket.AF_UNIX) as s:
@@ -179,8 +179,9 @@ def test_second_daemon_on_one_directory(shared):
     ("vmm", "nothing", "nothing"), ("disk", "nothing", "nothing"), ("default_cpus", "x", "default_cpus"),
     ("network_range", "10.0.0.0/30", "network_range"), ("log_level", "loud", "log_level"),
     ("listen", "localhost:3999", "such as 127.0.0.1:3999"),
-    ("listen", "0.0.0.0:3999", "listen_public"),
-    ("domain", "Box.Example.org", "lower case"),
+    ("listen", "0.0.0.0:3999", "listen_public"), ("proxy_listen", "[::]:3998", "listen_public"),
+    ("domain", "Box.Example.org", "lower case"), ("domain", "box.example.org:0", "lower case"),
+    ("domain", ":8443", "lower case"), ("domain", "box.example.org:https", "lower case"),
 ])
 def test_bad_settings(build, prepared, setting, value, word):
     instance = vivarium.Instance(build, prepared, **{setting: value})

@@ -66,7 +66,7 @@ def create(instance):
 def served(build, prepared):
     """A daemon with TCP and a sandbox with a server on port 8000."""
     instance = vivarium.Instance(build, prepared)
-    tcp.start(instance, domain="box.example.org")
+    instance.key = tcp.start(instance, domain="box.example.org:8443", proxy_listen="127.0.0.1:0")
     instance.vid, instance.token = create(instance)
     yield instance
     instance.close()
@@ -237,3 +237,56 @@ def test_the_end_of_one_is_not_that_of_another(served):
     for route in tcp.ROUTES:
         assert tcp.request(served, "GET", "/health", headers=route(vid, 49983))[0] == 502
     assert tcp.request(served, "GET", target)[0] == 401
+
+
+@each_route
+def test_the_way_to_sandboxes_only(served, route):
+    headers = {"X-API-KEY": served.key}
+    for target in ("/v2/sandboxes", "/health", "/keys", "/files"):
+        status, _, reply = tcp.request(served, "GET", target, headers=headers, setting="proxy_listen")
+        assert (status, reply["code"]) == (404, 404) and "sandboxes only" in reply["message"], target
+    status, _, body = tcp.request(served, "GET", "/x", headers=route(served.vid, 8000), setting="proxy_listen")
+    assert status == 200 and body.startswith("/x ")
+    signature = urllib.parse.quote(tcp.sign(served.token, "/etc/passwd", "read"))
+    assert tcp.request(served, "GET", f"/files?path=/etc/passwd&signature={signature}",
+                       setting="proxy_listen")[0] == 200
+
+
+def test_clients_are_told_the_domain(served):
+    status, sandbox = served.create()
+    vid = sandbox["sandboxID"]
+    connected = served.request("POST", f"/v2/sandboxes/{vid}/connect", {"timeout": 60})[1]
+    for told in (sandbox, connected, served.get(f"/sandboxes/{vid}")):
+        assert told["domain"] == "box.example.org:8443"
+    assert served.request("DELETE", f"/sandboxes/{vid}")[0] == 204
+
+
+def test_tcp_clients_do_not_lock_out_the_unix_socket(make_instance):
+    instance = make_instance()
+    instance.launcher = ["sh", "-c", 'ulimit -n 256; exec "$@"', "sh"]
+    key = tcp.start(instance)
+    crowd = [socket.create_connection(tcp.address(instance)) for _ in range(100)]
+    try:
+        # Some of them were sent away.
+        vivarium.wait_for(lambda: any(is_closed(s) for s in crowd), what="a connection too many is closed")
+        assert instance.viv("ls").returncode == 0
+        status, sandbox = instance.create()
+        assert status == 201, sandbox
+        kept = [s for s in crowd if not is_closed(s)]
+        assert kept
+        kept[0].sendall(f"GET /version HTTP/1.1\r\nHost: x\r\nX-API-KEY: {key}\r\n\r\n".encode())
+        kept[0].settimeout(60)
+        assert kept[0].recv(100).startswith(b"HTTP/1.1 200")
+    finally:
+        for s in crowd:
+            s.close()
+
+
+def is_closed(s):
+    s.settimeout(0)
+    try:
+        return s.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True

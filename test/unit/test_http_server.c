@@ -828,10 +828,10 @@ static void served_client(struct world *w)
 
 	uv_async_send(&w->call);
 	hear_eof(second); /* one more than the most */
-	ck_assert_int_eq(serve_result[0], 0);
-	ck_assert_int_eq(serve_result[1], -EUSERS);
 	say(first, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
 	hear(first, OK_TEXT(1, "/"));
+	ck_assert_int_eq(serve_result[0], 0);
+	ck_assert_int_eq(serve_result[1], -EUSERS);
 	ck_assert_int_eq(seen.uid, -1);
 }
 
