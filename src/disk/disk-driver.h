@@ -9,19 +9,19 @@
 
 struct disk_ops {
 	const char *name;
-	const char *file; /* in layer/; it is there = the layer is complete */
+	const char *suffix; /* of its files in layer/, without the dot */
+	enum disk_format format;
 
-	/* Writes an empty layer over a base of @base_bytes into a new file @fd, which disk.c makes
-	 * durable and renames. @layer is the directory's path. Return: 0; -errno, op->err set or
-	 * not. */
-	int (*fill)(int fd, const char *layer, const struct disk_spec *spec, uint64_t base_bytes,
+	/* Writes an empty layer into a new file @fd, which disk.c makes durable and renames. What
+	 * is below it is @below: the name of the layer there, of the same format, or the absolute
+	 * path of the base, which is raw. @layer is the directory's path. Return: 0; -errno,
+	 * op->err set or not. */
+	int (*fill)(int fd, const char *layer, const char *below, uint64_t size_bytes,
 		    struct op *op);
 
-	/* Puts the layer's file, open as @fd, on top of the chain and what is below it after it;
-	 * takes
-	 * @fd only on success. Return: 0; -errno with op->err set. */
-	int (*open)(int fd, const char *layer, const struct disk_spec *spec, struct disk *out,
-		    struct op *op);
+	/* Looks at a layer's file before a VMM gets it: whether it is one, and of a disk of this
+	 * size. @name is its path, for messages. Return: 0; -errno with op->err set. */
+	int (*check)(int fd, const char *name, uint64_t size_bytes, struct op *op);
 
 	/* The name of the base that a layer's file records, into an array of @size bytes.
 	 * Return: 0; -errno: it cannot be told. */
@@ -29,8 +29,3 @@ struct disk_ops {
 };
 
 extern const struct disk_ops disk_qcow2;
-
-/** disk_open_base() - open a base image read-only; it is a regular file no larger than the disk.
- * Return: descriptor, @out_bytes its size; -errno with op->err set (ERR_INVALID: names both sizes)
- */
-must_check int disk_open_base(const struct disk_spec *spec, uint64_t *out_bytes, struct op *op);

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. A layer is the directory `layer/` with one file that the driver names. The
- * file is written under a temporary name, made durable, renamed, and the directories are made
- * durable; so the file's name is the mark of a complete layer. A temporary file that a killed
- * create left is replaced by the next one and goes with the directory; a complete layer is never
- * overwritten.
+ * Theory of operation. A disk is the directory `layer/`: its layers are numbered files, the highest
+ * on top, and `base` is the image of the template, a hard link, so that the template may go (or, if
+ * that lies on another file system, a symbolic one). The first layer, and each that is put on top,
+ * is written under a temporary name, made durable, renamed, and the directories are made durable;
+ * so a numbered file is the mark of a complete layer. What a killed process left is replaced by the
+ * next one and goes with the directory; a complete layer is never overwritten.
+ *
+ * A layer that has another one above it is never written to again. So disks share them as hard
+ * links, and the file system counts who still needs one.
  */
 #include "disk/disk-driver.h"
 
@@ -17,13 +21,23 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LAYER_DIR "layer"
-#define TMP_FILE  "layer.tmp"
+#define LAYER_DIR     "layer"
+#define LAYER_NEW     "layer.new"
+#define TMP_FILE      "layer.tmp"
+#define BASE_FILE     "base"
+#define NUMBER_FORMAT "%u.%s"
 
-enum { STAT_BLOCK_BYTES = 512, SECTOR_BYTES = 512 };
+enum { STAT_BLOCK_BYTES = 512, SECTOR_BYTES = 512, LAYER_NAME_SIZE = 32 };
+
+/* The numbers of a disk's layers, the top one first. */
+struct layers {
+	unsigned at[DISK_CHAIN_MAX];
+	size_t n;
+};
 
 static const struct disk_ops *const drivers[] = { &disk_qcow2 };
 
@@ -62,6 +76,64 @@ static int open_layer(int dirfd)
 	return fd < 0 ? -errno : fd;
 }
 
+static void close_dir(DIR **d)
+{
+	if (*d != NULL)
+		closedir(*d);
+}
+
+static void layer_name(const struct disk_ops *ops, unsigned number, char out[LAYER_NAME_SIZE])
+{
+	snprintf(out, LAYER_NAME_SIZE, NUMBER_FORMAT, number, ops->suffix);
+}
+
+/* Whether a name is that of a layer: a number as we write it, and the driver's suffix. */
+static bool parse_layer(const struct disk_ops *ops, const char *name, unsigned *out)
+{
+	char again[LAYER_NAME_SIZE];
+	unsigned number = 0;
+
+	for (const char *p = name; *p >= '0' && *p <= '9' && number < 1000000; p++)
+		number = number * 10 + (unsigned)(*p - '0');
+	layer_name(ops, number, again);
+	*out = number;
+	return streq(again, name);
+}
+
+static int compare_layers(const void *a, const void *b)
+{
+	const unsigned *x = a;
+	const unsigned *y = b;
+
+	return (*x < *y) - (*x > *y);
+}
+
+/* Return: 0; -E2BIG there are more than may be; -errno. */
+static int list_layers(const struct disk_ops *ops, int layer_fd, struct layers *out)
+{
+	auto_close int fd = openat(layer_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+	unsigned number;
+	struct stat st;
+
+	if (d == NULL)
+		return -errno;
+	take_fd(&fd); /* owned by d from here on */
+	out->n = 0;
+	while ((entry = readdir(d)) != NULL) {
+		if (!parse_layer(ops, entry->d_name, &number) ||
+		    fstatat(layer_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    !S_ISREG(st.st_mode))
+			continue;
+		if (out->n == ARRAY_SIZE(out->at))
+			return -E2BIG;
+		out->at[out->n++] = number;
+	}
+	qsort(out->at, out->n, sizeof(out->at[0]), compare_layers);
+	return 0;
+}
+
 static int too_small(const struct disk_spec *spec, uint64_t base_bytes, struct op *op)
 {
 	return err_set(&op->err, ERR_INVALID,
@@ -70,30 +142,31 @@ static int too_small(const struct disk_spec *spec, uint64_t base_bytes, struct o
 		       (unsigned long long)base_bytes);
 }
 
-int disk_open_base(const struct disk_spec *spec, uint64_t *out_bytes, struct op *op)
+static int open_base(int dirfd, const char *path, const char *shown, struct op *op)
 {
-	auto_close int fd = open(spec->base_path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	auto_close int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	struct stat st;
 
 	if (fd < 0)
-		return err_errno(&op->err, errno, "open base image %s", spec->base_path);
+		return err_errno(&op->err, errno, "open base image %s", shown);
 	if (fstat(fd, &st) < 0)
-		return err_errno(&op->err, errno, "stat base image %s", spec->base_path);
+		return err_errno(&op->err, errno, "stat base image %s", shown);
 	if (!S_ISREG(st.st_mode))
-		return err_set(&op->err, ERR_SYSTEM, "base image %s is no regular file",
-			       spec->base_path);
-	if ((uint64_t)st.st_size > spec->size_bytes)
-		return too_small(spec, (uint64_t)st.st_size, op);
-	*out_bytes = (uint64_t)st.st_size;
+		return err_set(&op->err, ERR_SYSTEM, "base image %s is no regular file", shown);
 	return take_fd(&fd);
 }
 
-static int check_spec(const struct disk_spec *spec, uint64_t *out_base_bytes, struct op *op)
+static int check_spec(const struct disk_spec *spec, struct op *op)
 {
-	auto_close int fd = disk_open_base(spec, out_base_bytes, op);
+	auto_close int fd = open_base(AT_FDCWD, spec->base_path, spec->base_path, op);
+	struct stat st;
 
 	if (fd < 0)
 		return fd;
+	if (fstat(fd, &st) < 0)
+		return err_errno(&op->err, errno, "stat base image %s", spec->base_path);
+	if ((uint64_t)st.st_size > spec->size_bytes)
+		return too_small(spec, (uint64_t)st.st_size, op);
 	if (spec->size_bytes == 0 || spec->size_bytes % SECTOR_BYTES != 0 ||
 	    spec->size_bytes > INT64_MAX)
 		return err_set(&op->err, ERR_INVALID,
@@ -102,35 +175,56 @@ static int check_spec(const struct disk_spec *spec, uint64_t *out_base_bytes, st
 	return 0;
 }
 
-/* Writes the driver's file under the temporary name and makes its bytes durable. */
-static int write_tmp(const struct disk_ops *ops, int layer_fd, const char *layer,
-		     const struct disk_spec *spec, struct op *op)
+/* Makes the base one of the disk's own files. */
+static int link_base(int layer_fd, const char *base_path)
+{
+	auto_free char *real = realpath(base_path, NULL);
+
+	if (real == NULL)
+		return -errno;
+	if (unlinkat(layer_fd, BASE_FILE, 0) < 0 && errno != ENOENT)
+		return -errno;
+	if (linkat(AT_FDCWD, real, layer_fd, BASE_FILE, 0) == 0)
+		return 0;
+	if (errno != EXDEV && errno != EMLINK)
+		return -errno;
+	return symlinkat(real, layer_fd, BASE_FILE) < 0 ? -errno : 0;
+}
+
+/* Writes an empty layer and gives it its name, all durable. */
+static int add_layer(const struct disk_ops *ops, int layer_fd, const char *layer, const char *below,
+		     unsigned number, uint64_t size_bytes, struct op *op)
 {
 	auto_close int fd = -1;
-	uint64_t base_bytes = 0;
-	int r = check_spec(spec, &base_bytes, op);
+	char name[LAYER_NAME_SIZE];
+	int r;
 
-	if (r < 0)
-		return r;
 	if (unlinkat(layer_fd, TMP_FILE, 0) < 0 && errno != ENOENT)
 		return -errno;
 	fd = openat(layer_fd, TMP_FILE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	r = ops->fill(fd, layer, spec, base_bytes, op);
+	r = ops->fill(fd, layer, below, size_bytes, op);
+	if (r == 0 && fsync(fd) < 0)
+		r = -errno;
+	layer_name(ops, number, name);
+	if (r == 0 && renameat(layer_fd, TMP_FILE, layer_fd, name) < 0)
+		r = -errno;
 	if (r < 0)
-		return r;
-	return fsync(fd) < 0 ? -errno : 0;
+		unlinkat(layer_fd, TMP_FILE, 0);
+	return r < 0 ? r : file_sync_dir(layer_fd);
 }
 
-static int publish(const struct disk_ops *ops, int layer_fd, int dirfd)
+static int make_first(const struct disk_ops *ops, int layer_fd, const char *layer,
+		      const struct disk_spec *spec, struct op *op)
 {
-	int r;
+	int r = check_spec(spec, op);
 
-	if (renameat(layer_fd, TMP_FILE, layer_fd, ops->file) < 0)
-		return -errno;
-	r = file_sync_dir(layer_fd);
-	return r < 0 ? r : file_sync_dir(dirfd);
+	if (r == 0)
+		r = link_base(layer_fd, spec->base_path);
+	if (r == 0)
+		r = add_layer(ops, layer_fd, layer, spec->base_path, 0, spec->size_bytes, op);
+	return r < 0 ? r : file_sync_dir(spec->dirfd);
 }
 
 int disk_create(const struct disk_ops *ops, const struct disk_spec *spec, struct op *op)
@@ -150,35 +244,162 @@ int disk_create(const struct disk_ops *ops, const struct disk_spec *spec, struct
 	layer_fd = open_layer(spec->dirfd);
 	if (layer_fd < 0)
 		return err_errno(&op->err, -layer_fd, "open disk layer %s", layer);
-	r = write_tmp(ops, layer_fd, layer, spec, op);
-	if (r == 0)
-		r = publish(ops, layer_fd, spec->dirfd);
+	r = make_first(ops, layer_fd, layer, spec, op);
 	if (r == 0)
 		return 0;
-	unlinkat(layer_fd, TMP_FILE, 0);
-	unlinkat(spec->dirfd, LAYER_DIR, AT_REMOVEDIR);
+	ignore_err(file_remove_tree_at(spec->dirfd, LAYER_DIR)); /* the first error counts */
 	return err_is_set(&op->err) ? r : err_errno(&op->err, -r, "make disk layer %s", layer);
+}
+
+/* Opens layer/ and lists what is in it: one layer at least. */
+static int open_layers(const struct disk_ops *ops, int dirfd, char layer[PATH_MAX],
+		       struct layers *out, struct op *op)
+{
+	auto_close int layer_fd = open_layer(dirfd);
+	int r;
+
+	layer_path(dirfd, layer);
+	if (layer_fd < 0)
+		return err_errno(&op->err, -layer_fd, "open disk layer %s", layer);
+	r = list_layers(ops, layer_fd, out);
+	if (r == 0 && out->n == 0)
+		r = -ENOENT;
+	if (r < 0)
+		return err_errno(&op->err, -r, "look for layers in %s", layer);
+	return take_fd(&layer_fd);
+}
+
+int disk_extend(const struct disk_ops *ops, const struct disk_spec *spec, struct op *op)
+{
+	char layer[PATH_MAX];
+	char below[LAYER_NAME_SIZE];
+	struct layers layers;
+	auto_close int layer_fd = open_layers(ops, spec->dirfd, layer, &layers, op);
+	int r;
+
+	if (layer_fd < 0)
+		return layer_fd;
+	if (layers.n >= DISK_CHAIN_MAX - 1) /* the base is one of the chain */
+		return err_set(&op->err, ERR_EXHAUSTED, "disk %s has %zu layers, and no more fit",
+			       layer, layers.n);
+	layer_name(ops, layers.at[0], below);
+	r = add_layer(ops, layer_fd, layer, below, layers.at[0] + 1, spec->size_bytes, op);
+	if (r == 0 || err_is_set(&op->err))
+		return r;
+	return err_errno(&op->err, -r, "extend disk %s", layer);
+}
+
+/* Links everything in a directory of plain files into another one. */
+static int link_all(int from_fd, int to_fd)
+{
+	auto_close int fd = openat(from_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+
+	if (d == NULL)
+		return -errno;
+	take_fd(&fd); /* owned by d from here on */
+	while ((entry = readdir(d)) != NULL) {
+		if (entry->d_name[0] == '.' || streq(entry->d_name, TMP_FILE))
+			continue;
+		if (linkat(from_fd, entry->d_name, to_fd, entry->d_name, 0) < 0)
+			return -errno;
+	}
+	return file_sync_dir(to_fd);
+}
+
+static int link_layers(int from_fd, int to_dirfd)
+{
+	auto_close int to_fd = -1;
+	int r;
+
+	if (mkdirat(to_dirfd, LAYER_NEW, 0700) < 0)
+		return -errno;
+	to_fd = openat(to_dirfd, LAYER_NEW, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (to_fd < 0)
+		return -errno;
+	r = link_all(from_fd, to_fd);
+	if (r < 0)
+		return r;
+	if (renameat2(to_dirfd, LAYER_NEW, to_dirfd, LAYER_DIR, RENAME_NOREPLACE) < 0)
+		return -errno;
+	return file_sync_dir(to_dirfd);
+}
+
+int disk_link(int from_dirfd, int to_dirfd, struct op *op)
+{
+	auto_close int from_fd = open_layer(from_dirfd);
+	char from[PATH_MAX];
+	char to[PATH_MAX];
+	int r;
+
+	layer_path(from_dirfd, from);
+	layer_path(to_dirfd, to);
+	if (from_fd < 0)
+		return err_errno(&op->err, -from_fd, "open disk layer %s", from);
+	r = file_remove_tree_at(to_dirfd, LAYER_NEW); /* of one that was killed */
+	if (r == 0)
+		r = link_layers(from_fd, to_dirfd);
+	if (r == 0)
+		return 0;
+	ignore_err(file_remove_tree_at(to_dirfd, LAYER_NEW)); /* the first error counts */
+	return err_errno(&op->err, -r, "share the disk %s as %s", from, to);
+}
+
+static int open_one(const struct disk_ops *ops, int layer_fd, const char *layer, unsigned number,
+		    bool top, const struct disk_spec *spec, struct op *op)
+{
+	auto_close int fd = -1;
+	auto_free char *path = NULL;
+	char name[LAYER_NAME_SIZE];
+	int r;
+
+	layer_name(ops, number, name);
+	path = str_printf("%s/%s", layer, name);
+	fd = openat(layer_fd, name, (top ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return err_errno(&op->err, errno, "open disk layer %s", path);
+	r = ops->check(fd, path, spec->size_bytes, op);
+	return r < 0 ? r : take_fd(&fd);
+}
+
+static int open_chain(const struct disk_ops *ops, int layer_fd, const char *layer,
+		      const struct layers *layers, const struct disk_spec *spec, struct disk *out,
+		      struct op *op)
+{
+	auto_free char *base = str_printf("%s/" BASE_FILE, layer);
+	int fd;
+
+	for (size_t i = 0; i < layers->n; i++) {
+		fd = open_one(ops, layer_fd, layer, layers->at[i], i == 0, spec, op);
+		if (fd < 0)
+			return fd;
+		out->chain[out->n++] = (struct disk_image){ .format = ops->format, .fd = fd };
+	}
+	fd = open_base(layer_fd, BASE_FILE, base, op);
+	if (fd < 0)
+		return fd;
+	out->chain[out->n++] = (struct disk_image){ .format = DISK_RAW, .fd = fd };
+	return 0;
 }
 
 int disk_open(const struct disk_ops *ops, const struct disk_spec *spec, struct disk *out,
 	      struct op *op)
 {
-	auto_close int layer_fd = open_layer(spec->dirfd);
 	cleanup(disk_done) struct disk disk = { .n = 0 };
-	auto_close int fd = -1;
 	char layer[PATH_MAX];
+	struct layers layers;
+	auto_close int layer_fd = open_layers(ops, spec->dirfd, layer, &layers, op);
 	int r;
 
-	layer_path(spec->dirfd, layer);
 	if (layer_fd < 0)
-		return err_errno(&op->err, -layer_fd, "open disk layer %s", layer);
-	fd = openat(layer_fd, ops->file, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY);
-	if (fd < 0)
-		return err_errno(&op->err, errno, "open disk layer %s/%s", layer, ops->file);
-	r = ops->open(fd, layer, spec, &disk, op);
+		return layer_fd;
+	if (layers.n >= DISK_CHAIN_MAX)
+		return err_set(&op->err, ERR_SYSTEM, "disk %s has %zu layers, more than may be",
+			       layer, layers.n);
+	r = open_chain(ops, layer_fd, layer, &layers, spec, &disk, op);
 	if (r < 0)
 		return r;
-	fd = -1; /* owned by the disk */
 	*out = disk;
 	disk.n = 0;
 	return 0;
@@ -194,9 +415,11 @@ void disk_done(struct disk *d)
 int disk_release(const struct disk_ops *ops, int dirfd, struct op *op)
 {
 	char layer[PATH_MAX];
-	int r = file_remove_tree_at(dirfd, LAYER_DIR);
+	int r = file_remove_tree_at(dirfd, LAYER_NEW);
 
 	(void)ops;
+	if (r == 0)
+		r = file_remove_tree_at(dirfd, LAYER_DIR);
 	if (r == 0)
 		return 0;
 	layer_path(dirfd, layer);
@@ -205,19 +428,35 @@ int disk_release(const struct disk_ops *ops, int dirfd, struct op *op)
 
 int disk_exists(const struct disk_ops *ops, int dirfd, struct op *op)
 {
+	auto_close int layer_fd = open_layer(dirfd);
 	char layer[PATH_MAX];
-	char path[NAME_MAX];
-	struct stat st;
-	int r = str_fit(path, sizeof(path), LAYER_DIR "/%s", ops->file);
+	struct layers layers;
+	int r;
 
-	assert(r == 0);
-	if (fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		return S_ISREG(st.st_mode) ? 1 : 0;
-	if (errno == ENOENT || errno == ENOTDIR)
+	if (layer_fd == -ENOENT || layer_fd == -ENOTDIR)
 		return 0;
-	r = -errno;
+	r = layer_fd < 0 ? layer_fd : list_layers(ops, layer_fd, &layers);
+	if (r == 0)
+		return layers.n > 0;
 	layer_path(dirfd, layer);
 	return err_errno(&op->err, -r, "look at disk layer %s", layer);
+}
+
+/* The base that the lowest layer of one driver records. */
+static int base_of(const struct disk_ops *ops, int layer_fd, char *out, size_t size)
+{
+	auto_close int fd = -1;
+	char name[LAYER_NAME_SIZE];
+	struct layers layers;
+	int r = list_layers(ops, layer_fd, &layers);
+
+	if (r < 0)
+		return r;
+	if (layers.n == 0)
+		return -ENOENT;
+	layer_name(ops, layers.at[layers.n - 1], name);
+	fd = openat(layer_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	return fd < 0 ? -errno : ops->base(fd, out, size);
 }
 
 int disk_base(int dirfd, char *out, size_t size)
@@ -229,9 +468,7 @@ int disk_base(int dirfd, char *out, size_t size)
 	if (layer_fd < 0)
 		return layer_fd;
 	for (size_t i = 0; i < ARRAY_SIZE(drivers); i++) {
-		auto_close int fd = openat(layer_fd, drivers[i]->file,
-					   O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-		int r = fd < 0 ? -errno : drivers[i]->base(fd, out, size);
+		int r = base_of(drivers[i], layer_fd, out, size);
 
 		if (r != -ENOENT)
 			return r < 0 ? r : 1;
@@ -241,11 +478,18 @@ int disk_base(int dirfd, char *out, size_t size)
 
 uint64_t disk_allocated(const struct disk_ops *ops, int dirfd)
 {
-	char path[NAME_MAX];
+	auto_close int layer_fd = open_layer(dirfd);
+	char name[LAYER_NAME_SIZE];
+	struct layers layers = { .n = 0 };
+	uint64_t bytes = 0;
 	struct stat st;
 
-	if (str_fit(path, sizeof(path), LAYER_DIR "/%s", ops->file) < 0 ||
-	    fstatat(dirfd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	if (layer_fd < 0 || list_layers(ops, layer_fd, &layers) < 0)
 		return 0;
-	return (uint64_t)st.st_blocks * STAT_BLOCK_BYTES;
+	for (size_t i = 0; i < layers.n; i++) {
+		layer_name(ops, layers.at[i], name);
+		if (fstatat(layer_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			bytes += (uint64_t)st.st_blocks * STAT_BLOCK_BYTES;
+	}
+	return bytes;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Copy-on-write disks: one interface, several drivers. A sandbox's layer lies in its directory
- * (`layer/`), over a base image that is read-only and shared. All functions block (workers) and
- * need nothing but the directory to release.
+ * Copy-on-write disks: one interface, several drivers. A disk lies in a directory of its owner, a
+ * sandbox or a checkpoint, as `layer/`: layers over one another, over a base image that is shared.
+ * Only the top one is ever written to; the others may be shared with other disks. All functions
+ * block (workers) and need nothing but the owner's directory.
  */
 #pragma once
 
@@ -10,7 +11,7 @@
 
 enum disk_format { DISK_RAW, DISK_QCOW2 };
 
-enum { DISK_CHAIN_MAX = 8 };
+enum { DISK_CHAIN_MAX = 16 };
 
 /* An open disk for a VMM: images top first; all but the first are read-only. */
 struct disk_image {
@@ -24,8 +25,8 @@ struct disk {
 };
 
 struct disk_spec {
-	int dirfd;             /* the sandbox's directory; borrowed */
-	const char *base_path; /* raw image of the template; absolute */
+	int dirfd;             /* the owner's directory; borrowed */
+	const char *base_path; /* raw image of the template; absolute; for disk_create() */
 	uint64_t size_bytes;   /* as the guest sees it; >= the base's size */
 };
 
@@ -37,21 +38,41 @@ const struct disk_ops *disk_driver(const char *name);
 /** disk_name() - the driver's name */
 const char *disk_name(const struct disk_ops *ops);
 
-/** disk_create() - make an empty layer over a base (temporary name, fsync, rename).
+/** disk_create() - make a disk of one empty layer over a base (temporary name, fsync, rename).
  * Return: 0; -errno with op->err set (ERR_INVALID: smaller than the base, names both sizes) */
 must_check int disk_create(const struct disk_ops *ops, const struct disk_spec *spec, struct op *op);
 
-/** disk_open() - open a layer and what is below it for a VMM. Return: 0; -errno with op->err set */
+/**
+ * disk_extend() - put a new empty layer on top of a disk, durably; the one below is not written to
+ * any more (but by a VMM that has it open, until that is told)
+ *
+ * Return: 0; -errno with op->err set (ERR_EXHAUSTED: it has DISK_CHAIN_MAX - 1 layers already).
+ */
+must_check int disk_extend(const struct disk_ops *ops, const struct disk_spec *spec, struct op *op);
+
+/**
+ * disk_link() - make a disk that shares all layers of another one, durably
+ * @from_dirfd:	the owner of the other one, whose top layer is written to no more
+ * @to_dirfd:	the new owner, which has no disk; on the same file system
+ *
+ * Before a VMM gets the new one it is extended. Neither needs the other from here on: the layers
+ * are hard links. Return: 0; -errno with op->err set, and nothing is left.
+ */
+must_check int disk_link(int from_dirfd, int to_dirfd, struct op *op);
+
+/** disk_open() - open a disk for a VMM, its top layer for writing. Return: 0; -errno with op->err
+ * set: what is missing or damaged */
 must_check int disk_open(const struct disk_ops *ops, const struct disk_spec *spec, struct disk *out,
 			 struct op *op);
 
 /** disk_done() - close the descriptors; idempotent */
 void disk_done(struct disk *d);
 
-/** disk_release() - delete a sandbox's layer; DATA IS GONE. Return: 0 (also if absent); -errno */
+/** disk_release() - delete a disk's own part; ITS DATA IS GONE unless other disks share it. Return:
+ * 0 (also if absent); -errno */
 must_check int disk_release(const struct disk_ops *ops, int dirfd, struct op *op);
 
-/** disk_exists() - whether a complete layer is there. Return: 1; 0; -errno with op->err set */
+/** disk_exists() - whether a complete disk is there. Return: 1; 0; -errno with op->err set */
 must_check int disk_exists(const struct disk_ops *ops, int dirfd, struct op *op);
 
 /**
@@ -65,5 +86,6 @@ must_check int disk_exists(const struct disk_ops *ops, int dirfd, struct op *op)
  */
 must_check int disk_base(int dirfd, char *out, size_t size);
 
-/** disk_allocated() - bytes that a sandbox's layer takes on the host (st_blocks), 0 if absent */
+/** disk_allocated() - bytes that a disk's layers take on the host (st_blocks), shared ones too; 0 if
+ * absent */
 uint64_t disk_allocated(const struct disk_ops *ops, int dirfd);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Overlays in QEMU's qcow2 format, version 3 (docs/interop/qcow2.txt of QEMU). An empty one is four
+ * Layers in QEMU's qcow2 format, version 3 (docs/interop/qcow2.txt of QEMU). An empty one is four
  * kinds of clusters and takes us 0.2 ms to make, where running qemu-img takes 5:
  *
  *	cluster 0	header, extension "backing format", name of the base
@@ -119,8 +119,9 @@ static uint32_t l1_entries_for(uint64_t size_bytes)
 	return (uint32_t)((size_bytes + per_entry - 1) / per_entry);
 }
 
-static void start_init(struct qcow2_start *s, uint64_t size_bytes, const char *backing)
+static void start_init(struct qcow2_start *s, uint64_t size_bytes, const char *backing, bool raw)
 {
+	static const char formats[2][8] = { "qcow2", "raw" };
 	size_t backing_bytes = strlen(backing);
 
 	*s = (struct qcow2_start){
@@ -139,9 +140,9 @@ static void start_init(struct qcow2_start *s, uint64_t size_bytes, const char *b
 			.header_bytes = htobe32(sizeof(struct qcow2_header)),
 		},
 		.format_type = htobe32((uint32_t)EXTENSION_BACKING_FORMAT),
-		.format_bytes = htobe32(strlen("raw")),
-		.format = "raw",
+		.format_bytes = htobe32((uint32_t)strlen(formats[raw])),
 	};
+	memcpy(s->format, formats[raw], sizeof(s->format));
 	memcpy(s->backing, backing, backing_bytes);
 }
 
@@ -155,26 +156,26 @@ static int write_at(int fd, const void *p, size_t n, uint64_t off_bytes)
 			      : -ENOSPC; /* a short write to a file: the next one would say so */
 }
 
-static int qcow2_fill(int fd, const char *layer, const struct disk_spec *spec, uint64_t base_bytes,
+static int qcow2_fill(int fd, const char *layer, const char *below, uint64_t size_bytes,
 		      struct op *op)
 {
+	bool over_base = below[0] == '/';
 	char backing[BACKING_NAME_MAX + 1];
 	struct qcow2_start start;
 	uint64_t refblock_offset = htobe64((uint64_t)CLUSTER_REFBLOCK * CLUSTER_BYTES);
-	uint32_t l1_bytes = l1_entries_for(spec->size_bytes) * (uint32_t)sizeof(uint64_t);
+	uint32_t l1_bytes = l1_entries_for(size_bytes) * (uint32_t)sizeof(uint64_t);
 	unsigned n_clusters = CLUSTER_L1 + (l1_bytes + CLUSTER_BYTES - 1) / CLUSTER_BYTES;
 	uint16_t refcounts[64];
 	int r;
 
-	(void)base_bytes;
-	if (spec->size_bytes >> 40 > DISK_MAX_TIB || n_clusters > ARRAY_SIZE(refcounts))
+	if (size_bytes >> 40 > DISK_MAX_TIB || n_clusters > ARRAY_SIZE(refcounts))
 		return err_set(&op->err, ERR_INVALID, "disk of %llu bytes: at most %d TiB",
-			       (unsigned long long)spec->size_bytes, DISK_MAX_TIB);
-	r = backing_name(layer, spec->base_path, backing);
+			       (unsigned long long)size_bytes, DISK_MAX_TIB);
+	r = over_base ? backing_name(layer, below, backing)
+		      : str_fit(backing, sizeof(backing), "%s", below);
 	if (r < 0)
-		return err_errno(&op->err, -r, "path from %s to base image %s", layer,
-				 spec->base_path);
-	start_init(&start, spec->size_bytes, backing);
+		return err_errno(&op->err, -r, "path from %s to base image %s", layer, below);
+	start_init(&start, size_bytes, backing, over_base);
 	for (unsigned i = 0; i < n_clusters; i++)
 		refcounts[i] = htobe16(1);
 	r = write_at(fd, &start, sizeof(start), CLUSTER_HEADER);
@@ -209,41 +210,21 @@ static const char *header_fault(const struct qcow2_header *h)
 	return NULL;
 }
 
-static int check_header(int fd, const char *layer, const struct disk_spec *spec, struct op *op)
+static int qcow2_check(int fd, const char *name, uint64_t size_bytes, struct op *op)
 {
 	struct qcow2_header h;
 	const char *fault;
 	ssize_t n = pread(fd, &h, sizeof(h), 0);
 
 	if (n < 0)
-		return err_errno(&op->err, errno, "read disk layer %s/%s", layer, disk_qcow2.file);
+		return err_errno(&op->err, errno, "read disk layer %s", name);
 	fault = n == sizeof(h) ? header_fault(&h) : "it is cut off";
 	if (fault != NULL)
-		return err_set(&op->err, ERR_SYSTEM, "disk layer %s/%s: %s", layer, disk_qcow2.file,
-			       fault);
-	if (be64toh(h.size) != spec->size_bytes)
+		return err_set(&op->err, ERR_SYSTEM, "disk layer %s: %s", name, fault);
+	if (be64toh(h.size) != size_bytes)
 		return err_set(&op->err, ERR_SYSTEM,
-			       "disk layer %s/%s: it is a disk of %llu bytes, not of %llu", layer,
-			       disk_qcow2.file, (unsigned long long)be64toh(h.size),
-			       (unsigned long long)spec->size_bytes);
-	return 0;
-}
-
-static int qcow2_open(int fd, const char *layer, const struct disk_spec *spec, struct disk *out,
-		      struct op *op)
-{
-	uint64_t base_bytes;
-	int base_fd;
-	int r = check_header(fd, layer, spec, op);
-
-	if (r < 0)
-		return r;
-	base_fd = disk_open_base(spec, &base_bytes, op);
-	if (base_fd < 0)
-		return base_fd;
-	out->chain[0] = (struct disk_image){ .format = DISK_QCOW2, .fd = fd };
-	out->chain[1] = (struct disk_image){ .format = DISK_RAW, .fd = base_fd };
-	out->n = 2;
+			       "disk layer %s: it is a disk of %llu bytes, not of %llu", name,
+			       (unsigned long long)be64toh(h.size), (unsigned long long)size_bytes);
 	return 0;
 }
 
@@ -268,8 +249,9 @@ static int qcow2_base(int fd, char *out, size_t size)
 
 const struct disk_ops disk_qcow2 = {
 	.name = "qcow2",
-	.file = "disk.qcow2",
+	.suffix = "qcow2",
+	.format = DISK_QCOW2,
 	.fill = qcow2_fill,
-	.open = qcow2_open,
+	.check = qcow2_check,
 	.base = qcow2_base,
 };

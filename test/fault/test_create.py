@@ -107,7 +107,7 @@ def test_release_fails(world, step):
     assert status == 500 and "could not be released" in body["message"]
     assert set(world.instance.rows()) == {world.id, vid}
     if step not in ("statedir", "layer"):
-        assert f"state/sandboxes/{vid}/layer/disk.qcow2" in vivarium.files(world.instance)
+        assert f"state/sandboxes/{vid}/layer/0.qcow2" in vivarium.files(world.instance)
     world.restart()
     world.check()
 
@@ -133,7 +133,7 @@ def test_vmm_killed_keeps_the_disk(world):
                       what="what is volatile was released")
     detail = world.instance.get(f"/sandboxes/{vid}")
     assert detail["state"] == "paused" and "VMM ended" in detail["vivarium"]["lastError"]
-    assert f"state/sandboxes/{vid}/layer/disk.qcow2" in vivarium.files(world.instance)
+    assert f"state/sandboxes/{vid}/layer/0.qcow2" in vivarium.files(world.instance)
     assert world.instance.request("DELETE", f"/sandboxes/{vid}")[0] == 204
     world.check()
 

@@ -78,7 +78,7 @@ def test_a_daemon_that_dies_while_a_dead_vm_is_released(make_instance):
         return not left["netns"] and vid not in left["cgroups"] and f"run/{vid}" not in left["files"]
 
     vivarium.wait_for(released, what="released")
-    assert f"state/sandboxes/{vid}/layer/disk.qcow2" in vivarium.files(instance)
+    assert f"state/sandboxes/{vid}/layer/0.qcow2" in vivarium.files(instance)
 
 
 def test_socket_permissions(shared):

@@ -62,7 +62,7 @@ class Planted:
         }
         data = instance.state / "sandboxes" / ORPHAN / "layer"
         data.mkdir(parents=True)
-        (data / "disk.qcow2").write_text("precious")
+        (data / "0.qcow2").write_text("precious")
         self.data = {("data", ORPHAN)}
 
     def end(self):
@@ -84,7 +84,7 @@ def check_planted(instance, served):
     fixed = {(i["area"], i["name"]) for i in report["items"] if i["verdict"] == "fixed"}
     assert fixed == planted.volatile
     planted.end()
-    assert (instance.state / "sandboxes" / ORPHAN / "layer" / "disk.qcow2").read_text() == "precious"
+    assert (instance.state / "sandboxes" / ORPHAN / "layer" / "0.qcow2").read_text() == "precious"
 
     r = instance.viv("doctor", "--delete")
     assert r.returncode == 2 and b"--fix" in r.stderr
@@ -304,8 +304,8 @@ def test_prune_keeps_templates_when_a_layer_does_not_tell(make_instance, prepare
     old = replace_template(instance)
     orphan = instance.state / "sandboxes" / ORPHAN
     (orphan / "layer").mkdir(parents=True)
-    for spoil in (lambda: (orphan / "layer" / "disk.qcow2").write_text("no qcow2"),
-                  lambda: (orphan / "layer" / "disk.qcow2").rename(orphan / "layer" / "disk.other"),
+    for spoil in (lambda: (orphan / "layer" / "0.qcow2").write_text("no qcow2"),
+                  lambda: (orphan / "layer" / "0.qcow2").rename(orphan / "layer" / "disk.other"),
                   lambda: (shutil.rmtree(orphan / "layer"), (orphan / "checkpoints").mkdir())):
         spoil()
         removed, reply = prune(instance)
