@@ -16,7 +16,7 @@ static const struct route routes[] = {
 	{ "GET", "/v2/sandboxes", sandboxes_list },
 	{ "POST", "/sandboxes", sandboxes_create_v1 },
 	{ "GET", "/sandboxes", sandboxes_list_v1 },
-	{ "GET", "/sandboxes/metrics", api_absent }, /* before what has it for an id */
+	{ "GET", "/sandboxes/metrics", metrics_latest }, /* before what has it for an id */
 	{ "GET", "/sandboxes/{id}", sandboxes_get },
 	{ "DELETE", "/sandboxes/{id}", sandboxes_delete },
 	{ "PATCH", "/sandboxes/{id}", sandboxes_patch },
@@ -32,7 +32,7 @@ static const struct route routes[] = {
 	{ "POST", "/sandboxes/{id}/fork", api_absent },
 	{ "POST", "/sandboxes/{id}/snapshots", api_absent },
 	{ "PUT", "/sandboxes/{id}/network", api_absent },
-	{ "GET", "/sandboxes/{id}/metrics", api_absent },
+	{ "GET", "/sandboxes/{id}/metrics", metrics_get },
 	{ "GET", "/sandboxes/{id}/logs", api_absent },
 	{ "GET", "/v2/sandboxes/{id}/logs", api_absent },
 	{ "GET", "/snapshots", api_absent },
@@ -81,6 +81,7 @@ static const struct route routes[] = {
 	{ "POST", "/keys", keys_create },
 	{ "GET", "/keys", keys_list },
 	{ "DELETE", "/keys/{id}", keys_delete },
+	{ "GET", "/metrics", metrics_prometheus },
 	{ "GET", "/version", api_version },
 	{ "GET", "/health", api_health },
 };

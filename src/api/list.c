@@ -5,6 +5,7 @@
  * <start>-<id>, so that pages stay whole while sandboxes come and go, that one too.
  */
 #include "api/api-internal.h"
+#include "api/query.h"
 #include "base/clock.h"
 #include "base/parse.h"
 #include "base/str.h"
@@ -38,20 +39,12 @@ static void list_query_done(struct list_query *q)
 	free(q->metadata);
 }
 
-/* One parameter; *@out stays NULL when absent. */
-static int take_param(const char *query, const char *name, char **out, struct err *e)
-{
-	int r = http_query_get(query, name, out);
-
-	return r < 0 ? err_set(e, ERR_INVALID, "parameter '%s' is badly encoded", name) : 0;
-}
-
 static int take_states(const char *query, struct list_query *q, struct err *e)
 {
 	auto_free char *text = NULL;
 	char *rest;
 	char *state;
-	int r = take_param(query, "state", &text, e);
+	int r = query_text(query, "state", &text, e);
 
 	if (r < 0)
 		return r;
@@ -72,23 +65,21 @@ static int take_states(const char *query, struct list_query *q, struct err *e)
 
 static int take_limit(const char *query, struct list_query *q, struct err *e)
 {
-	auto_free char *text = NULL;
-	int r = take_param(query, "limit", &text, e);
+	int r;
 
 	q->limit = LIST_LIMIT_MAX;
-	if (r == 0 && text != NULL && parse_u64(text, 1, LIST_LIMIT_MAX, &q->limit) < 0)
-		return err_set(e, ERR_INVALID, "parameter 'limit' must be 1 to %d", LIST_LIMIT_MAX);
-	return r;
+	r = query_u64(query, "limit", 1, LIST_LIMIT_MAX, &q->limit, e);
+	return r < 0 ? r : 0;
 }
 
 static int take_order(const char *query, struct list_query *q, struct err *e)
 {
 	auto_free char *order = NULL;
 	auto_free char *all = NULL;
-	int r = take_param(query, "order", &order, e);
+	int r = query_text(query, "order", &order, e);
 
 	if (r == 0)
-		r = take_param(query, "all", &all, e);
+		r = query_text(query, "all", &all, e);
 	if (r < 0)
 		return r;
 	if (order != NULL && !streq(order, "asc") && !streq(order, "desc"))
@@ -102,7 +93,7 @@ static int take_token(const char *query, struct list_query *q, struct err *e)
 {
 	auto_free char *token = NULL;
 	char *id;
-	int r = take_param(query, "nextToken", &token, e);
+	int r = query_text(query, "nextToken", &token, e);
 
 	if (r < 0 || token == NULL || token[0] == '\0')
 		return r;
@@ -120,7 +111,7 @@ static int take_token(const char *query, struct list_query *q, struct err *e)
 static int take_started_after(const char *query, struct list_query *q, struct err *e)
 {
 	auto_free char *text = NULL;
-	int r = take_param(query, "startedAfter", &text, e);
+	int r = query_text(query, "startedAfter", &text, e);
 
 	if (r == 0 && text != NULL && clock_parse_rfc3339(text, &q->started_after_ms) < 0)
 		return err_set(e, ERR_INVALID,
@@ -141,8 +132,8 @@ static int list_query_parse(const char *query, struct list_query *q, struct err 
 	if (r == 0)
 		r = take_started_after(query, q, e);
 	if (r == 0)
-		r = take_param(query, "template", &q->template, e);
-	return r < 0 ? r : take_param(query, "metadata", &q->metadata, e);
+		r = query_text(query, "template", &q->template, e);
+	return r < 0 ? r : query_text(query, "metadata", &q->metadata, e);
 }
 
 static bool state_wanted(const struct list_query *q, enum db_state s)
@@ -335,7 +326,7 @@ void sandboxes_list_v1(struct http_exchange *x, const struct route_params *p, vo
 	struct err e = { 0 };
 
 	(void)p;
-	if (take_param(http_exchange_head(x)->query, "metadata", &q.metadata, &e) < 0)
+	if (query_text(http_exchange_head(x)->query, "metadata", &q.metadata, &e) < 0)
 		reply_error(x, &e);
 	else
 		list(x, arg, &q);

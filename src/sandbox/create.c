@@ -61,6 +61,7 @@ static int hand_out(struct create *c)
 			       sb->row.id.s);
 	watch_start(sb);
 	log_created(sb);
+	create_stats_add(&sb->m->creates, sb->timing.total_ns);
 	c->done(sb, NULL, c->arg);
 	accel_start(sb->m); /* what a probe may have lacked is there: a sandbox was made */
 	return 0;
@@ -82,6 +83,10 @@ static void create_done(void *arg)
 	else if (whole)
 		c->result = hand_out(c);
 	if (c->result < 0) {
+		if (c->op.err.kind == ERR_CANCELLED)
+			m->creates.cancelled++;
+		else
+			m->creates.failed++;
 		if (!sb->doomed)
 			log_error("sandbox.create_failed", kv_str("id", sb->row.id.s),
 				  kv_u64("op", c->op.id), kv_str("error", c->op.err.msg));

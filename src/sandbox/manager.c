@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "os/cgroup.h"
 #include "sandbox/accel-internal.h"
+#include "sandbox/metrics-internal.h"
 #include "sandbox/sandbox-internal.h"
 
 #include <dirent.h>
@@ -308,6 +309,8 @@ void manager_close(struct manager *m)
 		drain_pool(m);
 	if (m->closing && m->all.n == 0)
 		remove_shared(m);
+	vec_foreach (at, &m->all)
+		meter_save(*at);
 	while (m->all.n > 0)
 		sandbox_free(m->all.at[0]);
 	sandbox_list_done(&m->all);

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/cgroup.h"
+#include "sandbox/metrics-internal.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/sweep.h"
 
@@ -27,7 +28,7 @@ enum { ADOPT_TIMEOUT_MS = 10000 };
 
 static int load_row(struct db_sandbox *row, void *arg)
 {
-	sandbox_new(arg, row);
+	meter_load(sandbox_new(arg, row));
 	return 0;
 }
 

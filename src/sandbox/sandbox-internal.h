@@ -8,6 +8,7 @@
 #include "guest/guest.h"
 #include "net/net.h"
 #include "sandbox/console.h"
+#include "sandbox/metrics.h"
 #include "sandbox/sandbox.h"
 #include "template/kernel.h"
 #include "template/template.h"
@@ -54,6 +55,7 @@ struct sandbox {
 	bool unsure;         /* adoption could not be decided yet; nothing of it is touched */
 	int cancel_fd;       /* eventfd of a create under way; owned; -1 */
 	struct watch *watch; /* loop handles on its VM; NULL = not watched */
+	struct meter *meter; /* what it used; owned */
 	struct proxy_group streams;
 	struct destroy_waiters waiters;
 };
@@ -80,9 +82,11 @@ struct manager {
 	bool closing;
 	void (*closed)(void *arg);
 	void *closed_arg;
-	uv_timer_t *reaper; /* armed while something is leaked or unsure */
-	uint64_t reap_ms;   /* its current back-off */
-	struct pool *pool;  /* keeps slots ready; NULL = none are wanted */
+	uv_timer_t *reaper;      /* armed while something is leaked or unsure */
+	uint64_t reap_ms;        /* its current back-off */
+	struct pool *pool;       /* keeps slots ready; NULL = none are wanted */
+	struct sampler *sampler; /* ticks while a VM is watched; NULL = none is */
+	struct create_stats creates;
 };
 
 /* The one plan of cold-booted sandboxes (steps.c). */

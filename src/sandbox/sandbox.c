@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "sandbox/metrics-internal.h"
 #include "sandbox/sandbox-internal.h"
 
 #include <errno.h>
@@ -27,6 +28,7 @@ struct sandbox *sandbox_new(struct manager *m, struct db_sandbox *row)
 
 	*sb = (struct sandbox){ .m = m, .row = *row, .res = RESOURCES_INIT, .cancel_fd = -1 };
 	db_sandbox_init(row);
+	sb->meter = meter_new();
 	sandbox_list_push(&m->all, sb);
 	return sb;
 }
@@ -48,6 +50,7 @@ void sandbox_free(struct sandbox *sb)
 	proxy_abort_all(&sb->streams);
 	list_remove(&sb->m->all, sb);
 	resources_close(&sb->res);
+	meter_free(sb->meter);
 	fd_close(&sb->cancel_fd);
 	destroy_waiters_done(&sb->waiters);
 	db_sandbox_done(&sb->row);
@@ -183,6 +186,11 @@ int sandbox_address(const struct sandbox *sb, struct in_addr *out, struct err *e
 struct proxy_group *sandbox_streams(struct sandbox *sb)
 {
 	return &sb->streams;
+}
+
+size_t sandbox_proxied(const struct sandbox *sb)
+{
+	return sb->streams.n;
 }
 
 const struct plan_timing *sandbox_timing(const struct sandbox *sb)

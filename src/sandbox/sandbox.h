@@ -169,6 +169,9 @@ must_check int sandbox_address(const struct sandbox *sb, struct in_addr *out, st
 /** sandbox_streams() - the group of proxied streams into a sandbox, reset when its VM ends */
 struct proxy_group *sandbox_streams(struct sandbox *sb);
 
+/** sandbox_proxied() - how many streams into a sandbox are open */
+size_t sandbox_proxied(const struct sandbox *sb);
+
 /** sandbox_timing() - how long the steps of its last operation took */
 const struct plan_timing *sandbox_timing(const struct sandbox *sb);
 

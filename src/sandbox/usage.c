@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "base/tree.h"
 #include "os/work.h"
+#include "sandbox/metrics-internal.h"
 #include "sandbox/usage-internal.h"
 
 #include <dirent.h>
@@ -41,7 +42,19 @@ static void be_unsure(struct survey *s, const char *id, const char *why)
 			 id);
 }
 
-/* Whether there is nothing in a sandbox's directory but what this version knows of: its layer. */
+static bool is_known(const char *name)
+{
+	static const char *const known[] = { ".", "..", "layer", METRICS_FILE,
+					     METRICS_FILE ".tmp" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+		if (streq(name, known[i]))
+			return true;
+	}
+	return false;
+}
+
+/* Whether there is nothing in a sandbox's directory but what this version knows of. */
 static bool is_plain(int dirfd)
 {
 	auto_close int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -52,8 +65,7 @@ static bool is_plain(int dirfd)
 		return false;
 	take_fd(&fd); /* owned by d from here on */
 	while ((entry = readdir(d)) != NULL) {
-		if (!streq(entry->d_name, ".") && !streq(entry->d_name, "..") &&
-		    !streq(entry->d_name, "layer"))
+		if (!is_known(entry->d_name))
 			return false;
 	}
 	return true;

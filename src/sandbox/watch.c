@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Watching a running VM from the loop: its process (pidfd), its events, its console, and the
- * sandbox's deadline. The watch is taken off before the resources go to a worker, since these
- * descriptors are part of them.
+ * Watching a running VM from the loop: its process (pidfd), its events, its console, what it uses,
+ * and the sandbox's deadline. The watch is taken off before the resources go to a worker, since
+ * these descriptors are part of them.
  */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "sandbox/metrics-internal.h"
 #include "sandbox/sandbox-internal.h"
 
 #include <errno.h>
@@ -45,6 +46,7 @@ void watch_stop(struct sandbox *sb)
 
 	if (w == NULL)
 		return;
+	meter_stop(sb);
 	if (w->open == 0) {
 		free(w);
 		return;
@@ -192,4 +194,5 @@ void watch_start(struct sandbox *sb)
 	watch_fd(w, &w->events, vmm_event_fd(sb->res.vmm), on_event);
 	watch_fd(w, &w->console, vmm_console_fd(sb->res.vmm), on_console);
 	watch_deadline(w);
+	meter_start(sb);
 }

@@ -292,6 +292,20 @@ def test_metrics_of_the_agent(agent):
     assert metrics["disk_total"] > metrics["disk_used"] > 0
 
 
+def test_metrics_of_a_sandbox(api, box):
+    """The package sends Unix seconds, and reads each field of each sample."""
+    status, samples = api.json("GET", f"/sandboxes/{box['sandboxID']}/metrics?start=1&end=99999999999")
+    assert status == 200 and samples
+    for name in ("cpuCount", "cpuUsedPct", "memUsed", "memTotal", "memCache", "diskUsed", "diskTotal", "timestampUnix"):
+        assert isinstance(samples[-1][name], (int, float)), name
+    assert api.json("GET", "/sandboxes/i0123456789abcdefghi/metrics")[0] == 404
+
+
+def test_metrics_of_many(api, box):
+    status, many = api.json("GET", f"/sandboxes/metrics?sandbox_ids={box['sandboxID']},i0123456789abcdefghi")
+    assert status == 200 and list(many["sandboxes"]) == [box["sandboxID"]]
+
+
 def test_filesystem_calls(agent):
     name = "filesystem.Filesystem"
     status, made = agent.rpc(f"{name}/MakeDir", {"path": "/tmp/wire-dir/sub"})

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of sandbox/ need of metrics.c. */
+#pragma once
+
+#include "sandbox/metrics.h"
+
+/* In a sandbox's directory of the state directory: its samples, over a restart of vivd. */
+#define METRICS_FILE "metrics"
+
+struct meter;
+
+/** meter_new() - without samples; meter_free() frees it when it is stopped */
+struct meter *meter_new(void);
+void meter_free(struct meter *meter);
+
+/** meter_start() - sample a sandbox whose VM runs from now on */
+void meter_start(struct sandbox *sb);
+
+/** meter_stop() - its VM ends, or its resources go to a worker; idempotent */
+void meter_stop(struct sandbox *sb);
+
+/** meter_load() - take the samples that an earlier daemon saved, if any */
+void meter_load(struct sandbox *sb);
+
+/** meter_save() - save them for the next daemon; at a clean end */
+void meter_save(const struct sandbox *sb);
