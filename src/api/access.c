@@ -3,10 +3,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/sha256.h"
 #include "base/str.h"
 
-#include <openssl/crypto.h>
-#include <openssl/sha.h>
 #include <strings.h>
 
 /* A use is written down once a minute: each write is a disk's flush, on the loop. */
@@ -24,8 +23,12 @@ bool access_is_local(const struct http_exchange *x)
 
 void access_hash(const char *key, unsigned char out[KEY_HASH_BYTES])
 {
-	static_assert((int)KEY_HASH_BYTES == SHA256_DIGEST_LENGTH, "a hash is a SHA-256");
-	SHA256((const unsigned char *)key, strlen(key), out);
+	struct sha256 sha;
+
+	static_assert((int)KEY_HASH_BYTES == (int)SHA256_BYTES, "a hash is a SHA-256");
+	sha256_init(&sha);
+	sha256_add(&sha, key, strlen(key));
+	sha256_end(&sha, out);
 }
 
 /* Goes on behind a match, and compares all bytes: the time tells nothing. */
@@ -33,7 +36,7 @@ static int compare(const struct db_key *key, void *arg)
 {
 	struct search *s = arg;
 
-	if (CRYPTO_memcmp(key->hash, s->hash, sizeof(s->hash)) == 0)
+	if (secret_equal(key->hash, s->hash, sizeof(s->hash)))
 		s->found = *key;
 	return 0;
 }

@@ -6,7 +6,7 @@
 #include "base/parse.h"
 #include "base/str.h"
 #include "daemon/address.h"
-#include "viv-config.h"
+#include "daemon/program.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -386,23 +386,6 @@ static void set_default(struct config *c, const char *key, const char *text)
 	keep(c, (size_t)config_find(key, strlen(key)), text, &from);
 }
 
-/* The agent that was built with this vivd lies beside it; an installed one in libexec. */
-static void find_agent(struct config *c)
-{
-	char path[PATH_MAX] = "";
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - sizeof("/viv-agent"));
-	char *slash = n > 0 ? strrchr(path, '/') : NULL;
-
-	if (slash != NULL) {
-		str_copy(slash, sizeof(path) - (size_t)(slash - path), "/viv-agent");
-		if (access(path, X_OK) == 0) {
-			set_default(c, "agent", path);
-			return;
-		}
-	}
-	set_default(c, "agent", VIV_LIBEXECDIR "/viv-agent");
-}
-
 static int refuse(const struct config *c, const char *key, const char *why, struct err *e)
 {
 	size_t setting = (size_t)config_find(key, strlen(key));
@@ -428,11 +411,12 @@ static bool is_in_clear_and_public(const struct config *c, const char *listen)
 int config_check(struct config *c, struct err *e)
 {
 	auto_free char *socket = str_printf("%s/vivd.sock", c->run_dir);
+	auto_free char *agent = program_find("viv-agent");
 
 	if (c->socket == NULL)
 		set_default(c, "socket", socket);
 	if (c->agent == NULL)
-		find_agent(c);
+		set_default(c, "agent", agent);
 	if (strlen(c->socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
 		return refuse(c, "socket", "a unix socket's path has at most 107 bytes", e);
 	if (is_in_clear_and_public(c, c->listen))

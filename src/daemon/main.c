@@ -213,10 +213,7 @@ static int run_command(const struct config *c, struct err *e)
 	if (streq(c->command, "doctor"))
 		return run_doctor(c, e);
 	if (streq(c->command, "prepare"))
-		return prepare_run(&(struct prepare_spec){ .state_dir = c->state_dir,
-							   .root_free_mib = c->root_free_mib,
-							   .force = c->force },
-				   e);
+		return prepare_exec(c, e);
 	if (streq(c->command, "config"))
 		return config_print(c, stdout);
 	return run_serve(c, e);

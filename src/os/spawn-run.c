@@ -232,6 +232,7 @@ static int run_spawn(struct run *run, const char *const *argv, int input_fd, str
 	spec.argv = args;
 	spec.fds = fds;
 	spec.setsid = true; /* a process group to kill */
+	spec.bound = true;
 	return spawn_process(&spec, &run->process, e);
 }
 

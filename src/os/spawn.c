@@ -51,6 +51,7 @@ struct launch {
 	struct spawn_fd *fds; /* the spec's and what fills 0 to 2 */
 	size_t n_fds;
 	int report_fd;
+	pid_t parent;
 };
 
 /* What the child writes when a step fails. */
@@ -62,6 +63,16 @@ struct report {
 static int result(long r)
 {
 	return r < 0 ? -errno : 0;
+}
+
+/* A parent that died before it was asked for cannot be told of any more. */
+static int child_bound(struct launch *l)
+{
+	if (!l->spec->bound)
+		return 0;
+	if (prctl(PR_SET_PDEATHSIG, (unsigned long)SIGKILL, 0UL, 0UL, 0UL) < 0)
+		return -errno;
+	return getppid() == l->parent ? 0 : -ESRCH;
 }
 
 static int child_session(struct launch *l)
@@ -160,6 +171,7 @@ static const struct {
 	const char *name;
 	int (*run)(struct launch *l);
 } child_steps[] = {
+	{ "be bound to its parent", child_bound },
 	{ "start a session", child_session },
 	{ "enter the network namespace", child_netns },
 	{ "pass descriptors", child_fds },
@@ -285,7 +297,7 @@ int spawn_process(const struct spawn_spec *spec, struct process *out, struct err
 	auto_close int report_rd = -1;
 	auto_close int report_wr = -1;
 	auto_free struct spawn_fd *fds = NULL;
-	struct launch l = { .spec = spec };
+	struct launch l = { .spec = spec, .parent = getpid() };
 	int ends[2];
 	int r = spec_check(spec, e);
 

@@ -28,6 +28,7 @@ struct spawn_spec {
 	bool jail;   /* empty bounding set, no supplementary groups, uid and gid, no capabilities,
 		      * PR_SET_NO_NEW_PRIVS, no core files */
 	bool setsid; /* a session of its own: signals of a terminal do not reach it */
+	bool bound;  /* killed when the thread that starts it ends, or its process */
 };
 
 #define SPAWN_SPEC_INIT                                                                            \
@@ -80,7 +81,8 @@ must_check int spawn_find(const char *name, char *out, size_t size, struct err *
  * @output:	stdout and stderr, as much as fits (its tail is what counts: older bytes are
  *		dropped); may be NULL
  *
- * When the op ends first, the program's process group is killed and reaped.
+ * When the op ends first, the program's process group is killed and reaped; when this process is
+ * killed, so is the program.
  * Thread: worker. Return: 0 exit code 0; -errno otherwise with op->err set: program, exit code and
  * the last line of its output; a missing program names the package to install when it is one of
  * ours.

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "base/tree.h"
 #include "template/kernel-internal.h"
+#include "template/stage.h"
 
 #include <dirent.h>
 #include <errno.h>

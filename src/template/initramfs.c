@@ -6,15 +6,16 @@
  */
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/mapped.h"
+#include "base/sha256.h"
 #include "base/str.h"
 #include "base/vec.h"
+#include "template/cpio.h"
 #include "template/kernel-internal.h"
+#include "template/stage.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,49 +23,24 @@
 /* To be raised when the contents change with the same agent. */
 static const char format_version[] = "vivarium initramfs 1";
 
-enum {
-	NAME_HEX_BYTES = 8,
-	NAME_SIZE = KERNEL_INITRAMFS_SIZE,
-	CONSOLE_MAJOR = 5,
-	CONSOLE_MINOR = 1
-};
+enum { NAME_DIGITS = 16, NAME_SIZE = KERNEL_INITRAMFS_SIZE, CONSOLE_MAJOR = 5, CONSOLE_MINOR = 1 };
 
 struct image {
 	const char *path; /* of the initramfs, for messages */
-	struct archive *a;
+	struct cpio cpio;
 	struct err *e;
 };
 
-static void writer_free(struct archive **a)
+static void name_image(const struct mapped *agent, char out[NAME_SIZE])
 {
-	archive_write_free(*a);
-}
+	struct sha256 sha;
+	char hex[SHA256_HEX_SIZE];
 
-static void digest_free(EVP_MD_CTX **ctx)
-{
-	EVP_MD_CTX_free(*ctx);
-}
-
-static void entry_free(struct archive_entry **entry)
-{
-	archive_entry_free(*entry);
-}
-
-static int name_image(const struct mapped *agent, char out[NAME_SIZE])
-{
-	cleanup(digest_free) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-	unsigned char md[EVP_MAX_MD_SIZE];
-	size_t used;
-
-	if (ctx == NULL || EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) != 1 ||
-	    EVP_DigestUpdate(ctx, format_version, sizeof(format_version)) != 1 ||
-	    EVP_DigestUpdate(ctx, agent->p, agent->n) != 1 ||
-	    EVP_DigestFinal_ex(ctx, md, NULL) != 1)
-		return -ENOMEM;
-	used = (size_t)snprintf(out, NAME_SIZE, KERNEL_INITRAMFS_PREFIX);
-	for (size_t i = 0; i < NAME_HEX_BYTES; i++, used += 2)
-		snprintf(out + used, NAME_SIZE - used, "%02x", md[i]);
-	return 0;
+	sha256_init(&sha);
+	sha256_add(&sha, format_version, sizeof(format_version));
+	sha256_add(&sha, agent->p, agent->n);
+	sha256_hex(&sha, hex);
+	snprintf(out, NAME_SIZE, KERNEL_INITRAMFS_PREFIX "%.*s", NAME_DIGITS, hex);
 }
 
 /*
@@ -87,36 +63,29 @@ int kernel_initramfs_name(const char *agent_path, char out[KERNEL_INITRAMFS_SIZE
 	    st.st_size != last.st.st_size ||
 	    memcmp(&st.st_mtim, &last.st.st_mtim, sizeof(st.st_mtim)) != 0) {
 		r = mapped_open(AT_FDCWD, agent_path, &agent);
-		if (r == 0)
-			r = agent.n == 0 ? -ENOEXEC : name_image(&agent, last.name);
+		if (r == 0 && agent.n == 0)
+			r = -ENOEXEC;
 		if (r < 0)
 			return err_errno(e, -r, "read the guest agent %s", agent_path);
+		name_image(&agent, last.name);
 		last.st = st;
 	}
 	str_copy(out, NAME_SIZE, last.name);
 	return 0;
 }
 
-static int add(struct image *image, const char *path, mode_t mode, const struct mapped *data)
+static int add(struct image *image, const struct cpio_entry *entry)
 {
-	cleanup(entry_free) struct archive_entry *entry = archive_entry_new();
+	int r = cpio_add(&image->cpio, entry);
 
-	if (entry == NULL)
-		return err_errno(image->e, ENOMEM, "write %s", image->path);
-	archive_entry_set_pathname(entry, path);
-	archive_entry_set_mode(entry, mode);
-	archive_entry_set_nlink(entry, 1);
-	archive_entry_set_mtime(entry, 0, 0); /* same contents, same bytes */
-	archive_entry_set_size(entry, data != NULL ? (la_int64_t)data->n : 0);
-	if (S_ISCHR(mode)) {
-		archive_entry_set_rdevmajor(entry, CONSOLE_MAJOR);
-		archive_entry_set_rdevminor(entry, CONSOLE_MINOR);
-	}
-	if (archive_write_header(image->a, entry) != ARCHIVE_OK ||
-	    (data != NULL && archive_write_data(image->a, data->p, data->n) != (la_ssize_t)data->n))
-		return err_set(image->e, ERR_SYSTEM, "write %s into %s: %s", path, image->path,
-			       archive_error_string(image->a));
-	return 0;
+	return r < 0 ? err_errno(image->e, -r, "write %s into %s", entry->path, image->path) : 0;
+}
+
+static int add_file(struct image *image, const char *path, mode_t mode, const struct mapped *data)
+{
+	return add(image,
+		   &(struct cpio_entry){
+			   .path = path, .mode = S_IFREG | mode, .data = data->p, .n = data->n });
 }
 
 static int add_module(struct image *image, int modules_fd, const char *name)
@@ -127,7 +96,7 @@ static int add_module(struct image *image, int modules_fd, const char *name)
 
 	if (r < 0)
 		return err_errno(image->e, -r, "open guest kernel module %s", name);
-	return add(image, path, S_IFREG | 0644, &data);
+	return add_file(image, path, 0644, &data);
 }
 
 static int add_modules(struct image *image, int kernel_fd)
@@ -154,34 +123,33 @@ static int add_modules(struct image *image, int kernel_fd)
 static int add_all(struct image *image, const struct mapped *agent, int kernel_fd)
 {
 	static const char *const directories[] = { "dev", "modules", "newroot", "proc", "sys" };
+	const struct cpio_entry console = { .path = "dev/console",
+					    .mode = S_IFCHR | 0600,
+					    .device_major = CONSOLE_MAJOR,
+					    .device_minor = CONSOLE_MINOR };
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(directories); i++)
-		r = add(image, directories[i], S_IFDIR | 0755, NULL);
+		r = add(image,
+			&(struct cpio_entry){ .path = directories[i], .mode = S_IFDIR | 0755 });
 	if (r == 0)
-		r = add(image, "dev/console", S_IFCHR | 0600, NULL);
+		r = add(image, &console);
 	if (r == 0)
-		r = add(image, "init", S_IFREG | 0755, agent);
+		r = add_file(image, "init", 0755, agent);
 	return r < 0 ? r : add_modules(image, kernel_fd);
 }
 
 static int write_image(int fd, const char *path, const struct mapped *agent, int kernel_fd,
 		       struct err *e)
 {
-	cleanup(writer_free) struct archive *a = archive_write_new();
-	struct image image = { .path = path, .a = a, .e = e };
-	int r;
+	struct image image = { .path = path, .cpio = { .fd = fd }, .e = e };
+	int r = add_all(&image, agent, kernel_fd);
 
-	if (a == NULL)
-		return err_errno(e, ENOMEM, "write %s", path);
-	if (archive_write_set_format_cpio_newc(a) != ARCHIVE_OK ||
-	    archive_write_open_fd(a, fd) != ARCHIVE_OK)
-		return err_set(e, ERR_SYSTEM, "write %s: %s", path, archive_error_string(a));
-	r = add_all(&image, agent, kernel_fd);
 	if (r < 0)
 		return r;
-	if (archive_write_close(a) != ARCHIVE_OK)
-		return err_set(e, ERR_SYSTEM, "write %s: %s", path, archive_error_string(a));
+	r = cpio_end(&image.cpio);
+	if (r < 0)
+		return err_errno(e, -r, "write %s", path);
 	/* For a VMM without privileges. */
 	return fchmod(fd, 0644) < 0 ? err_errno(e, errno, "chmod %s", path) : 0;
 }

@@ -7,7 +7,6 @@
 #pragma once
 
 #include "base/op.h"
-#include "template/template.h"
 
 enum { KERNEL_VERSION_SIZE = 64 };
 
@@ -15,6 +14,9 @@ struct kernel {
 	char version[KERNEL_VERSION_SIZE]; /* "6.1.0-56-cloud-amd64" */
 	char vmlinux[512];                 /* absolute path */
 };
+
+/** kernel_version_valid() - whether a text that apt or a directory gave can be a kernel's name */
+bool kernel_version_valid(const char *version);
 
 /**
  * kernel_find() - choose a kernel
@@ -26,14 +28,6 @@ struct kernel {
  */
 must_check int kernel_find(const char *state_dir, const char *version, struct kernel *out,
 			   struct err *e);
-
-/**
- * kernel_fetch() - get Debian's cloud kernel from the package archive and unpack it into kernels/
- *
- * Return: 0 it is there, with @out filled; -errno with op->err set.
- */
-must_check int kernel_fetch(const char *state_dir, struct kernel *out,
-			    const struct progress *progress, struct op *op);
 
 /**
  * kernel_initramfs() - the initramfs with an agent for a kernel; made when it is not there yet

@@ -10,11 +10,12 @@
  * one. The maker sees that afterwards, by the sweeper's lock or by a link count of 0, and begins
  * anew.
  */
+#include "template/stage.h"
+
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/id.h"
 #include "base/str.h"
-#include "template/kernel-internal.h"
 
 #include <dirent.h>
 #include <errno.h>

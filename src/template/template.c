@@ -14,12 +14,12 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/str.h"
-#include "template/build-internal.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>

@@ -32,28 +32,8 @@ struct template
 must_check int template_open(const char *state_dir, const char *name, struct template *out,
 			     struct err *e);
 
-/* Says what is being done: step @at of @of, and a line of detail that replaces the one before. */
-struct progress {
-	void (*step)(unsigned at, unsigned of, const char *what, void *arg);
-	void (*detail)(const char *text, void *arg);
-	void *arg;
-};
-
-struct template_build_spec {
-	const char *state_dir;
-	const char *name;   /* "base" */
-	uint64_t free_mib;  /* room left in the image beyond its contents */
-	const char *mirror; /* Debian mirror or sources file; NULL = as the host is set up */
-};
-
-/**
- * template_build_base() - make the Debian 12 base template with mmdebstrap and mke2fs
- *
- * Nothing is left behind by a failure or a kill but a temporary directory that the next build
- * removes. Thread: worker or main. Return: 0; -errno with op->err set.
- */
-must_check int template_build_base(const struct template_build_spec *spec,
-				   const struct progress *progress, struct op *op);
-
 /** template_exists() - whether a complete template of that name is there */
 bool template_exists(const char *state_dir, const char *name);
+
+/** template_write_manifest() - write manifest.json durably. Return: 0; -errno with @e set */
+must_check int template_write_manifest(int dirfd, const struct template *t, struct err *e);

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon as such: starting, stopping, adopting, side by side, deadlines, permissions, networks."""
 
+import json
 import os
+import re
 import signal
 import socket
 import stat
 
 import pytest
 import vivarium
+
+IDLE_KIB = 6144
 
 
 def test_viv_starts_vivd(make_instance):
@@ -180,6 +184,25 @@ def test_lists_pages_and_filters(make_instance):
     assert token and r.getheader("X-Total-Running") == "3"
     rest = instance.get(f"/v2/sandboxes?limit=2&nextToken={token}")
     assert [s["vivarium"]["name"] for s in rest] == ["n0"]
+
+
+def test_memory(build, make_instance):
+    """What the daemon holds for nothing, and after boots: libraries that take much are not among it."""
+    options = json.loads(vivarium.run("meson", "introspect", "--buildoptions", str(build), check=True).stdout)
+    if next(o["value"] for o in options if o["name"] == "b_sanitize") != "none":
+        pytest.skip("with sanitizers it takes more")
+    instance = make_instance(slot_pool=4)
+    assert instance.start(), instance.log_text()
+    idle = resident_kib(instance)
+    assert idle <= IDLE_KIB
+    for _ in range(3):
+        assert instance.viv("run", "--memory", "128M", "--", "true").returncode == 0
+    assert resident_kib(instance) - idle <= 2048
+
+
+def resident_kib(instance):
+    text = open(f"/proc/{instance.process.pid}/status").read()
+    return int(re.search(r"^VmRSS:\s+(\d+) kB", text, re.M)[1])
 
 
 def test_vmm_is_jailed(shared):

@@ -18,6 +18,8 @@ import vivarium
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = sorted(p.name.removesuffix(".scd") for p in (ROOT / "doc/man").glob("*.scd"))
 VERBS = [p[len("viv-") : -len(".1")] for p in PAGES if p.startswith("viv-") and p.endswith(".1")]
+LIBEXEC = ("viv-agent", "viv-build")
+SHIM = "viv-vmm-shim.so"
 CONFINED = pathlib.Path(__file__).parent / "confined.py"
 
 
@@ -54,7 +56,7 @@ class Installation:
 
     def expected(self):
         files = [self.dir("bindir") / "viv", self.dir("bindir") / "vivd",
-                 self.dir("libexecdir") / "vivarium/viv-agent", self.unit, self.bash,
+                 *(self.dir("libexecdir") / "vivarium" / name for name in (*LIBEXEC, SHIM)), self.unit, self.bash,
                  self.prefix / "lib/sysusers.d/vivarium.conf",
                  self.dir("datadir") / "doc/vivarium/vivd.conf.example",
                  self.dir("datadir") / "zsh/site-functions/_viv"]
@@ -90,7 +92,7 @@ def test_files(installed):
     assert found == set(installed.expected())
     for path in found:
         mode = stat.S_IMODE(path.stat().st_mode)
-        program = path.name in ("viv", "vivd", "viv-agent") and path != installed.bash
+        program = path.name in ("viv", "vivd", *LIBEXEC, SHIM) and path != installed.bash
         assert mode == (0o755 if program else 0o644), (path, oct(mode))
 
 
@@ -98,8 +100,9 @@ def test_programs_run(installed):
     for name in ("viv", "vivd"):
         r = vivarium.run(str(installed.dir("bindir") / name), "--version", env={})
         assert r.returncode == 0 and name in r.stdout, r.stderr
-    r = vivarium.run(str(installed.dir("libexecdir") / "vivarium/viv-agent"), "--version")
-    assert r.returncode == 0, r.stderr
+    for name in LIBEXEC:
+        r = vivarium.run(str(installed.dir("libexecdir") / "vivarium" / name), "--version")
+        assert r.returncode == 0, r.stderr
 
 
 def test_vivd_looks_for_the_installed_agent(installed):

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/id.h"
 #include "base/parse.h"
+#include "base/sha256.h"
 #include "base/str.h"
 #include "base/vec.h"
 
@@ -403,6 +404,43 @@ START_TEST(test_parse_bool)
 }
 END_TEST
 
+/* sha256 */
+
+/* NIST's examples, and that a copy goes on by itself. */
+START_TEST(test_sha256)
+{
+	static const struct {
+		const char *text;
+		const char *hex;
+	} cases[] = {
+		{ "", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" },
+		{ "abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" },
+		{ "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+		  "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		size_t half = strlen(cases[i].text) / 2;
+		char hex[SHA256_HEX_SIZE];
+		struct sha256 sha;
+		struct sha256 copy;
+
+		sha256_init(&sha);
+		sha256_add(&sha, cases[i].text, half);
+		copy = sha;
+		sha256_add(&sha, "other", 5);
+		sha256_add(&copy, cases[i].text + half, strlen(cases[i].text) - half);
+		sha256_hex(&copy, hex);
+		ck_assert_str_eq(hex, cases[i].hex);
+		sha256_hex(&sha, hex);
+		ck_assert_str_ne(hex, cases[i].hex);
+	}
+	ck_assert(secret_equal("secret", "secret", 6));
+	ck_assert(!secret_equal("secret", "secreT", 6));
+	ck_assert(secret_equal("a", "b", 0));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("base");
@@ -420,6 +458,7 @@ int main(void)
 	tcase_add_test(tc, test_str);
 	tcase_add_test(tc, test_vec);
 	tcase_add_test(tc, test_clock);
+	tcase_add_test(tc, test_sha256);
 	tcase_add_test(tc, test_clock_parse);
 	tcase_add_test(tc, test_id);
 	tcase_add_test(tc, test_tag_and_hex);

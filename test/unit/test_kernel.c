@@ -2,8 +2,11 @@
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/mapped.h"
 #include "base/str.h"
-#include "template/kernel-internal.h"
+#include "build/build.h"
+#include "build/kernel-internal.h"
+#include "template/stage.h"
 
 #include <archive.h>
 #include <archive_entry.h>

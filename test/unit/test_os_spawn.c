@@ -14,9 +14,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { JAIL_UID = 64321, JAIL_GID = 64322 };
@@ -373,6 +376,46 @@ START_TEST(run_ends_although_a_grandchild_keeps_the_output)
 }
 END_TEST
 
+static bool is_locked(const char *path)
+{
+	auto_close int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	ck_assert_int_ge(fd, 0);
+	return flock(fd, LOCK_EX | LOCK_NB) < 0;
+}
+
+static void await_lock(const char *path, bool locked)
+{
+	while (is_locked(path) != locked)
+		nanosleep(&(struct timespec){ .tv_nsec = 10 * 1000 * 1000 }, NULL);
+}
+
+/* The program holds a lock for as long as it lives, with its parent's end at the latest. */
+START_TEST(run_dies_with_its_parent)
+{
+	char path[] = "/tmp/viv-test-spawn-XXXXXX";
+	int fd = mkstemp(path);
+	pid_t pid;
+
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	pid = fork();
+	if (pid == 0) {
+		op_init(&op, 0, -1);
+		ignore_err(spawn_run(
+			(const char *const[]){ "flock", "--no-fork", path, "sleep", "600", NULL },
+			NULL, NULL, &op));
+		_exit(0);
+	}
+	ck_assert_int_gt(pid, 0);
+	await_lock(path, true);
+	ck_assert_int_eq(kill(pid, SIGKILL), 0);
+	await_lock(path, false);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	unlink(path);
+}
+END_TEST
+
 START_TEST(run_is_cancelled)
 {
 	const char *argv[] = { "sh", "-c", "read x <\"$0\"", "/dev/full", NULL };
@@ -451,6 +494,7 @@ int main(void)
 	tcase_add_test(t, run_lines);
 	tcase_add_test(t, run_kills_grandchildren_at_the_deadline);
 	tcase_add_test(t, run_ends_although_a_grandchild_keeps_the_output);
+	tcase_add_test(t, run_dies_with_its_parent);
 	tcase_add_test(t, run_is_cancelled);
 	tcase_add_test(t, born_in_a_cgroup);
 	suite_add_tcase(s, t);

@@ -2,8 +2,8 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "build/template-internal.h"
 #include "os/spawn.h"
-#include "template/build-internal.h"
 #include "template/template.h"
 
 #include <check.h>

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files behind template_build_base() share: template.c, build.c, apt.c, rootfs.c, image.c.
- */
+/* What the files behind template_build_base() share: base.c, apt.c, rootfs.c, image.c. */
 #pragma once
 
-#include "template/template.h"
+#include "build/build.h"
 
 #include <limits.h>
 
@@ -25,9 +24,6 @@ void build_tell(const struct progress *progress, enum build_step at, const char 
 
 /** build_detail() - tell a line of detail; @progress may be NULL */
 void build_detail(const struct progress *progress, const char *text);
-
-/** template_write_manifest() - write manifest.json durably. Return: 0; -errno with @e set */
-must_check int template_write_manifest(int dirfd, const struct template *t, struct err *e);
 
 enum { APT_LINES_MAX = 24 };
 

@@ -11,9 +11,9 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "build/template-internal.h"
 #include "os/spawn.h"
-#include "template/build-internal.h"
-#include "template/kernel-internal.h"
+#include "template/stage.h"
 
 #include <errno.h>
 #include <fcntl.h>

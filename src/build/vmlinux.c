@@ -12,7 +12,8 @@
  * appended, where they are no part of the stream. They are what tells a cut file from a whole one.
  */
 #include "base/fd.h"
-#include "template/kernel-internal.h"
+#include "base/mapped.h"
+#include "build/kernel-internal.h"
 
 #include <elf.h>
 #include <endian.h>

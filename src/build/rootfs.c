@@ -10,8 +10,8 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "build/template-internal.h"
 #include "os/spawn.h"
-#include "template/build-internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -123,13 +123,20 @@ static int bootstrap(const struct rootfs_spec *spec, const struct apt_setup *apt
 	auto_free char *options = str_printf("%s/apt.conf", spec->dir);
 	auto_free char *aptopt = str_printf("--aptopt=%s", options);
 	char program[PATH_MAX];
-	const char *argv[ARGS_MAX] = {
-		"env",         tmpdir,         "setpriv",           "--pdeathsig",
-		"KILL",        "unshare",      "--mount",           "--pid",
-		"--fork",      "--kill-child", "--mount-proc",      program,
-		"--mode=root", "--verbose",    "--variant=minbase", "--format=directory",
-		include
-	};
+	const char *argv[ARGS_MAX] = { "env",
+				       tmpdir,
+				       "unshare",
+				       "--mount",
+				       "--pid",
+				       "--fork",
+				       "--kill-child",
+				       "--mount-proc",
+				       program,
+				       "--mode=root",
+				       "--verbose",
+				       "--variant=minbase",
+				       "--format=directory",
+				       include };
 	size_t n = 0;
 	int r = spawn_find("mmdebstrap", program, sizeof(program), &op->err);
 

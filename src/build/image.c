@@ -6,14 +6,14 @@
  * writes zeros into tables and journal, and the image has blocks for its contents alone.
  */
 #include "base/fd.h"
+#include "base/sha256.h"
 #include "base/str.h"
+#include "build/template-internal.h"
 #include "os/spawn.h"
-#include "template/build-internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -24,7 +24,6 @@ enum {
 	INODE_RATIO = 16384, /* one inode for so many bytes */
 	INODE_BYTES = 256,
 	META_MIB = 24, /* journal, group descriptors and the room for more of them, bitmaps */
-	DIGEST_BYTES = 32,
 };
 static const uint64_t MIB = 1 << 20;
 static const char features[] = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,"
@@ -108,43 +107,22 @@ int image_make(const char *root, const char *path, uint64_t free_mib, struct op 
 	return r < 0 ? err_wrap(&op->err, "make the image %s", path) : 0;
 }
 
-static void free_digest(EVP_MD_CTX **ctx)
-{
-	EVP_MD_CTX_free(*ctx);
-}
-
-static int update_from(int fd, EVP_MD_CTX *ctx, const struct op *op)
+static int digest(int fd, char out_sha256[SHA256_HEX_SIZE], const struct op *op)
 {
 	auto_free char *chunk = xcalloc(1, MIB);
+	struct sha256 sha;
 	ssize_t n;
 
+	sha256_init(&sha);
 	while ((n = fd_read_full(fd, chunk, MIB)) > 0) {
 		int r = op_check(op);
 
 		if (r < 0)
 			return r;
-		if (EVP_DigestUpdate(ctx, chunk, (size_t)n) != 1)
-			return -EIO;
+		sha256_add(&sha, chunk, (size_t)n);
 	}
+	sha256_hex(&sha, out_sha256);
 	return (int)n;
-}
-
-static int digest(int fd, char out_sha256[65], const struct op *op)
-{
-	cleanup(free_digest) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-	unsigned char bytes[EVP_MAX_MD_SIZE];
-	int r;
-
-	if (ctx == NULL || EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) != 1)
-		return -ENOMEM;
-	r = update_from(fd, ctx, op);
-	if (r < 0)
-		return r;
-	if (EVP_DigestFinal_ex(ctx, bytes, NULL) != 1)
-		return -EIO;
-	for (unsigned i = 0; i < DIGEST_BYTES; i++)
-		snprintf(out_sha256 + (size_t)2 * i, 3, "%02x", bytes[i]);
-	return 0;
 }
 
 int image_seal(const char *path, uint64_t *out_bytes, char out_sha256[65], struct op *op)

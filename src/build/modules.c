@@ -12,9 +12,10 @@
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/mapped.h"
 #include "base/str.h"
 #include "base/vec.h"
-#include "template/kernel-internal.h"
+#include "build/kernel-internal.h"
 
 #include <elf.h>
 #include <errno.h>

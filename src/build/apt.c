@@ -2,8 +2,8 @@
 /* What the host's apt knows: where Debian 12 comes from, and by which proxy. */
 #include "base/buf.h"
 #include "base/str.h"
+#include "build/template-internal.h"
 #include "os/spawn.h"
-#include "template/build-internal.h"
 
 #include <errno.h>
 
