@@ -21,55 +21,9 @@ import time
 import urllib.parse
 
 import pytest
-from test_agent_native import Agent, RpcError, basic, wait_until
+from native import MIB, OCTETS, Agent, RpcError, basic, form, wait_until
 
-MIB = 1 << 20
-OCTETS = "application/octet-stream"
 NOBODY = pwd.getpwnam("nobody")
-
-
-class FileAgent(Agent):
-    def fs(self, method, request, headers=None):
-        response, data = self.request("POST", f"/filesystem.Filesystem/{method}",
-                                      json.dumps(request),
-                                      {"Content-Type": "application/json", **(headers or {})})
-        if response.status != 200:
-            raise RpcError(response.status, json.loads(data))
-        return json.loads(data)
-
-    def get(self, path, headers=None, **query):
-        query = urllib.parse.urlencode({"path": path, **query})
-        return self.request("GET", f"/files?{query}", headers=headers)
-
-    def read(self, path, **query):
-        response, data = self.get(path, **query)
-        assert response.status == 200, data
-        return data
-
-    def put(self, path, body, headers=None, **query):
-        query = urllib.parse.urlencode({"path": path, **query})
-        return self.request("POST", f"/files?{query}", body,
-                            {"Content-Type": OCTETS, **(headers or {})})
-
-    def write(self, path, body, headers=None, **query):
-        response, data = self.put(path, body, headers, **query)
-        assert response.status == 200, data
-        return json.loads(data)
-
-    def post_parts(self, *parts, query="", boundary="xxBxx", headers=None):
-        return self.request("POST", f"/files?{query}", form(*parts, boundary=boundary),
-                            {"Content-Type": f"multipart/form-data; boundary={boundary}",
-                             **(headers or {})})
-
-
-def form(*parts, boundary="xxBxx"):
-    """A body of (name, filename or None, bytes)."""
-    out = b""
-    for name, filename, data in parts:
-        filename = f'; filename="{filename}"' if filename is not None else ""
-        out += (f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{filename}\r\n'
-                f"Content-Type: {OCTETS}\r\n\r\n").encode() + data + b"\r\n"
-    return out + f"--{boundary}--\r\n".encode()
 
 
 def error(reply, status, text=""):
@@ -86,20 +40,6 @@ def fails(code, agent, method, request, text="", **headers):
         agent.fs(method, request, headers)
     assert e.value.code == code, e.value
     assert text in e.value.message, e.value.message
-
-
-@pytest.fixture(scope="module")
-def agent(build):
-    a = FileAgent(build / "src" / "viv-agent")
-    yield a
-    assert a.stop() == 0
-
-
-@pytest.fixture
-def own_agent(build):
-    a = FileAgent(build / "src" / "viv-agent")
-    yield a
-    assert a.stop() == 0
 
 
 @pytest.fixture
@@ -417,7 +357,7 @@ def small_disk(build, here):
                        f'exec unshare -m sh -c \'mount -t tmpfs -o size=1M,nr_inodes=20 tmpfs '
                        f'"{here}/small" && exec "$@"\' sh "{build}/src/viv-agent" "$@"\n')
     wrapper.chmod(0o755)
-    a = FileAgent(wrapper)
+    a = Agent(wrapper)
     yield a
     assert a.stop() == 0
 
@@ -522,7 +462,7 @@ def test_without_a_token_signatures_do_not_matter(agent, here):
 
 
 def test_root_only(build, here):
-    a = FileAgent(build / "src" / "viv-agent", "--root-user-only")
+    a = Agent(build / "src" / "viv-agent", "--root-user-only")
     error(a.put(here / "f", b"x", username="nobody"), 401, "nobody")
     fails("unauthenticated", a, "Stat", {"path": "/"}, "nobody", **basic("nobody"))
     a.write(here / "f", b"x", username="root")

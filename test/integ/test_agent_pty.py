@@ -18,7 +18,7 @@ import time
 
 import pytest
 
-from test_agent_native import MIB, Agent, RpcError, Stream, b64, basic, is_alive, wait_until
+from native import MIB, RpcError, Stream, b64, basic, is_alive, wait_until
 
 SIZE = {"cols": 80, "rows": 24}
 
@@ -28,20 +28,6 @@ def many_files():
     """For tests with thousands of connections, on both sides."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-@pytest.fixture(scope="module")
-def agent(build):
-    a = Agent(build / "src" / "viv-agent")
-    yield a
-    assert a.stop() == 0
-
-
-@pytest.fixture
-def own_agent(build):
-    a = Agent(build / "src" / "viv-agent")
-    yield a
-    assert a.stop() == 0
 
 
 class Terminal:
