@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -14,6 +15,24 @@
 enum { LISTEN_BACKLOG = 128 };
 
 static const char unix_prefix[] = "unix:";
+
+/*
+ * Has a socket take nothing that came over the loopback. That it is bound to a device is not
+ * enough: who connects to the device's address from this machine counts as coming from there.
+ */
+static int refuse_loopback(int fd)
+{
+	enum { LO_INDEX = 1 }; /* in each network namespace */
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)SKF_AD_OFF + SKF_AD_IFINDEX),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, LO_INDEX, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	};
+	const struct sock_fprog program = { .len = ARRAY_SIZE(code), .filter = code };
+
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+}
 
 static int listen_at(const struct sockaddr *addr, socklen_t len, const char *device)
 {
@@ -25,8 +44,9 @@ static int listen_at(const struct sockaddr *addr, socklen_t len, const char *dev
 	if (addr->sa_family == AF_INET &&
 	    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
 		return -errno;
-	if (device != NULL &&
-	    setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, (socklen_t)strlen(device) + 1) < 0)
+	if (device != NULL && (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device,
+					  (socklen_t)strlen(device) + 1) < 0 ||
+			       refuse_loopback(fd) < 0))
 		return -errno;
 	if (bind(fd, addr, len) < 0 || listen(fd, LISTEN_BACKLOG) < 0)
 		return -errno;

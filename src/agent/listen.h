@@ -8,7 +8,8 @@
 
 /**
  * listen_tcp_any() - listen on a port of all IPv4 addresses
- * @device:	only what comes in by this interface is accepted; NULL = any
+ * @device:	only what comes in by this interface is accepted, and nothing from this machine
+ *		itself; NULL = any
  *
  * Return: descriptor; -errno with @e set.
  */

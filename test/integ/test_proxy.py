@@ -154,6 +154,18 @@ def test_a_server_that_hangs_up(served):
     assert status == 502 and "gave no answer" in reply["message"] and reply["port"] == 8000
 
 
+def test_the_agent_is_out_of_reach_of_the_guest(served):
+    """The agent does not listen where a process of the guest could ask it for anything."""
+    for address in ("127.0.0.1", "169.254.0.21", "169.254.0.22", "[::1]"):
+        for more in (["/loopback/84", "-H", "Connection: Upgrade", "-H", "Upgrade: tcp"], ["/init", "-d", "{}"],
+                     ["/health", "--interface", "lo"]):
+            r = served.viv("exec", "-u", "root", served.vid, "--", "curl", "-sS", "-m", "5",
+                           f"http://{address}:49983{more[0]}", *more[1:])
+            assert r.returncode in (7, 28) and not r.stdout, (address, more, r)
+    headers = {**tcp.by_headers(served.vid, 49983), "X-Access-Token": served.token}
+    assert tcp.request(served, "GET", "/envs", headers=headers)[0] == 200
+
+
 @each_route
 def test_a_sandbox_that_is_not(served, route):
     for vid in ("iaaaaaaaaaaaaaaaaaaa", "i1"):
