@@ -89,6 +89,28 @@ int cli_find(struct cli *cli, const char *name, json_t **out, struct op *op)
 	return cli_call(cli, "GET", target, NULL, out, op);
 }
 
+int cli_list(struct cli *cli, const char *query, json_t *all, struct op *op)
+{
+	auto_free char *token = str_dup("");
+
+	for (;;) {
+		auto_free char *target = str_printf("/v2/sandboxes?%s%s%s", query,
+						    token[0] != '\0' ? "&nextToken=" : "", token);
+		auto_json *page = NULL;
+		const char *next;
+		int r = cli_call(cli, "GET", target, NULL, &page, op);
+
+		if (r < 0)
+			return r;
+		json_array_extend(all, page);
+		next = http_head_get(&cli->client.head, "X-Next-Token");
+		if (next == NULL)
+			return 0;
+		free(token);
+		token = str_dup(next);
+	}
+}
+
 int cli_fail(struct cli *cli, const struct op *op, int code)
 {
 	struct signalfd_siginfo info;

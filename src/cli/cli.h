@@ -38,7 +38,7 @@ struct verb {
 };
 
 extern const struct verb verb_run, verb_create, verb_exec, verb_ls, verb_inspect, verb_rm,
-	verb_logs, verb_version, verb_doctor, verb_df, verb_prune, verb_key;
+	verb_logs, verb_version, verb_doctor, verb_df, verb_prune, verb_key, verb_stats, verb_top;
 
 /** cli_connect() - connect to vivd, starting it when it is not running. Return: 0; -errno, op->err
  * set */
@@ -69,6 +69,15 @@ must_check int cli_get_text(struct cli *cli, const char *target, char **out, str
 
 /** cli_find() - the detail of a sandbox by name, id or prefix; new reference. Return: 0; -errno */
 must_check int cli_find(struct cli *cli, const char *name, json_t **out, struct op *op);
+
+/**
+ * cli_list() - all sandboxes, newest first
+ * @query:	parameters of the list, "" = none
+ * @all:	an array, to which all pages are added
+ *
+ * Return: 0; -errno with op->err set.
+ */
+must_check int cli_list(struct cli *cli, const char *query, json_t *all, struct op *op);
 
 /** cli_fail() - print "viv: <message>" for an error. Return: @code, or 128 + the signal that ended
  * it */

@@ -5,32 +5,8 @@
 
 #include <getopt.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 enum { MIB = 1024 * 1024 };
-
-/* All pages in one array. Return: 0; -errno with op->err set. */
-static int fetch(struct cli *cli, json_t *all, struct op *op)
-{
-	auto_free char *token = str_dup("");
-
-	for (;;) {
-		auto_free char *target = str_printf("/v2/sandboxes?all=true%s%s",
-						    token[0] != '\0' ? "&nextToken=" : "", token);
-		auto_json *page = NULL;
-		const char *next;
-		int r = cli_call(cli, "GET", target, NULL, &page, op);
-
-		if (r < 0)
-			return r;
-		json_array_extend(all, page);
-		next = http_head_get(&cli->client.head, "X-Next-Token");
-		if (next == NULL)
-			return 0;
-		free(token);
-		token = str_dup(next);
-	}
-}
 
 static void print_row(const json_t *sandbox)
 {
@@ -67,7 +43,7 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (optind < argc)
 		return cli_usage(&verb_ls, "it takes no '%s'", argv[optind]);
 	op_init(&op, 0, cli->signal_fd);
-	if (fetch(cli, all, &op) < 0)
+	if (cli_list(cli, "all=true", all, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	if (json) {
 		json_dumpf(all, stdout, JSON_INDENT(2));
