@@ -4,6 +4,7 @@
 
 #include "agent/ring.h"
 #include "base/macros.h"
+#include "http/forward.h"
 
 #include <jansson.h>
 #include <uv.h>
@@ -29,6 +30,7 @@ struct agent {
 	struct process *processes; /* newest first */
 	struct watcher *watchers;  /* those that are asked for events, not streams */
 	struct ring_budget output; /* for the output of all processes */
+	struct forward_group loopback;
 	bool is_init;   /* PID 1 of a guest: sets its clock, host name and entropy, reaps orphans */
 	bool root_only; /* no user but root is served */
 };

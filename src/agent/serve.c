@@ -5,10 +5,12 @@
 #include "agent/files.h"
 #include "agent/fs.h"
 #include "agent/identity.h"
+#include "agent/loopback.h"
 #include "agent/metrics.h"
 #include "agent/process-rpc.h"
 #include "agent/process.h"
 #include "agent/reply.h"
+#include "base/guestwords.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -29,6 +31,7 @@ static void serve_health(struct http_exchange *x, const struct route_params *par
 static const struct route routes[] = {
 	{ "GET", "/health", serve_health },
 	{ "POST", "/init", identity_serve_init },
+	{ "GET", GUEST_LOOPBACK_PATH "/{port}", loopback_serve },
 	{ "GET", "/envs", identity_serve_envs },
 	{ "GET", "/metrics", metrics_serve },
 	{ "POST", "/exec", exec_serve },
@@ -149,6 +152,7 @@ void serve_run(struct agent *a)
 void serve_stop(struct agent *a)
 {
 	http_server_free(a->server);
+	forward_abort_all(&a->loopback);
 	process_free_all(a);
 	fs_stop(a);
 	uv_close((uv_handle_t *)&a->on_child, NULL);

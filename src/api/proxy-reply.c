@@ -76,12 +76,12 @@ void proxy_reply_gone(struct http_exchange *x, const struct target *t)
 			 "The sandbox was not found", "code", 502));
 }
 
-static void answer_of_port(struct http_exchange *x, const struct target *t, const char *message,
-			   const char *hint)
+static void answer_of_port(struct http_exchange *x, const struct target *t, int status,
+			   const char *message, const char *hint)
 {
 	answer(x, hint,
 	       json_pack("{s:s, s:s, s:i, s:i}", "sandboxId", t->id, "message", message, "port",
-			 t->port, "code", 502));
+			 t->port, "code", status));
 }
 
 void proxy_reply_closed(struct http_exchange *x, const struct target *t)
@@ -90,7 +90,7 @@ void proxy_reply_closed(struct http_exchange *x, const struct target *t)
 					  "server there, then load this page again.",
 					  t->port, t->id);
 
-	answer_of_port(x, t, "The sandbox is running but port is not open", hint);
+	answer_of_port(x, t, 502, "The sandbox is running but port is not open", hint);
 }
 
 void proxy_reply_hung_up(struct http_exchange *x, const struct target *t)
@@ -99,7 +99,17 @@ void proxy_reply_hung_up(struct http_exchange *x, const struct target *t)
 					  "connection, or does not speak HTTP.",
 					  t->port, t->id);
 
-	answer_of_port(x, t, "The sandbox is running but its server gave no answer", hint);
+	answer_of_port(x, t, 502, "The sandbox is running but its server gave no answer", hint);
+}
+
+void proxy_reply_busy(struct http_exchange *x, const struct target *t)
+{
+	auto_free char *hint = str_printf("Port %u of sandbox %s is open on its loopback only, "
+					  "and too many connections lead there. A server that "
+					  "listens on 0.0.0.0 has no such limit.",
+					  t->port, t->id);
+
+	answer_of_port(x, t, 503, "The sandbox is running but has too many connections", hint);
 }
 
 void proxy_reply_host_only(struct http_exchange *x)

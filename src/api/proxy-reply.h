@@ -14,6 +14,9 @@ void proxy_reply_closed(struct http_exchange *x, const struct target *t);
 /** proxy_reply_hung_up() - it runs, but the server there ended the connection without an answer */
 void proxy_reply_hung_up(struct http_exchange *x, const struct target *t);
 
+/** proxy_reply_busy() - it runs, but its agent leads to too many ports of its loopback already */
+void proxy_reply_busy(struct http_exchange *x, const struct target *t);
+
 /** proxy_reply_host_only() - the path is not for clients */
 void proxy_reply_host_only(struct http_exchange *x);
 

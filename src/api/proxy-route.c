@@ -5,6 +5,9 @@
  * no API key: what serves in the sandbox decides whom it answers, the agent by the sandbox's token.
  * The agent's host-only paths are never reachable this way, however they are spelled.
  *
+ * A port that refuses may be open on the guest's loopback: the agent is asked to lead there. It
+ * costs nothing as long as servers listen on all addresses.
+ *
  * Pages of any origin may use the agent, as with E2B; what other servers of a sandbox allow is
  * theirs to say.
  */
@@ -16,23 +19,71 @@
 #include "base/str.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+
+enum { DETOUR_TARGET_SIZE = sizeof(GUEST_LOOPBACK_PATH "/65535") };
+
+/* A stream into a sandbox, and what its spec borrows. */
+struct visit {
+	struct target target;
+	char *token; /* NULL = the agent asks for none */
+	char detour_target[DETOUR_TARGET_SIZE];
+	struct http_field detour_fields[5];
+	struct proxy_detour detour;
+};
 
 static void on_fail(struct http_exchange *x, int code, void *arg)
 {
-	struct target *t = arg;
+	const struct visit *visit = arg;
+	const struct target *t = &visit->target;
 
 	if (code == ECONNREFUSED)
 		proxy_reply_closed(x, t);
+	else if (code == EBUSY)
+		proxy_reply_busy(x, t);
 	else if (code == ECONNRESET || code == EPROTO || code == EPIPE)
 		proxy_reply_hung_up(x, t);
 	else
 		proxy_reply_gone(x, t);
 }
 
-static void on_done(void *arg)
+static void visit_free(void *arg)
 {
-	free(arg);
+	struct visit *visit = arg;
+
+	free(visit->token);
+	free(visit);
+}
+
+static void set_detour(struct visit *visit, struct in_addr guest)
+{
+	struct http_field *field = visit->detour_fields;
+
+	visit->detour = (struct proxy_detour){
+		.addr = { .sin_family = AF_INET, .sin_port = htons(GUEST_PORT), .sin_addr = guest },
+		.target = visit->detour_target,
+		.fields = visit->detour_fields,
+	};
+	snprintf(visit->detour_target, sizeof(visit->detour_target), "%s/%u", GUEST_LOOPBACK_PATH,
+		 visit->target.port);
+	*field++ = (struct http_field){ "Host", "agent" };
+	*field++ = (struct http_field){ "Connection", "Upgrade" };
+	*field++ = (struct http_field){ "Upgrade", GUEST_LOOPBACK_PROTOCOL };
+	if (visit->token != NULL)
+		*field = (struct http_field){ "X-Access-Token", visit->token };
+}
+
+static struct visit *visit_new(const struct sandbox *sb, const struct target *t,
+			       struct in_addr guest)
+{
+	const char *token = sandbox_row(sb)->access_token;
+	struct visit *visit = xcalloc(1, sizeof(*visit));
+
+	visit->target = *t;
+	visit->token = token[0] != '\0' ? str_dup(token) : NULL;
+	set_detour(visit, guest);
+	return visit;
 }
 
 static void start(struct api *api, struct http_exchange *x, struct sandbox *sb,
@@ -40,7 +91,6 @@ static void start(struct api *api, struct http_exchange *x, struct sandbox *sb,
 {
 	/* The key is for us alone; a guest could use it. */
 	static const char *const secret[] = { "X-API-KEY", NULL };
-	struct target *copy = xcalloc(1, sizeof(*copy));
 	bool agent = t->port == GUEST_PORT;
 	struct proxy_spec spec = {
 		.addr = { .sin_family = AF_INET, .sin_port = htons(t->port) },
@@ -48,16 +98,17 @@ static void start(struct api *api, struct http_exchange *x, struct sandbox *sb,
 		.drop_headers = agent ? secret : NULL,
 		.reply_fields = agent ? api_cors_fields : NULL,
 		.on_fail = on_fail,
-		.on_done = on_done,
-		.arg = copy,
+		.on_done = visit_free,
 	};
+	struct visit *visit;
 
-	*copy = *t;
 	if (sandbox_address(sb, &spec.addr.sin_addr, NULL) < 0) {
 		proxy_reply_gone(x, t);
-		free(copy);
 		return;
 	}
+	visit = visit_new(sb, t, spec.addr.sin_addr);
+	spec.detour = agent ? NULL : &visit->detour;
+	spec.arg = visit;
 	proxy_start(manager_uv_loop(api->m), x, &spec);
 }
 

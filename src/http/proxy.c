@@ -3,6 +3,7 @@
  * Theory of operation. Each exchange gets an upstream connection of its own, which ends with it.
  *
  *	CONNECTING	the body of the request is not read yet
+ *	DETOUR		nor here: the address refused; whoever knows a way to it is asked for that
  *	HEAD		the request is sent; the head of the response is awaited
  *	BODY		the response is passed on
  *	ENDING		all of the response is in the exchange's output; upstream is closed
@@ -13,26 +14,29 @@
  * the upstream; or by the upstream, which before a head is the caller's to answer (on_fail) and
  * later aborts the exchange, so that a broken response never looks like a whole one.
  *
+ * The head of the request is written anew for the detour, which few take, so that nobody keeps it.
+ * When the detour leads nowhere either, what the address said first holds: refused.
+ *
  * Back-pressure: the exchange's body is paused while the output to the upstream is blocked, and the
  * upstream is not read while the reply is blocked.
  */
 #include "http/proxy.h"
 
-#include "base/parse.h"
 #include "base/str.h"
+#include "http/proxy-internal.h"
 #include "http/server-internal.h"
 #include "http/stream-internal.h"
-#include "http/tunnel-internal.h"
+#include "http/tunnel.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <strings.h>
 
-enum { CONNECT_TIMEOUT_MS = 5000, FIELDS_MAX = HTTP_HEADERS_MAX + 6 + PROXY_REQUEST_FIELDS_MAX };
+enum { CONNECT_TIMEOUT_MS = 5000 };
 
 enum proxy_state {
 	PROXY_CONNECTING,
+	PROXY_DETOUR,
 	PROXY_HEAD,
 	PROXY_BODY,
 	PROXY_ENDING,
@@ -46,12 +50,8 @@ struct proxy_connect {
 };
 
 struct proxy_conn {
-	struct proxy_group *group;
-	struct proxy_conn *next, **link;       /* in the group */
-	const struct http_field *reply_fields; /* ended by a NULL name; NULL = none */
-	void (*on_fail)(struct http_exchange *x, int code, void *arg);
-	void (*on_done)(void *arg);
-	void *arg;
+	struct proxy_spec spec;
+	struct proxy_conn *next, **link; /* in the group */
 	enum proxy_state state;
 	struct http_exchange *x; /* NULL once it is closed, taken, or the caller's to answer */
 	struct http_rbuf *rbuf;  /* a reference */
@@ -69,43 +69,6 @@ struct proxy_conn {
 };
 
 static const struct http_exchange_events no_events;
-
-/* Hop-by-hop (RFC 9110 section 7.6.1), and what is written anew; trailers are dropped. */
-static const char *const own_headers[] = {
-	"Connection",        "Keep-Alive", "Proxy-Connection", "TE",     "Trailer",
-	"Transfer-Encoding", "Upgrade",    "Content-Length",   "Expect", "Host",
-};
-
-static bool header_passes(const struct http_head *h, const char *name, const char *const *drop)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(own_headers); i++) {
-		if (strcasecmp(name, own_headers[i]) == 0)
-			return false;
-	}
-	for (; drop != NULL && *drop != NULL; drop++) {
-		if (strcasecmp(name, *drop) == 0)
-			return false;
-	}
-	return !http_head_has_token(h, "Connection", name);
-}
-
-/* Copies the headers that are passed on. Return: how many there are now. */
-static size_t fields_pass(struct http_field *out, size_t n, const struct http_head *h,
-			  const char *const *drop)
-{
-	for (size_t i = 0; i < h->n_headers; i++) {
-		if (header_passes(h, h->headers[i].name, drop))
-			out[n++] = (struct http_field){ h->headers[i].name, h->headers[i].value };
-	}
-	return n;
-}
-
-static size_t fields_upgrade(struct http_field *out, size_t n, const struct http_head *h)
-{
-	out[n++] = (struct http_field){ "Connection", "Upgrade" };
-	out[n++] = (struct http_field){ "Upgrade", http_head_get(h, "Upgrade") };
-	return n;
-}
 
 /* Leaves upstream. With @reset it learns that the stream did not end well. */
 static void upstream_close(struct proxy_conn *p, bool reset)
@@ -138,7 +101,7 @@ static void group_remove(struct proxy_conn *p)
 	if (p->next != NULL)
 		p->next->link = p->link;
 	p->link = NULL;
-	p->group->n--;
+	p->spec.group->n--;
 }
 
 /* The end of the stream; nothing is open. */
@@ -147,8 +110,8 @@ static void proxy_over(struct proxy_conn *p)
 	p->state = PROXY_OVER;
 	group_remove(p);
 	uv_close((uv_handle_t *)&p->timer, proxy_free);
-	if (p->on_done != NULL)
-		p->on_done(p->arg);
+	if (p->spec.on_done != NULL)
+		p->spec.on_done(p->spec.arg);
 }
 
 /* Nothing was answered yet: the caller does it. */
@@ -156,11 +119,13 @@ static void proxy_fail(struct proxy_conn *p, int code)
 {
 	struct http_exchange *x = take_ptr(&p->x);
 
+	if (p->state == PROXY_DETOUR && code != EBUSY)
+		code = ECONNREFUSED;
 	upstream_close(p, true);
 	group_remove(p);
 	http_exchange_bind(x, &no_events, NULL);
 	http_body_pause(x, false);
-	p->on_fail(x, code, p->arg);
+	p->spec.on_fail(x, code, p->spec.arg);
 	proxy_over(p);
 }
 
@@ -287,29 +252,14 @@ static void response_body(struct proxy_conn *p, const char *in, size_t n)
 		upstream_set_reading(p, !http_reply_blocked(p->x));
 }
 
-/* The length that the reply announces, which for HEAD is not that of its body. */
-static int64_t response_length(const struct http_head *h)
-{
-	const char *text = http_head_get(h, "Content-Length");
-	uint64_t n;
-
-	if (h->body == HTTP_BODY_CHUNKED || h->body == HTTP_BODY_EOF || text == NULL)
-		return -1;
-	return parse_u64(text, 0, INT64_MAX, &n) < 0 ? -1 : (int64_t)n;
-}
-
 static void response_start(struct proxy_conn *p, const struct http_head *h)
 {
-	struct http_field fields[FIELDS_MAX] = { 0 };
-	size_t n = fields_pass(fields, 0, h, NULL);
+	struct http_field fields[PROXY_FIELDS_MAX] = { 0 };
 
-	for (const struct http_field *f = p->reply_fields; f != NULL && f->name != NULL; f++) {
-		if (n < HTTP_HEADERS_MAX && http_head_get(h, f->name) == NULL)
-			fields[n++] = *f;
-	}
+	proxy_response_fields(fields, h, p->spec.reply_fields);
 	http_body_init(&p->body, h);
 	p->state = PROXY_BODY;
-	http_reply_start(p->x, h->status, fields, response_length(h));
+	http_reply_start(p->x, h->status, fields, proxy_response_length(h));
 }
 
 static void on_tunnel_end(void *arg)
@@ -323,24 +273,20 @@ static void on_tunnel_end(void *arg)
 /* The upstream switches protocols: both streams leave HTTP, with what was received early. */
 static void tunnel_open(struct proxy_conn *p, const struct http_head *h)
 {
-	struct http_field fields[FIELDS_MAX] = { 0 };
-	auto_buf head = BUF_INIT(2 * HTTP_HEAD_MAX);
-	auto_buf early = BUF_INIT(HTTP_EARLY_MAX);
-	uv_stream_t *client;
+	struct http_field fields[PROXY_FIELDS_MAX] = { 0 };
 
-	fields_upgrade(fields, fields_pass(fields, 0, h, NULL), h);
-	if (http_write_response(&head, h->status, fields) < 0) {
+	proxy_switch_fields(fields, h);
+	uv_read_stop(p->up);
+	http_output_detach(&p->out);
+	p->tunnel = tunnel_switch(p->x, fields, p->up, on_tunnel_end, p);
+	if (p->tunnel == NULL) {
 		upstream_broken(p, EPROTO);
 		return;
 	}
-	http_exchange_take(take_ptr(&p->x), &client, &early);
-	uv_read_stop(p->up);
-	http_output_detach(&p->out);
+	p->x = NULL;
+	p->up = NULL;
 	p->state = PROXY_TUNNEL;
-	p->tunnel = tunnel_new(client, take_ptr(&p->up), p->rbuf, on_tunnel_end, p);
-	tunnel_send_a(p->tunnel, buf_head(&head), head.len);
-	tunnel_send_a(p->tunnel, buf_str(&p->in), p->in.len);
-	tunnel_send_b(p->tunnel, buf_str(&early), early.len);
+	tunnel_send(p->tunnel, buf_str(&p->in), p->in.len);
 	tunnel_start(p->tunnel);
 }
 
@@ -355,10 +301,38 @@ static void response_switch(struct proxy_conn *p, const struct http_head *h)
 		upstream_broken(p, EPROTO);
 }
 
+/* The upstream is reached, and has the head of the request. */
+static void request_go_on(struct proxy_conn *p)
+{
+	uv_timer_stop(&p->timer);
+	p->state = PROXY_HEAD;
+	http_body_stream(p->x);
+}
+
+/* What was asked for the detour has answered. */
+static void detour_answered(struct proxy_conn *p, const struct http_head *h)
+{
+	auto_buf head = BUF_INIT(2 * HTTP_HEAD_MAX);
+	uv_buf_t b;
+
+	if (!h->upgrade || h->status != 101) {
+		proxy_fail(p, h->status == 503 ? EBUSY : ECONNREFUSED);
+		return;
+	}
+	if (proxy_request_write(&head, http_exchange_head(p->x), &p->spec) < 0) {
+		proxy_fail(p, EPROTO);
+		return;
+	}
+	b = uv_buf_init(buf_head(&head), (unsigned)head.len);
+	http_output_send(&p->out, &b, 1);
+	request_go_on(p);
+}
+
 /* Return: whether to go on with what follows the head. */
 static bool response_head(struct proxy_conn *p)
 {
-	const char *method = http_exchange_head(p->x)->method;
+	bool detour = p->state == PROXY_DETOUR;
+	const char *method = detour ? "GET" : http_exchange_head(p->x)->method;
 	struct http_head h = { 0 };
 	bool again = false;
 	int r;
@@ -368,14 +342,16 @@ static bool response_head(struct proxy_conn *p)
 		upstream_broken(p, EPROTO);
 	if (r <= 0)
 		return false;
-	if (h.status == 101)
+	if (detour)
+		detour_answered(p, &h);
+	else if (h.status == 101)
 		response_switch(p, &h);
 	else if (h.status >= 200)
 		response_start(p, &h);
 	else
 		again = true; /* a hint such as 100 or 103, which nobody has to have */
 	http_head_done(&h);
-	return again || p->state == PROXY_BODY;
+	return again || p->state == PROXY_BODY || (detour && p->state == PROXY_HEAD);
 }
 
 static void response_head_data(struct proxy_conn *p, const char *in, size_t n)
@@ -384,7 +360,7 @@ static void response_head_data(struct proxy_conn *p, const char *in, size_t n)
 		upstream_broken(p, EPROTO);
 		return;
 	}
-	while (p->state == PROXY_HEAD) {
+	while (p->state <= PROXY_HEAD) {
 		if (!response_head(p))
 			return;
 	}
@@ -407,10 +383,67 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b)
 		reply_end(p);
 	else if (n < 0)
 		upstream_broken(p, n == UV_EOF ? ECONNRESET : (int)-n);
-	else if (n > 0 && p->state == PROXY_HEAD)
+	else if (n > 0 && p->state <= PROXY_HEAD)
 		response_head_data(p, b->base, (size_t)n);
 	else if (n > 0)
 		response_body(p, b->base, (size_t)n);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+	struct proxy_conn *p = timer->data;
+
+	proxy_fail(p, p->connect_error ?: ETIMEDOUT);
+}
+
+static void on_connect(uv_connect_t *req, int status);
+
+/* Starts connecting, with the head of a request queued behind it. Return: 0; -errno. */
+static int upstream_connect(struct proxy_conn *p, const struct sockaddr_in *addr, struct buf *head)
+{
+	uv_tcp_t *tcp = xcalloc(1, sizeof(*tcp));
+	uv_buf_t b;
+	int r;
+
+	uv_tcp_init(p->timer.loop, tcp);
+	uv_tcp_nodelay(tcp, 1);
+	tcp->data = p;
+	p->up = (uv_stream_t *)tcp;
+	http_output_init(&p->out, p->up, on_progress);
+	p->connect = xcalloc(1, sizeof(*p->connect));
+	p->connect->conn = p;
+	r = uv_tcp_connect(&p->connect->req, tcp, (const struct sockaddr *)addr, on_connect);
+	if (r < 0) {
+		free(take_ptr(&p->connect));
+		return r;
+	}
+	b = uv_buf_init(buf_head(head), (unsigned)head->len);
+	http_output_send(&p->out, &b, 1);
+	return 0;
+}
+
+static void timer_start(struct proxy_conn *p)
+{
+	uint64_t timeout_ms = p->spec.connect_timeout_ms ?: CONNECT_TIMEOUT_MS;
+
+	uv_timer_start(&p->timer, on_timer, p->connect_error != 0 ? 0 : timeout_ms, 0);
+}
+
+static void detour_begin(struct proxy_conn *p)
+{
+	const struct proxy_detour *detour = p->spec.detour;
+	auto_buf head = BUF_INIT(HTTP_HEAD_MAX);
+	int r;
+
+	upstream_close(p, false);
+	p->state = PROXY_DETOUR;
+	r = http_write_request(&head, "GET", detour->target, detour->fields);
+	if (r == 0)
+		r = upstream_connect(p, &detour->addr, &head);
+	if (r < 0)
+		proxy_fail(p, -r);
+	else
+		timer_start(p);
 }
 
 static void on_connect(uv_connect_t *req, int status)
@@ -422,73 +455,29 @@ static void on_connect(uv_connect_t *req, int status)
 	if (p == NULL)
 		return;
 	p->connect = NULL;
+	if (status == UV_ECONNREFUSED && p->state == PROXY_CONNECTING && p->spec.detour != NULL) {
+		detour_begin(p);
+		return;
+	}
 	if (status < 0) {
 		proxy_fail(p, -status);
 		return;
 	}
-	uv_timer_stop(&p->timer);
-	p->state = PROXY_HEAD;
-	http_body_stream(p->x);
+	if (p->state == PROXY_CONNECTING)
+		request_go_on(p);
 	upstream_set_reading(p, true);
 }
 
-static void on_timer(uv_timer_t *timer)
+static int request_begin(struct proxy_conn *p)
 {
-	struct proxy_conn *p = timer->data;
-
-	proxy_fail(p, p->connect_error ?: ETIMEDOUT);
-}
-
-static int request_write(struct proxy_conn *p, const struct proxy_spec *spec, struct buf *out)
-{
-	const struct http_head *h = http_exchange_head(p->x);
-	struct http_field fields[FIELDS_MAX] = { 0 };
-	const char *host = spec->host ?: http_head_get(h, "Host");
-	const char *length = http_head_get(h, "Content-Length");
-	size_t n;
-
-	fields[0] = (struct http_field){ "Host", host ?: "" };
-	n = fields_pass(fields, 1, h, spec->drop_headers);
-	for (const struct http_field *f = spec->request_fields; f != NULL && f->name != NULL; f++)
-		fields[n++] = *f;
-	if (p->chunked)
-		fields[n++] = (struct http_field){ "Transfer-Encoding", "chunked" };
-	else if (length != NULL)
-		fields[n++] = (struct http_field){ "Content-Length", length };
-	if (h->upgrade)
-		fields_upgrade(fields, n, h);
-	else
-		fields[n] = (struct http_field){ "Connection", "close" };
-	return http_write_request(out, h->method, spec->target ?: h->target, fields);
-}
-
-/* Starts connecting, with the head of the request queued behind it. */
-static int upstream_connect(struct proxy_conn *p, const struct proxy_spec *spec)
-{
-	const struct sockaddr *addr = (const struct sockaddr *)&spec->addr;
 	auto_buf head = BUF_INIT(2 * HTTP_HEAD_MAX);
-	uv_tcp_t *tcp = (uv_tcp_t *)p->up;
-	uv_buf_t b;
-	int r;
+	int r = proxy_request_write(&head, http_exchange_head(p->x), &p->spec);
 
-	r = request_write(p, spec, &head);
-	if (r < 0)
-		return r;
-	p->connect = xcalloc(1, sizeof(*p->connect));
-	p->connect->conn = p;
-	r = uv_tcp_connect(&p->connect->req, tcp, addr, on_connect);
-	if (r < 0) {
-		free(take_ptr(&p->connect));
-		return r;
-	}
-	b = uv_buf_init(buf_head(&head), (unsigned)head.len);
-	http_output_send(&p->out, &b, 1);
-	return 0;
+	return r < 0 ? r : upstream_connect(p, &p->spec.addr, &head);
 }
 
 static void group_add(struct proxy_group *g, struct proxy_conn *p)
 {
-	p->group = g;
 	p->next = g->first;
 	p->link = &g->first;
 	if (p->next != NULL)
@@ -501,31 +490,20 @@ void proxy_start(uv_loop_t *loop, struct http_exchange *x, const struct proxy_sp
 {
 	const struct http_head *h = http_exchange_head(x);
 	struct proxy_conn *p = xcalloc(1, sizeof(*p));
-	uint64_t timeout_ms = spec->connect_timeout_ms ?: CONNECT_TIMEOUT_MS;
-	uv_tcp_t *tcp = xcalloc(1, sizeof(*tcp));
 
-	p->reply_fields = spec->reply_fields;
-	p->on_fail = spec->on_fail;
-	p->on_done = spec->on_done;
-	p->arg = spec->arg;
+	p->spec = *spec;
 	p->x = x;
 	p->rbuf = http_rbuf_ref(http_exchange_rbuf(x));
 	p->chunked = h->body == HTTP_BODY_CHUNKED;
 	p->request_done = h->body == HTTP_BODY_NONE;
 	buf_init(&p->in, HTTP_HEAD_MAX + HTTP_READ_BYTES);
 	group_add(spec->group, p);
-
-	uv_tcp_init(loop, tcp);
-	uv_tcp_nodelay(tcp, 1);
-	tcp->data = p;
-	p->up = (uv_stream_t *)tcp;
-	http_output_init(&p->out, p->up, on_progress);
 	uv_timer_init(loop, &p->timer);
 	p->timer.data = p;
 	http_exchange_bind(x, &proxy_events, p);
 
-	p->connect_error = -upstream_connect(p, spec);
-	uv_timer_start(&p->timer, on_timer, p->connect_error != 0 ? 0 : timeout_ms, 0);
+	p->connect_error = -request_begin(p);
+	timer_start(p);
 }
 
 static void proxy_abort(struct proxy_conn *p)

@@ -18,19 +18,30 @@ struct proxy_group {
 
 enum { PROXY_REQUEST_FIELDS_MAX = 2 };
 
+/* Who can lead to an upstream whose address refuses: a server that makes the connection of an
+ * upgrade request one to the upstream. Its 503 says that it leads to too many already. */
+struct proxy_detour {
+	struct sockaddr_in addr;
+	const char *target;              /* of the request, a GET */
+	const struct http_field *fields; /* Host, Connection and Upgrade among them */
+};
+
+/* What it points to is borrowed until on_done; without a detour, only reply_fields is. */
 struct proxy_spec {
 	struct sockaddr_in addr;
-	struct proxy_group *group;       /* must outlive its streams */
-	unsigned connect_timeout_ms;     /* 0 = 5000 */
-	const char *host;                /* Host for the upstream; NULL = as the client sent it */
-	const char *target;              /* asked of the upstream; NULL = as the client sent it */
-	const char *const *drop_headers; /* names not passed on, ended by NULL; NULL = none */
+	const struct proxy_detour *detour; /* tried when nobody listens at addr; NULL = none */
+	struct proxy_group *group;         /* must outlive its streams */
+	unsigned connect_timeout_ms;       /* 0 = 5000 */
+	const char *host;                  /* Host for the upstream; NULL = as the client sent it */
+	const char *target;                /* asked of the upstream; NULL = as the client sent it */
+	const char *const *drop_headers;   /* names not passed on, ended by NULL; NULL = none */
 	const struct http_field *request_fields; /* at most PROXY_REQUEST_FIELDS_MAX, added to the
 						  * request, ended by a NULL name; NULL = none */
-	const struct http_field *reply_fields;   /* static: added to the reply; NULL = none */
+	const struct http_field *reply_fields;   /* added to the reply; NULL = none */
 	void (*on_fail)(struct http_exchange *x, int code, void *arg);
 	/* nothing was answered yet and the upstream is out of reach: code is a positive errno
-	 * (ECONNREFUSED: nobody listens on the port); it must answer the exchange */
+	 * (ECONNREFUSED: nobody listens on the port; EBUSY: the detour is full); it must answer
+	 * the exchange */
 	void (*on_done)(void *arg); /* the stream ended, in whatever way; may be NULL */
 	void *arg;
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "http/tunnel-internal.h"
+#include "http/tunnel.h"
 
 #include "base/str.h"
+#include "http/server-internal.h"
 
 #include <stdlib.h>
 
@@ -52,10 +53,11 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b);
 
-/* Reads from a side as long as it has something to say and its peer keeps up. */
+/* Reads from a side as long as it has something to say and its peer took all of the last read:
+ * a tunnel keeps HTTP_READ_BYTES each way at most. */
 static int side_set_reading(struct tunnel_side *side)
 {
-	bool want = !side->eof && !side->peer->out.blocked;
+	bool want = !side->eof && http_output_queued(&side->peer->out) == 0;
 
 	if (want == side->reading)
 		return 0;
@@ -113,10 +115,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b)
 
 static void on_progress(struct http_output *o)
 {
-	struct tunnel_side *side = container_of(o, struct tunnel_side, out);
-
-	http_output_drained(o); /* clears `blocked` in time; settling looks at that */
-	tunnel_settle(side->tunnel);
+	tunnel_settle(container_of(o, struct tunnel_side, out)->tunnel);
 }
 
 static void side_init(struct tunnel_side *side, struct tunnel *t, struct tunnel_side *peer,
@@ -129,27 +128,40 @@ static void side_init(struct tunnel_side *side, struct tunnel *t, struct tunnel_
 	http_output_init(&side->out, stream, on_progress);
 }
 
-struct tunnel *tunnel_new(uv_stream_t *a, uv_stream_t *b, struct http_rbuf *rbuf,
-			  void (*on_end)(void *arg), void *arg)
+static struct tunnel *tunnel_new(uv_stream_t *a, uv_stream_t *b, struct http_rbuf *rbuf)
 {
 	struct tunnel *t = xcalloc(1, sizeof(*t));
 
 	side_init(&t->a, t, &t->b, a);
 	side_init(&t->b, t, &t->a, b);
-	t->rbuf = http_rbuf_ref(rbuf);
-	t->on_end = on_end;
-	t->arg = arg;
+	t->rbuf = rbuf;
 	return t;
 }
 
-void tunnel_send_a(struct tunnel *t, const void *p, size_t n)
+struct tunnel *tunnel_switch(struct http_exchange *x, const struct http_field *fields,
+			     uv_stream_t *up, void (*on_end)(void *arg), void *arg)
 {
-	side_send(&t->a, p, n);
+	auto_buf head = BUF_INIT(2 * HTTP_HEAD_MAX);
+	auto_buf early = BUF_INIT(HTTP_EARLY_MAX);
+	struct http_rbuf *rbuf;
+	uv_stream_t *client;
+	struct tunnel *t;
+
+	if (http_write_response(&head, 101, fields) < 0)
+		return NULL;
+	rbuf = http_rbuf_ref(http_exchange_rbuf(x));
+	http_exchange_take(x, &client, &early);
+	t = tunnel_new(client, up, rbuf);
+	t->on_end = on_end;
+	t->arg = arg;
+	side_send(&t->a, buf_head(&head), head.len);
+	side_send(&t->b, buf_str(&early), early.len);
+	return t;
 }
 
-void tunnel_send_b(struct tunnel *t, const void *p, size_t n)
+void tunnel_send(struct tunnel *t, const void *p, size_t n)
 {
-	side_send(&t->b, p, n);
+	side_send(&t->a, p, n);
 }
 
 void tunnel_start(struct tunnel *t)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ways into a sandbox: by headers, by host, by signature; over TCP and the unix socket."""
 
+import re
 import socket
 import time
 import urllib.parse
@@ -10,7 +11,7 @@ import tcp
 import vivarium
 
 SERVER = """
-import base64, hashlib, http.server, os, threading
+import base64, hashlib, http.server, os, socket, threading
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def log_message(self, *args): pass
@@ -44,27 +45,33 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"%x\\r\\n%s\\r\\n" % (len(piece), piece))
         self.wfile.write(b"0\\r\\n\\r\\n")
     do_OPTIONS = do_GET
-server = http.server.ThreadingHTTPServer(("0.0.0.0", 8000), Handler)
+class Server(http.server.ThreadingHTTPServer):
+    def __init__(self, address, port):
+        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        super().__init__((address, port), Handler)
+servers = [Server("0.0.0.0", 8000), Server("127.0.0.1", 8004), Server("::1", 8006), Server("127.0.0.1", 84)]
 if os.fork() == 0:
     os.setsid()
     for fd in range(3):
         os.dup2(os.open("/dev/null", os.O_RDWR), fd)
-    server.serve_forever()
+    for server in servers:
+        threading.Thread(target=server.serve_forever).start()
 """
+PORTS = [8000, 8004, 8006]
 
 
 def create(instance):
     status, sandbox = instance.create()
     assert status == 201, sandbox
     vid = sandbox["sandboxID"]
-    r = instance.viv("exec", vid, "--", "python3", "-c", SERVER)
+    r = instance.viv("exec", "-u", "root", vid, "--", "python3", "-c", SERVER)
     assert r.returncode == 0, r.stderr
     return vid, sandbox["envdAccessToken"]
 
 
 @pytest.fixture(scope="module")
 def served(build, prepared):
-    """A daemon with TCP and a sandbox with a server on port 8000."""
+    """A daemon with TCP and a sandbox with servers: on all addresses, and on the loopback only."""
     instance = vivarium.Instance(build, prepared)
     instance.key = tcp.start(instance, domain="box.example.org:8443", proxy_listen="127.0.0.1:0")
     instance.vid, instance.token = create(instance)
@@ -74,12 +81,14 @@ def served(build, prepared):
 
 both = pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 each_route = pytest.mark.parametrize("route", tcp.ROUTES)
+each_port = pytest.mark.parametrize("port", PORTS, ids=["all", "ipv4-loopback", "ipv6-loopback"])
 
 
 @both
+@each_port
 @each_route
-def test_a_server_of_the_guest(served, route, unix):
-    headers = route(served.vid, 8000)
+def test_a_server_of_the_guest(served, route, port, unix):
+    headers = route(served.vid, port)
     status, reply_headers, body = tcp.request(served, "GET", "/a?b=%20c", headers={**headers, "X-API-KEY": "mine"},
                                               unix=unix)
     path, key, host = body.split()
@@ -103,7 +112,8 @@ def test_the_agent(served, route, unix):
 
 @each_route
 @pytest.mark.parametrize("path", ["/init", "//init", "/%69nit", "/init/", "/INIT", "/init?x=1", "/%2finit", "/init%2f",
-                                  "/freeze", "/upgrade"])
+                                  "/freeze", "/upgrade", "/loopback/84", "//loopback/84", "/%6coopback/84",
+                                  "/loopback%2f84"])
 def test_host_only_paths(served, route, path):
     headers = {**route(served.vid, 49983), "X-Access-Token": served.token}
     for unix in (False, True):
@@ -122,10 +132,11 @@ def test_preflight(served, route):
     assert tcp.request(served, "OPTIONS", "/x", headers={**ask, **route(served.vid, 8000)})[2].startswith("/x ")
 
 
+@each_port
 @each_route
-def test_upgrade(served, route):
+def test_upgrade(served, route, port):
     for unix in (False, True):
-        s, head = tcp.upgrade(served, route(served.vid, 8000), unix)
+        s, head = tcp.upgrade(served, route(served.vid, port), unix)
         with s:
             assert head.startswith("HTTP/1.1 101 ") and "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head
             for text in (b"hello", b"x" * 200_000):
@@ -149,9 +160,60 @@ def test_a_port_that_nobody_has(served, route):
     assert served.vid in page and "port 8001" in page and "://" not in page
 
 
-def test_a_server_that_hangs_up(served):
-    status, _, reply = tcp.request(served, "GET", "/hang-up", headers=tcp.by_headers(served.vid, 8000))
-    assert status == 502 and "gave no answer" in reply["message"] and reply["port"] == 8000
+@each_port
+def test_a_server_that_hangs_up(served, port):
+    status, _, reply = tcp.request(served, "GET", "/hang-up", headers=tcp.by_headers(served.vid, port))
+    assert status == 502 and "gave no answer" in reply["message"] and reply["port"] == port
+
+
+@each_port
+def test_keep_alive(served, port):
+    """The client's connection stays, whatever serves each of its requests."""
+    c = tcp.connection(served)
+    c.connect()
+    ours = c.sock
+    for i in range(5):
+        for target in (port, 8000):
+            c.request("GET", f"/{i}", headers=tcp.by_headers(served.vid, target))
+            assert c.getresponse().read().startswith(b"/%d " % i)
+        c.request("POST", "/", b"x" * 10_000, tcp.by_headers(served.vid, port))
+        assert len(c.getresponse().read()) == 10_000
+    assert c.sock is ours
+    c.close()
+
+
+def test_a_low_port_of_the_loopback(served):
+    """Ports below 1024 take rights to listen on, none to reach."""
+    assert tcp.request(served, "GET", "/", headers=tcp.by_headers(served.vid, 84))[0] == 200
+
+
+def rss_kib(text):
+    return int(re.search(r"^VmRSS:\s*(\d+)", text, re.M)[1])
+
+
+def rss_of_both(instance, vid):
+    """Resident KiB of the daemon, and of the agent in a guest."""
+    agent = instance.viv("exec", vid, "--", "cat", "/proc/1/status").stdout.decode()
+    return [rss_kib(open(f"/proc/{instance.process.pid}/status").read()), rss_kib(agent)]
+
+
+def test_200_connections_to_the_loopback(served):
+    vid, _ = create(served)
+    before = rss_of_both(served, vid)
+    streams = [tcp.upgrade(served, tcp.by_headers(vid, 8004))[0] for _ in range(200)]
+    for i, s in enumerate(streams):
+        s.sendall(b"from %d" % i)
+    for i, s in enumerate(streams):
+        assert s.recv(64) == b"FROM %d" % i
+    grown = [now - then for now, then in zip(rss_of_both(served, vid), before)]
+    assert max(grown) < 8192, f"KiB: {grown}"
+    for s in streams[::2]:
+        s.close()
+    assert tcp.request(served, "GET", "/", headers=tcp.by_headers(vid, 8004))[0] == 200
+    assert served.viv("rm", vid).returncode == 0
+    for s in streams[1::2]:
+        with s, pytest.raises(ConnectionResetError):
+            s.recv(1)
 
 
 def test_the_agent_is_out_of_reach_of_the_guest(served):
@@ -237,15 +299,16 @@ def test_signatures_of_no_sandbox(served, unix):
 
 def test_the_end_of_one_is_not_that_of_another(served):
     vid, token = create(served)
-    streams = {v: tcp.upgrade(served, tcp.by_headers(v, 8000))[0] for v in (vid, served.vid)}
+    streams = {(v, port): tcp.upgrade(served, tcp.by_headers(v, port))[0] for v in (vid, served.vid) for port in PORTS}
     target = signed(served, "/etc/passwd", "read", token=token)
     assert tcp.request(served, "GET", target)[0] == 200
     assert served.viv("rm", vid).returncode == 0
-    with streams[vid] as s, pytest.raises(ConnectionResetError):
-        s.recv(1)
-    with streams[served.vid] as s:
-        s.sendall(b"still")
-        assert s.recv(16) == b"STILL"
+    for port in PORTS:
+        with streams[vid, port] as s, pytest.raises(ConnectionResetError):
+            s.recv(1)
+        with streams[served.vid, port] as s:
+            s.sendall(b"still")
+            assert s.recv(16) == b"STILL"
     for route in tcp.ROUTES:
         assert tcp.request(served, "GET", "/health", headers=route(vid, 49983))[0] == 502
     assert tcp.request(served, "GET", target)[0] == 401
