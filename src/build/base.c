@@ -12,20 +12,17 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "build/template-internal.h"
-#include "os/spawn.h"
+#include "os/lock.h"
 #include "template/stage.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { DIGEST_CHARS = 16, LOCK_FD = 3 };
+enum { DIGEST_CHARS = 16 };
 static const uint64_t SPACE_BYTES = 1200000000; /* tree, packages and image at their largest */
 
 struct build {
@@ -75,42 +72,6 @@ static int check_space(const char *path, struct err *e)
 		       (unsigned long long)free_bytes / 1000000);
 }
 
-/* flock(2) cannot be cancelled, a program can. It locks our open file, so the lock is ours after
- * it.
- */
-static int wait_for_lock(int fd, struct op *op)
-{
-	char program[PATH_MAX];
-	const char *const argv[] = { program, "--exclusive", "3", NULL };
-	const struct spawn_fd pass = { .from = fd, .to = LOCK_FD };
-	struct spawn_spec spec = SPAWN_SPEC_INIT;
-	struct process p = PROCESS_INIT;
-	int code = 0;
-	int r = spawn_find("flock", program, sizeof(program), &op->err);
-
-	if (r < 0)
-		return r;
-	spec.argv = argv;
-	spec.fds = &pass;
-	spec.n_fds = 1;
-	r = spawn_process(&spec, &p, &op->err);
-	if (r < 0)
-		return r;
-	r = op_wait_fd(op, p.pidfd, POLLIN, -1);
-	if (r < 0) {
-		struct op end = *op;
-
-		end.cancel_fd = -1;
-		end.deadline_ns = 0;
-		kill(p.pid, SIGKILL);
-		ignore_err(op_wait_fd(&end, p.pidfd, POLLIN, -1)); /* it was killed: it ends */
-	}
-	ignore_err(spawn_reap(&p, &code)); /* ours, and at its end */
-	if (r < 0)
-		return err_errno(&op->err, -r, "wait for another build of the template");
-	return code == 0 ? 0 : err_set(&op->err, ERR_SYSTEM, "flock ended with code %d", code);
-}
-
 /* Return: 0 ours at once; 1 ours, after another build has ended; -errno with op->err set. */
 static int take_lock(struct build *b, struct op *op)
 {
@@ -120,13 +81,14 @@ static int take_lock(struct build *b, struct op *op)
 	b->lock_fd = openat(b->dirfd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (b->lock_fd < 0)
 		return err_errno(&op->err, errno, "open %s/templates/%s", b->spec->state_dir, name);
-	if (flock(b->lock_fd, LOCK_EX | LOCK_NB) == 0)
+	r = lock_try(b->lock_fd);
+	if (r == 0)
 		return 0;
-	if (errno != EWOULDBLOCK)
-		return err_errno(&op->err, errno, "lock %s/templates/%s", b->spec->state_dir, name);
+	if (r != -EWOULDBLOCK)
+		return err_errno(&op->err, -r, "lock %s/templates/%s", b->spec->state_dir, name);
 	build_detail(b->progress, "another build of this template is under way; waiting for it");
-	r = wait_for_lock(b->lock_fd, op);
-	return r < 0 ? r : 1;
+	r = lock_wait(b->lock_fd, op);
+	return r < 0 ? err_wrap(&op->err, "another build of the template") : 1;
 }
 
 static int open_build(struct build *b, struct op *op)

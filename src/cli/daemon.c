@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "cli/cli.h"
+#include "os/lock.h"
 #include "os/spawn.h"
 #include "viv-config.h"
 
@@ -18,7 +19,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 enum { START_TIMEOUT_MS = 60000, LOG_MAX_BYTES = 1 << 20, LOG_TAIL_BYTES = 1000, READY_FD = 3 };
@@ -116,17 +116,38 @@ static int spawn_vivd(const char *log_path, struct op *op)
 	return r > 0 ? 0 : r < 0 ? r : -EIO;
 }
 
+/* Whoever holds the lock is starting a vivd, and gives up after that time. */
+static int take_lock(int fd, const char *path, struct op *op)
+{
+	int r = lock_try(fd);
+
+	if (r == 0)
+		return 0;
+	if (r != -EWOULDBLOCK)
+		return err_errno(&op->err, -r, "lock %s", path);
+	r = lock_wait(fd, op);
+	if (r != -ETIMEDOUT)
+		return r;
+	op->err = (struct err){ 0 };
+	return err_set(&op->err, ERR_TIMEOUT,
+		       "another viv has been starting vivd for %d s: end the one that holds %s, or "
+		       "see vivd.log beside that",
+		       START_TIMEOUT_MS / 1000, path);
+}
+
 static int start_locked(struct cli *cli, struct op *op)
 {
 	auto_free char *lock_path = str_printf("%s/viv-start.lock", cli->run_dir);
 	auto_free char *log_path = str_printf("%s/vivd.log", cli->run_dir);
 	auto_close int lock = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	struct op quiet = op_child(op, 0);
+	int r;
 
 	if (lock < 0)
 		return err_errno(&op->err, errno, "open %s", lock_path);
-	if (flock(lock, LOCK_EX) < 0)
-		return err_errno(&op->err, errno, "lock %s", lock_path);
+	r = take_lock(lock, lock_path, op);
+	if (r < 0)
+		return r;
 	/* Another viv may have started it while we waited for the lock. */
 	if (http_client_connect_unix(&cli->client, cli->socket, &quiet) == 0)
 		return 0;

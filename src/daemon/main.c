@@ -27,7 +27,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { DESCRIPTORS_MAX = 65536 };
+enum { DESCRIPTORS_MIN = 256, DESCRIPTORS_MAX = 65536 };
 
 struct daemon {
 	uv_loop_t loop;
@@ -168,6 +168,22 @@ static void raise_descriptors(void)
 	ignore_err(setrlimit(RLIMIT_NOFILE, &limit)); /* then with those that we have */
 }
 
+/* What a handful of sandboxes take; with less, the first of them would fail in odd places. */
+static int check_descriptors(struct err *e)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return err_errno(e, errno, "ask for the limit of open files");
+	if (limit.rlim_cur >= DESCRIPTORS_MIN)
+		return 0;
+	return err_set(
+		e, ERR_INVALID,
+		"vivd may have %llu files open, and needs %d at least: raise the hard limit, by "
+		"LimitNOFILE= in its unit or \"ulimit -Hn\" of who starts it",
+		(unsigned long long)limit.rlim_cur, DESCRIPTORS_MIN);
+}
+
 /* 0 to 2 are open, writes to a closed pipe fail instead of killing us, and nobody traces us. */
 static int prepare_process(struct err *e)
 {
@@ -188,8 +204,13 @@ static int prepare_process(struct err *e)
 
 static int run_serve(const struct config *c, struct err *e)
 {
+	int r;
+
 	if (geteuid() != 0)
 		return err_set(e, ERR_INVALID, "vivd has to be root: it makes namespaces and VMs");
+	r = check_descriptors(e);
+	if (r < 0)
+		return r;
 	if (c->fault != NULL && !fault_valid(c->fault))
 		return err_set(e, ERR_INVALID, "setting fault: '%s' is no PLAN.STEP.WHEN=ACTION",
 			       c->fault);

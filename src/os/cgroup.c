@@ -18,12 +18,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <mntent.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 enum { CGROUP_FILE_BYTES = 4096, CGROUP_DEPTH_MAX = 32, CGROUP_RETRY_MS = 10 };
@@ -298,4 +300,23 @@ int cgroup_close_root(int root_fd, struct op *op)
 	if (errno == EBUSY || errno == ENOTEMPTY || errno == ENOENT)
 		return 0; /* children are left, or it is gone */
 	return err_errno(&op->err, errno, "remove cgroup %s", path);
+}
+
+int cgroup_unmount(const char *name, const char *mount_dir)
+{
+	auto_close int fd = open(mount_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct statfs fs;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (fstatfs(fd, &fs) < 0)
+		return -errno;
+	if (fs.f_type != CGROUP2_SUPER_MAGIC)
+		return rmdir(mount_dir) < 0 && errno != ENOTEMPTY ? -errno : 0;
+	if (faccessat(fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0; /* something of it lives */
+	fd_close(&fd);
+	if (umount2(mount_dir, UMOUNT_NOFOLLOW) < 0)
+		return errno == EBUSY ? 0 : -errno; /* another daemon has it open */
+	return rmdir(mount_dir) < 0 ? -errno : 0;
 }

@@ -47,6 +47,14 @@ must_check int cgroup_first_pid(int root_fd, const char *name);
  * Return: 0; what @fn returned; -errno */
 must_check int cgroup_list(int root_fd, int (*fn)(const char *name, void *arg), void *arg);
 
+/**
+ * cgroup_unmount() - undo cgroup_open_root()'s own mount, once the instance's cgroup is gone
+ * @mount_dir:	as given to that, like @name; nothing of it may be open any more
+ *
+ * Return: 0 (also when there is no such mount, the cgroup is there or others use it); -errno.
+ */
+must_check int cgroup_unmount(const char *name, const char *mount_dir);
+
 /** cgroup_close_root() - remove the instance's cgroup if it has no children; @root_fd stays open.
  * Return: 0 (also when children are left); -errno, op->err set */
 must_check int cgroup_close_root(int root_fd, struct op *op);

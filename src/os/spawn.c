@@ -35,7 +35,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { STDIO_N = 3, SPAWN_FD_MAX = 1023, CAPABILITY_N = 64 };
+enum { STDIO_N = 3, SPAWN_FD_MAX = 1023, CAPABILITY_N = 64, FILES_OF_CHILD = 1024 };
 
 static const char *const minimal_env[] = {
 	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -150,6 +150,19 @@ static int child_capabilities(struct launch *l)
 	return l->spec->jail ? result(syscall(SYS_capset, &head, none)) : 0;
 }
 
+/* Not the many that a daemon may have: above, select(2) breaks, and some programs walk them all. */
+static int child_descriptors(struct launch *l)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+		return -errno;
+	files.rlim_cur = MIN(files.rlim_cur, (rlim_t)FILES_OF_CHILD);
+	if (l->spec->jail)
+		files.rlim_max = files.rlim_cur;
+	return result(setrlimit(RLIMIT_NOFILE, &files));
+}
+
 /* No core files either: one of a VMM would hold its guest's memory. */
 static int child_privileges(struct launch *l)
 {
@@ -176,6 +189,7 @@ static const struct {
 	{ "enter the network namespace", child_netns },
 	{ "pass descriptors", child_fds },
 	{ "reset signals", child_signals },
+	{ "limit open files", child_descriptors },
 	{ "empty the capability bounding set", child_bounding_set },
 	{ "change user and group", child_ids },
 	{ "give up capabilities", child_capabilities },

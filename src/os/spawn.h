@@ -26,7 +26,7 @@ struct spawn_spec {
 	unsigned uid;  /* with @jail: ids to become */
 	unsigned gid;
 	bool jail;   /* empty bounding set, no supplementary groups, uid and gid, no capabilities,
-		      * PR_SET_NO_NEW_PRIVS, no core files */
+		      * PR_SET_NO_NEW_PRIVS, no core files, 1024 open files and never more */
 	bool setsid; /* a session of its own: signals of a terminal do not reach it */
 	bool bound;  /* killed when the thread that starts it ends, or its process */
 };

@@ -168,10 +168,16 @@ static int open_net(struct manager *m, struct db_instance *instance, struct err 
 	return db_instance_set_net_block(m->db, net_block(m->net), e);
 }
 
+/* Where cgroup v2 is mounted on a host that has it nowhere; caller frees. */
+static char *cgroup_mount(const struct manager *m)
+{
+	return str_printf("%s/cgroup", m->config.run_dir);
+}
+
 static int open_instance(struct manager *m, struct err *e)
 {
 	auto_free char *db_path = str_printf("%s/vivarium.db", m->config.state_dir);
-	auto_free char *cgroup_mount = str_printf("%s/cgroup", m->config.run_dir);
+	auto_free char *mount_dir = cgroup_mount(m);
 	struct db_instance instance = { 0 };
 	int r = db_open(db_path, &m->db, e);
 
@@ -184,7 +190,7 @@ static int open_instance(struct manager *m, struct err *e)
 	if (r < 0)
 		return r;
 	r = str_fit(m->cgroup_name, sizeof(m->cgroup_name), "vivarium-%s", m->tag.s);
-	return r < 0 ? r : cgroup_open_root(m->cgroup_name, cgroup_mount, &m->cgroup_fd, e);
+	return r < 0 ? r : cgroup_open_root(m->cgroup_name, mount_dir, &m->cgroup_fd, e);
 }
 
 /* A VMM that is missing is no reason not to start: what exists can still be seen and removed. */
@@ -293,14 +299,21 @@ static void drain_pool(struct manager *m)
  * daemon. */
 static void remove_shared(struct manager *m)
 {
+	auto_free char *mount_dir = cgroup_mount(m);
 	struct err e = { 0 };
 	struct op op;
+	int r;
 
 	if (net_teardown(m->net, &e) < 0)
 		log_warning("net.teardown_failed", kv_str("error", e.msg));
 	op_init(&op, PROBE_TIMEOUT_MS, -1);
 	if (cgroup_close_root(m->cgroup_fd, &op) < 0)
 		log_warning("cgroup.teardown_failed", kv_str("error", op.err.msg));
+	fd_close(&m->cgroup_fd);
+	r = cgroup_unmount(m->cgroup_name, mount_dir);
+	if (r < 0)
+		log_warning("cgroup.unmount_failed", kv_str("mount", mount_dir),
+			    kv_str("error", strerrordesc_np(-r)));
 }
 
 void manager_close(struct manager *m)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon as such: starting, stopping, adopting, side by side, deadlines, permissions, networks."""
 
+import fcntl
 import json
 import os
 import re
@@ -184,6 +185,40 @@ def test_lists_pages_and_filters(make_instance):
     assert token and r.getheader("X-Total-Running") == "3"
     rest = instance.get(f"/v2/sandboxes?limit=2&nextToken={token}")
     assert [s["vivarium"]["name"] for s in rest] == ["n0"]
+
+
+def test_open_files(make_instance):
+    """All that vivd may have, but not for its VMMs; too few are a clear error."""
+    instance = make_instance()
+    instance.launcher = ["prlimit", "--nofile=1000:8000"]
+    assert instance.start(), instance.log_text()
+    assert open_files(instance.process.pid) == (8000, 8000)
+    assert instance.viv("create", "--name", "a", "--memory", "128M").returncode == 0
+    (pid,) = vivarium.inventory(instance, instance.tag)["processes"]
+    assert open_files(pid) == (1024, 1024)
+    instance.stop()
+    instance.launcher = ["prlimit", "--nofile=100:100"]
+    assert not instance.start() and instance.wait_dead() == 1
+    assert "vivd may have 100 files open, and needs 256 at least" in instance.log_text()
+    instance.launcher = []
+    assert instance.start(), instance.log_text()
+
+
+def open_files(pid):
+    text = open(f"/proc/{pid}/limits").read()
+    return tuple(map(int, re.search(r"^Max open files +(\d+) +(\d+)", text, re.M).groups()))
+
+
+def test_a_start_that_never_ends_is_not_waited_for(make_instance):
+    """Whoever holds the lock is starting vivd; a viv that waits for it gives up and says which lock it is."""
+    instance = make_instance()
+    instance.run_dir.mkdir()
+    path = instance.run_dir / "viv-start.lock"
+    with open(path, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        r = instance.viv("ls", timeout=150)
+    assert r.returncode != 0 and str(path).encode() in r.stderr, r.stderr
+    assert b"another viv has been starting vivd for 60 s" in r.stderr
 
 
 def test_memory(build, make_instance):

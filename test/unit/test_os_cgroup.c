@@ -8,10 +8,13 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -150,6 +153,44 @@ START_TEST(root_goes_when_it_is_empty)
 }
 END_TEST
 
+/* A mount namespace of our own in which no cgroup v2 hierarchy is mounted. */
+static void enter_without_cgroup2(void)
+{
+	char dir[PATH_MAX];
+
+	ck_assert_int_eq(unshare(CLONE_NEWNS), 0);
+	ck_assert_int_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	while (cgroup_find_mount(dir, sizeof(dir)) == 0)
+		ck_assert_int_eq(umount2(dir, MNT_DETACH), 0);
+}
+
+START_TEST(own_mount_goes_with_the_last_cgroup)
+{
+	auto_free char *dir = str_printf("/tmp/%s", root_name);
+	auto_free char *name = str_printf("%s-own", root_name);
+	char found[PATH_MAX];
+	int own = -1;
+
+	enter_without_cgroup2();
+	ck_assert_int_eq(cgroup_unmount(name, dir), 0); /* there is none */
+	ck_assert_msg(cgroup_open_root(name, dir, &own, &op.err) == 0, "%s", op.err.msg);
+	ck_assert_int_eq(cgroup_find_mount(found, sizeof(found)), 0);
+	ck_assert_str_eq(found, dir);
+
+	/* The cgroup is there, then it is gone but something is open: the mount stays. */
+	ck_assert_int_eq(cgroup_unmount(name, dir), 0);
+	ck_assert_int_eq(cgroup_find_mount(found, sizeof(found)), 0);
+	ck_assert_int_eq(cgroup_close_root(own, &op), 0);
+	ck_assert_int_eq(cgroup_unmount(name, dir), 0);
+	ck_assert_int_eq(cgroup_find_mount(found, sizeof(found)), 0);
+
+	fd_close(&own);
+	ck_assert_int_eq(cgroup_unmount(name, dir), 0);
+	ck_assert_int_eq(cgroup_find_mount(found, sizeof(found)), -ENOENT);
+	ck_assert_int_eq(access(dir, F_OK), -1);
+}
+END_TEST
+
 static int add_name(const char *name, void *arg)
 {
 	return buf_printf(arg, "<%s>", name);
@@ -207,6 +248,7 @@ int main(void)
 	tcase_add_test(t, remove_goes_down);
 	tcase_add_test(t, create_replaces_a_leftover);
 	tcase_add_test(t, root_goes_when_it_is_empty);
+	tcase_add_test(t, own_mount_goes_with_the_last_cgroup);
 	tcase_add_test(t, list);
 	tcase_add_test(t, many_times_under_one_name);
 	suite_add_tcase(s, t);

@@ -157,7 +157,9 @@ START_TEST(jail)
 	spec.setsid = true;
 	spec.uid = JAIL_UID;
 	spec.gid = JAIL_GID;
-	ck_assert_int_eq(run_script(&spec, "cat /proc/self/status; ulimit -c", out, sizeof(out)),
+	ck_assert_int_eq(run_script(&spec,
+				    "cat /proc/self/status; ulimit -c; ulimit -Sn; ulimit -Hn", out,
+				    sizeof(out)),
 			 0);
 	assert_line(out, "\nUid:", "\t64321\t64321\t64321\t64321");
 	assert_line(out, "\nGid:", "\t64322\t64322\t64322\t64322");
@@ -168,7 +170,7 @@ START_TEST(jail)
 	assert_line(out, "\nCapBnd:", "\t0000000000000000");
 	assert_line(out, "\nCapAmb:", "\t0000000000000000");
 	assert_line(out, "\nNoNewPrivs:", "\t1");
-	ck_assert(str_ends(out, "\n0\n"));
+	ck_assert(str_ends(out, "\n0\n1024\n1024\n"));
 }
 END_TEST
 
