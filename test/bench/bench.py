@@ -30,6 +30,8 @@ import vivarium  # noqa: E402
 CPUS, MEMORY_MIB, DISK_MIB = 1, 512, 5120
 SMALL_MIB, SMALL_N = 128, 10
 COMMAND = {"process": {"cmd": "/bin/sh", "args": ["-c", "true; echo"], "envs": {}}, "stdin": True}
+# How an event of output begins. The event of the start has the word stdout in it, too.
+OUTPUT = b'{"event":{"data":{"stdout":'
 ACCEL = os.environ.get("BENCH_ACCEL", "tcg")
 TIMEOUT_S = 120
 
@@ -62,13 +64,17 @@ class Connection:
             raise RuntimeError(f"the daemon hung up after {self.data!r}")
         self.data += piece
 
+    def until(self, mark):
+        """Receives until `mark` has come."""
+        while mark not in self.data:
+            self.more()
+
     def head(self, method, target, body, **fields):
         """Sends a request and waits for the head of the reply."""
         lines = [f"{method} {target} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
         lines += [f"{k.replace('_', '-')}: {v}" for k, v in fields.items()]
         self.sock.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-        while b"\r\n\r\n" not in self.data:
-            self.more()
+        self.until(b"\r\n\r\n")
         head, self.data = self.data.split(b"\r\n\r\n", 1)
         status, *rest = head.decode().split("\r\n")
         return int(status.split()[1]), {k.lower(): v.strip()
@@ -112,8 +118,7 @@ def boot_vivd(instance):
     sandbox = create(instance, cpus=CPUS, memoryMB=MEMORY_MIB, diskSizeMB=DISK_MIB)
     created = time.monotonic()
     connection = start(instance, sandbox, COMMAND)
-    while b'"stdout"' not in connection.data:
-        connection.more()
+    connection.until(OUTPUT)
     end = time.monotonic()
     connection.close()
     own = instance.get(f"/sandboxes/{sandbox['sandboxID']}")["vivarium"]
