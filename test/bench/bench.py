@@ -13,11 +13,9 @@ BENCH_ACCEL     tcg or kvm, for both sides (tcg)
 """
 
 import json
-import math
 import os
 import pathlib
 import platform
-import socket
 import statistics
 import subprocess
 import sys
@@ -25,91 +23,17 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "test"))
+import streams  # noqa: E402
 import vivarium  # noqa: E402
+from wire import OUTPUT, TIMEOUT_S, create, p50_p95, remove, rss_kib, start, through_vivd  # noqa: E402
 
 CPUS, MEMORY_MIB, DISK_MIB = 1, 512, 5120
 SMALL_MIB, SMALL_N = 128, 10
 COMMAND = {"process": {"cmd": "/bin/sh", "args": ["-c", "true; echo"], "envs": {}}, "stdin": True}
-# How an event of output begins. The event of the start has the word stdout in it, too.
-OUTPUT = b'{"event":{"data":{"stdout":'
+# What the name of a figure ends with, and its unit; all others are milliseconds.
+UNITS = {"_kib": "KiB", "mb_per_s": "MB/s", "_ms": "ms"}
+COUNTS = {"ratio", "open", "failed"}
 ACCEL = os.environ.get("BENCH_ACCEL", "tcg")
-TIMEOUT_S = 120
-
-
-def percentile(values, p):
-    """The smallest value that at least p percent of all are not above."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(len(ordered) * p / 100) - 1)]
-
-
-def p50_p95(values):
-    return {"p50": round(statistics.median(values), 3), "p95": round(percentile(values, 95), 3)}
-
-
-class Connection:
-    """One request over the daemon's socket, with as little between it and the clock as can be."""
-
-    def __init__(self, path):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(TIMEOUT_S)
-        self.sock.connect(str(path))
-        self.data = b""
-
-    def close(self):
-        self.sock.close()
-
-    def more(self):
-        piece = self.sock.recv(65536)
-        if not piece:
-            raise RuntimeError(f"the daemon hung up after {self.data!r}")
-        self.data += piece
-
-    def until(self, mark):
-        """Receives until `mark` has come."""
-        while mark not in self.data:
-            self.more()
-
-    def head(self, method, target, body, **fields):
-        """Sends a request and waits for the head of the reply."""
-        lines = [f"{method} {target} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}"]
-        lines += [f"{k.replace('_', '-')}: {v}" for k, v in fields.items()]
-        self.sock.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-        self.until(b"\r\n\r\n")
-        head, self.data = self.data.split(b"\r\n\r\n", 1)
-        status, *rest = head.decode().split("\r\n")
-        return int(status.split()[1]), {k.lower(): v.strip()
-                                        for k, v in (line.split(":", 1) for line in rest)}
-
-    def call(self, method, target, body, **fields):
-        status, headers = self.head(method, target, body, **fields)
-        while len(self.data) < int(headers.get("content-length", 0)):
-            self.more()
-        return status, self.data
-
-
-def create(instance, **fields):
-    body = {"templateID": "base", "timeout": None, "envVars": {}, "vivarium": fields}
-    connection = Connection(instance.run_dir / "vivd.sock")
-    status, reply = connection.call("POST", "/v2/sandboxes", json.dumps(body).encode(),
-                                    Content_Type="application/json")
-    connection.close()
-    if status != 201:
-        raise RuntimeError(f"create: {status} {reply.decode()}")
-    return json.loads(reply)
-
-
-def start(instance, sandbox, request):
-    """Starts a process and returns its connection; the stream of its events follows."""
-    body = json.dumps(request, separators=(",", ":")).encode()
-    connection = Connection(instance.run_dir / "vivd.sock")
-    status, _ = connection.head(
-        "POST", "/process.Process/Start", b"\0" + len(body).to_bytes(4, "big") + body,
-        Content_Type="application/connect+json", Connect_Protocol_Version="1",
-        E2b_Sandbox_Id=sandbox["sandboxID"], E2b_Sandbox_Port="49983",
-        X_Access_Token=sandbox["envdAccessToken"])
-    if status != 200:
-        raise RuntimeError(f"exec: {status} {connection.data!r}")
-    return connection
 
 
 def boot_vivd(instance):
@@ -117,7 +41,7 @@ def boot_vivd(instance):
     begin = time.monotonic()
     sandbox = create(instance, cpus=CPUS, memoryMB=MEMORY_MIB, diskSizeMB=DISK_MIB)
     created = time.monotonic()
-    connection = start(instance, sandbox, COMMAND)
+    connection = start(through_vivd(instance, sandbox), COMMAND)
     connection.until(OUTPUT)
     end = time.monotonic()
     connection.close()
@@ -127,12 +51,6 @@ def boot_vivd(instance):
     return {"create": (created - begin) * 1e3, "first_byte": (end - begin) * 1e3,
             "manager": own["managerMs"], "steps": steps,
             "outside": (created - begin) * 1e3 - sum(s["ms"] for s in steps.values())}
-
-
-def remove(instance, sandbox):
-    status, reply = instance.request("DELETE", f"/sandboxes/{sandbox['sandboxID']}")
-    if status != 204:
-        raise RuntimeError(f"delete: {status} {reply}")
 
 
 def boot_floor(instance, agent):
@@ -171,29 +89,15 @@ def boots(instance, agent, n):
     return ours, floor
 
 
-def rss_kib(pid):
-    for line in open(f"/proc/{pid}/smaps_rollup"):
-        if line.startswith("Rss:"):
-            return int(line.split()[1])
-    raise RuntimeError(f"process {pid} has no Rss")
-
-
-def agent_rss_kib(instance, sandbox):
-    """Of process 1 in the guest, as its own /proc tells."""
-    r = instance.viv("exec", sandbox["sandboxID"], "--", "grep", "VmRSS", "/proc/1/status")
-    if r.returncode != 0:
-        raise RuntimeError(f"read the agent's memory: {r.stderr.decode()}")
-    return int(r.stdout.split()[1])
-
-
 def memory(instance, rows):
-    """What sandboxes add to a vivd whose workers have all worked, and the agent's memory in one."""
+    """What sandboxes add to a vivd whose workers have all worked."""
     pid = instance.process.pid
     before = rss_kib(pid)
     sandboxes = [create(instance, memoryMB=SMALL_MIB) for _ in range(SMALL_N)]
     rows["vivd_rss"]["after_boots_kib"] = before
     rows["vivd_rss"]["per_sandbox_kib"] = round((rss_kib(pid) - before) / SMALL_N, 1)
-    rows["agent"]["rss_kib"] = agent_rss_kib(instance, sandboxes[0])
+    for sandbox in sandboxes:
+        remove(instance, sandbox)
 
 
 def slot_claim(instance, ours):
@@ -219,6 +123,9 @@ def measure(instance, agent, n):
     rows["vivd_rss"] = {"idle_kib": idle}
     rows["agent"] = {"size_kib": round(os.path.getsize(agent) / 1024, 1)}
     memory(instance, rows)
+    sandbox = create(instance, cpus=CPUS, memoryMB=MEMORY_MIB, diskSizeMB=DISK_MIB)
+    streams.measure(instance, sandbox, rows)
+    remove(instance, sandbox)
     rows["slot_make"] = p50_p95([b["slot_make_ms"] for b in floor])
     claim, why = slot_claim(instance, ours)
     if claim is not None:
@@ -229,15 +136,18 @@ def measure(instance, agent, n):
     return rows, absent, ours, floor
 
 
+def cell(key, value):
+    if key in COUNTS:
+        return f"{key} {value:g}"
+    for unit, text in UNITS.items():
+        if key.endswith(unit):
+            return f"{key[:-len(unit)].rstrip('_')} {value:g} {text}".strip()
+    return f"{key} {value:g} ms"
+
+
 def print_rows(rows, absent):
-    units = {"p50": "ms", "p95": "ms", "floor_p50": "ms", "ratio": ""}
     for name, row in rows.items():
-        cells = []
-        for key, value in row.items():
-            unit = units.get(key, key.rsplit("_", 1)[-1].replace("kib", "KiB"))
-            label = key if key in units else key.rsplit("_", 1)[0]
-            cells.append(f"{label} {value:g} {unit}".rstrip())
-        print(f"{name:22}{'   '.join(cells)}")
+        print(f"{name:22}{'   '.join(cell(key, value) for key, value in row.items())}")
     for name, why in absent.items():
         print(f"{name:22}{why}")
 
