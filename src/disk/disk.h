@@ -86,6 +86,6 @@ must_check int disk_exists(const struct disk_ops *ops, int dirfd, struct op *op)
  */
 must_check int disk_base(int dirfd, char *out, size_t size);
 
-/** disk_allocated() - bytes that a disk's layers take on the host (st_blocks), shared ones too; 0 if
- * absent */
+/** disk_allocated() - bytes that a disk's layers take on the host (st_blocks), shared ones too; 0
+ * if absent */
 uint64_t disk_allocated(const struct disk_ops *ops, int dirfd);
