@@ -79,6 +79,8 @@ void doctor_get(struct http_exchange *x, const struct route_params *p, void *arg
 void doctor_post(struct http_exchange *x, const struct route_params *p, void *arg);
 void usage_get(struct http_exchange *x, const struct route_params *p, void *arg);
 void prune_post(struct http_exchange *x, const struct route_params *p, void *arg);
+void logs_get_v1(struct http_exchange *x, const struct route_params *p, void *arg);
+void logs_get_v2(struct http_exchange *x, const struct route_params *p, void *arg);
 void metrics_get(struct http_exchange *x, const struct route_params *p, void *arg);
 void metrics_latest(struct http_exchange *x, const struct route_params *p, void *arg);
 void metrics_prometheus(struct http_exchange *x, const struct route_params *p, void *arg);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sandbox/console.h"
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/str.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char log_name[] = "console.log";
@@ -35,32 +37,85 @@ static void log_bytes(struct console *c, const char *p, size_t n)
 		fd_close(&c->log_fd);
 }
 
-void console_feed(struct console *c, const char *p, size_t n)
+/* Every second mark goes, so that what is left still reaches back to the first. */
+static void thin_marks(struct console_marks *marks)
+{
+	for (size_t i = 0; 2 * i < marks->n; i++)
+		marks->at[i] = marks->at[2 * i];
+	marks->n = (marks->n + 1) / 2;
+}
+
+/* Those that no byte of the ring belongs to any more go. */
+static void drop_old_marks(struct console_marks *marks, uint64_t first)
+{
+	size_t old = 0;
+
+	while (old + 1 < marks->n && marks->at[old + 1].at <= first)
+		old++;
+	marks->n -= old;
+	memmove(marks->at, &marks->at[old], marks->n * sizeof(marks->at[0]));
+}
+
+static void mark(struct console *c, uint64_t ms)
+{
+	struct console_marks *marks = &c->marks;
+
+	if (marks->n > 0 && ms >= marks->at[marks->n - 1].ms &&
+	    ms < marks->at[marks->n - 1].ms + CONSOLE_MARK_MS)
+		return;
+	drop_old_marks(marks, c->fed - c->ring.len);
+	if (marks->n == CONSOLE_MARKS)
+		thin_marks(marks);
+	marks->at[marks->n++] = (struct console_mark){ .at = c->fed, .ms = ms };
+}
+
+uint64_t console_mark_time(const struct console_marks *marks, uint64_t at)
+{
+	uint64_t ms = 0;
+
+	for (size_t i = 0; i < marks->n && marks->at[i].at <= at; i++)
+		ms = marks->at[i].ms;
+	return ms;
+}
+
+static void feed(struct console *c, const char *p, size_t n, uint64_t ms)
 {
 	size_t keep = MIN(n, (size_t)CONSOLE_RING_BYTES);
 	const char *tail = p + (n - keep);
 
 	if (c->ring.len + keep > CONSOLE_RING_BYTES)
 		buf_consume(&c->ring, c->ring.len + keep - CONSOLE_RING_BYTES);
+	mark(c, ms);
+	c->fed += n;
 	/* Without memory these bytes are missing from the ring; the guest goes on. */
-	ignore_err(buf_append(&c->ring, tail, keep));
+	if (buf_append(&c->ring, tail, keep) < 0)
+		buf_clear(&c->ring);
 	log_bytes(c, tail, keep);
+}
+
+void console_feed(struct console *c, const char *p, size_t n)
+{
+	feed(c, p, n, clock_realtime_ms());
 }
 
 /* Feeds the end of the file. Return: its size; -errno. */
 static int64_t read_back(struct console *c, int fd)
 {
 	auto_free char *end = xcalloc(1, CONSOLE_RING_BYTES);
-	off_t size = lseek(fd, 0, SEEK_END);
+	struct stat st;
 	ssize_t n;
 
-	if (size < 0 || lseek(fd, MAX(size - CONSOLE_RING_BYTES, 0), SEEK_SET) < 0)
+	if (fstat(fd, &st) < 0 || lseek(fd, MAX(st.st_size - CONSOLE_RING_BYTES, 0), SEEK_SET) < 0)
 		return -errno;
 	n = fd_read_full(fd, end, CONSOLE_RING_BYTES);
 	if (n < 0)
 		return n;
-	console_feed(c, end, (size_t)n);
-	return size;
+	/* All that is known of when it came: it was there by then. */
+	if (n > 0)
+		feed(c, end, (size_t)n,
+		     (uint64_t)st.st_mtim.tv_sec * MS_PER_S +
+			     (uint64_t)st.st_mtim.tv_nsec / NS_PER_MS);
+	return st.st_size;
 }
 
 int console_open(struct console *c, int run_dirfd)

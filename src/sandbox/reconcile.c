@@ -28,7 +28,12 @@ enum { ADOPT_TIMEOUT_MS = 10000 };
 
 static int load_row(struct db_sandbox *row, void *arg)
 {
-	meter_load(sandbox_new(arg, row));
+	struct sandbox *sb = sandbox_new(arg, row);
+
+	meter_load(sb);
+	journal_add(&sb->journal, 0, LOG_LEVEL_INFO, "vivd started and found it %s%s%s",
+		    db_state_name(sb->row.state), sb->row.last_error[0] != '\0' ? ": " : "",
+		    sb->row.last_error);
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "guest/guest.h"
 #include "net/net.h"
 #include "sandbox/console.h"
+#include "sandbox/journal.h"
 #include "sandbox/metrics.h"
 #include "sandbox/sandbox.h"
 #include "template/kernel.h"
@@ -49,6 +50,7 @@ struct sandbox {
 	struct db_sandbox row;
 	struct resources res;
 	struct plan_timing timing;
+	struct journal journal;
 	bool busy;           /* an operation owns res */
 	bool doomed;         /* destroy as soon as it is not busy */
 	bool changing;       /* its agent is being told of a change of the row */

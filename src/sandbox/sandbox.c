@@ -8,6 +8,7 @@
 #include "sandbox/sandbox-internal.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
 /* DESIGN section 6: which state may follow which. Deleting is allowed from anywhere. */
@@ -30,6 +31,9 @@ struct sandbox *sandbox_new(struct manager *m, struct db_sandbox *row)
 	db_sandbox_init(row);
 	sb->meter = meter_new();
 	sandbox_list_push(&m->all, sb);
+	journal_add(&sb->journal, sb->row.created_ms, LOG_LEVEL_INFO,
+		    "created from template %s: %u CPUs, %" PRIu64 " MiB of memory",
+		    sb->row.template_name, sb->row.cpus, sb->row.memory_mib);
 	return sb;
 }
 
@@ -53,8 +57,19 @@ void sandbox_free(struct sandbox *sb)
 	meter_free(sb->meter);
 	fd_close(&sb->cancel_fd);
 	destroy_waiters_done(&sb->waiters);
+	journal_done(&sb->journal);
 	db_sandbox_done(&sb->row);
 	free(sb);
+}
+
+static void note_state(struct sandbox *sb, enum db_state state, const char *error)
+{
+	if (error != NULL)
+		journal_add(&sb->journal, 0, LOG_LEVEL_ERROR, "%s, was %s: %s",
+			    db_state_name(state), db_state_name(sb->row.state), error);
+	else if (state != sb->row.state)
+		journal_add(&sb->journal, 0, LOG_LEVEL_INFO, "%s, was %s", db_state_name(state),
+			    db_state_name(sb->row.state));
 }
 
 bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last_error)
@@ -65,6 +80,7 @@ bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last
 	       (followers[sb->row.state] & 1U << state) != 0);
 	log_info("sandbox.state", kv_str("id", sb->row.id.s),
 		 kv_str("from", db_state_name(sb->row.state)), kv_str("to", db_state_name(state)));
+	note_state(sb, state, last_error);
 	sb->row.state = state;
 	if (last_error != NULL)
 		db_set_str(&sb->row.last_error, last_error);

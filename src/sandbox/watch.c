@@ -102,6 +102,19 @@ static void on_console(uv_poll_t *handle, int status, int events)
 		uv_poll_stop(handle); /* the VMM closed it; its end is seen by the pidfd */
 }
 
+static void note_event(struct sandbox *sb, enum vmm_event event)
+{
+	static const char frozen[] = "the host's disk is full or failing; the guest is frozen";
+
+	if (event == VMM_EVENT_IO_ERROR) {
+		log_error("sandbox.io_error", kv_str("id", sb->row.id.s), kv_str("why", frozen));
+		journal_add(&sb->journal, 0, LOG_LEVEL_ERROR, "%s", frozen);
+	} else if (event == VMM_EVENT_PANIC) {
+		log_warning("sandbox.panic", kv_str("id", sb->row.id.s));
+		journal_add(&sb->journal, 0, LOG_LEVEL_ERROR, "the guest's kernel panicked");
+	}
+}
+
 static void on_event(uv_poll_t *handle, int status, int events)
 {
 	struct sandbox *sb = ((struct watch *)handle->data)->sb;
@@ -109,14 +122,8 @@ static void on_event(uv_poll_t *handle, int status, int events)
 
 	(void)events;
 	while ((event = vmm_next_event(sb->res.vmm)) != VMM_EVENT_NONE) {
-		if (event == VMM_EVENT_IO_ERROR)
-			log_error(
-				"sandbox.io_error", kv_str("id", sb->row.id.s),
-				kv_str("why",
-				       "the host's disk is full or failing; the guest is frozen"));
-		else if (event == VMM_EVENT_PANIC)
-			log_warning("sandbox.panic", kv_str("id", sb->row.id.s));
-		else if (event == VMM_EVENT_CLOSED)
+		note_event(sb, event);
+		if (event == VMM_EVENT_CLOSED)
 			status = -1;
 	}
 	if (status < 0)

@@ -306,6 +306,21 @@ def test_metrics_of_many(api, box):
     assert status == 200 and list(many["sandboxes"]) == [box["sandboxID"]]
 
 
+def test_logs_of_a_sandbox(api, box):
+    """What E2B's command line asks for."""
+    status, reply = api.json("GET", f"/sandboxes/{box['sandboxID']}/logs?start=0&limit=1000")
+    assert status == 200 and [e["line"] for e in reply["logs"]]
+    assert {"timestamp", "level", "message", "fields"} == set(reply["logEntries"][0])
+    assert api.json("GET", "/sandboxes/i0123456789abcdefghij/logs")[0] == 404
+
+
+def test_logs_in_their_second_form(api, box):
+    target = f"/v2/sandboxes/{box['sandboxID']}/logs?cursor=0&limit=10&direction=forward&level=info&search=created"
+    status, reply = api.json("GET", target)
+    assert status == 200 and reply["logs"][0]["message"].startswith("created")
+    assert api.json("GET", "/v2/sandboxes/i0123456789abcdefghij/logs")[0] == 404
+
+
 def test_filesystem_calls(agent):
     name = "filesystem.Filesystem"
     status, made = agent.rpc(f"{name}/MakeDir", {"path": "/tmp/wire-dir/sub"})
