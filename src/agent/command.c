@@ -2,38 +2,15 @@
 #include "agent/command.h"
 
 #include "agent/agent.h"
+#include "agent/caller.h"
 #include "agent/environ.h"
 #include "base/str.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 void command_done(struct command *c)
 {
 	user_done(&c->user);
-}
-
-/* Absolute as it is, else below the user's home; "" is the home. New memory; NULL without any. */
-static char *resolve_cwd(const char *cwd, const struct user *user)
-{
-	char *path;
-
-	if (cwd[0] == '/')
-		return strdup(cwd);
-	if (streq(cwd, "~") || str_starts(cwd, "~/"))
-		cwd += strspn(cwd + 1, "/") + 1;
-	if (asprintf(&path, "%s%s%s", user->home, cwd[0] != '\0' ? "/" : "", cwd) < 0)
-		return NULL;
-	return path;
-}
-
-static char *choose_cwd(const struct agent *a, const struct command *s)
-{
-	if (s->cwd != NULL && s->cwd[0] != '\0')
-		return resolve_cwd(s->cwd, &s->user);
-	if (a->identity.default_workdir != NULL)
-		return resolve_cwd(a->identity.default_workdir, &s->user);
-	return resolve_cwd("", &s->user);
 }
 
 /* The strings stay the request's. NULL without memory. */
@@ -61,16 +38,17 @@ struct process *command_start(struct agent *a, const struct command *s, uint64_t
 			      struct connect_error *e)
 {
 	auto_environment env = { 0 };
-	auto_free char *cwd = choose_cwd(a, s);
 	auto_free const char **argv = make_argv(s);
+	char cwd[PATH_MAX];
 	json_t *config;
 	struct process *p;
 
-	if (cwd == NULL || argv == NULL) {
+	if (argv == NULL) {
 		ignore_err(connect_error_set(e, CONNECT_RESOURCE_EXHAUSTED, "out of memory"));
 		return NULL;
 	}
-	if (environment_make(&s->user, a->identity.env, s->envs, &env, e) < 0)
+	if (caller_path(a, &s->user, s->cwd != NULL ? s->cwd : "", cwd, e) < 0 ||
+	    environment_make(&s->user, a->identity.env, s->envs, &env, e) < 0)
 		return NULL;
 	config = make_config(s);
 	p = process_start(a,

@@ -455,6 +455,10 @@ def test_cwd(agent, tmp_path):
     assert agent.run("pwd")[0].decode() == f"{home}\n"
     assert agent.run("pwd", cwd="~")[0].decode() == f"{home}\n"
     assert agent.run("pwd -P", cwd="../tmp")[0] == b"/tmp\n"
+    assert agent.run("pwd", cwd=f"~/..//./{tmp_path}/.")[0].decode() == f"{tmp_path}\n"
+    for cwd, word in (("~nobody", "~"), ("x/" * 3000, "too long")):
+        e = fails(agent, "true", cwd=cwd)
+        assert e.code == "invalid_argument" and word in e.message
     e = fails(agent, "true", cwd="/no/such/dir")
     assert e.code == "invalid_argument" and "/no/such/dir" in e.message
     e = fails(agent, "true", cwd="/etc/passwd")
