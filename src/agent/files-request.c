@@ -18,8 +18,8 @@ enum { TRANSFERS_MAX = 128 };
 
 static unsigned n_transfers; /* of the loop's thread */
 
-static int query_get(const struct http_head *head, const char *name, char **out,
-		     struct files_error *e)
+int files_query_get(const struct http_head *head, const char *name, char **out,
+		    struct files_error *e)
 {
 	int r = http_query_get(head->query, name, out);
 
@@ -36,7 +36,7 @@ static int check_signature(const struct agent *a, const struct http_head *head,
 	auto_free char *signature = NULL;
 	uint64_t expires = UINT64_MAX;
 
-	if (query_get(head, "signature", &signature, e) < 0)
+	if (files_query_get(head, "signature", &signature, e) < 0)
 		return -EPROTO;
 	if (signature == NULL)
 		return files_error_set(e, 401, "missing signature query parameter");
@@ -68,7 +68,7 @@ static int authorize(const struct agent *a, const struct http_head *head, const 
 			return 0;
 		return files_error_set(e, 401, "access token present in header but does not match");
 	}
-	if (query_get(head, "signature_expiration", &expiration, e) < 0)
+	if (files_query_get(head, "signature_expiration", &expiration, e) < 0)
 		return -EPROTO;
 	claim.expiration = expiration;
 	return check_signature(a, head, &claim, e);
@@ -79,8 +79,8 @@ int files_request_read(const struct agent *a, const struct http_head *head, cons
 {
 	struct connect_error why = { 0 };
 
-	if (query_get(head, "path", &out->path, e) < 0 ||
-	    query_get(head, "username", &out->username, e) < 0 ||
+	if (files_query_get(head, "path", &out->path, e) < 0 ||
+	    files_query_get(head, "username", &out->username, e) < 0 ||
 	    authorize(a, head, operation, out, e) < 0)
 		return -EPROTO;
 	if (caller_find(a, out->username, &out->user, &why) < 0)

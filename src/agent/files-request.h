@@ -27,6 +27,11 @@ must_check int files_request_read(const struct agent *a, const struct http_head 
 				  const char *operation, struct files_request *out,
 				  struct files_error *e);
 
+/** files_query_get() - a parameter of the query, NULL if absent, which the caller frees. Return: 0;
+ * -EPROTO with @e set */
+must_check int files_query_get(const struct http_head *head, const char *name, char **out,
+			       struct files_error *e);
+
 /** files_request_resolve() - a path as the request's user means it. Return: 0; -EPROTO, @e set */
 must_check int files_request_resolve(const struct agent *a, const struct files_request *r,
 				     const char *path, char out[PATH_MAX], struct files_error *e);

@@ -2,6 +2,7 @@
 #include "agent/serve.h"
 
 #include "agent/exec.h"
+#include "agent/files-tar.h"
 #include "agent/files.h"
 #include "agent/fs.h"
 #include "agent/identity.h"
@@ -38,6 +39,8 @@ static const struct route routes[] = {
 	{ "GET", "/files", files_serve_get },
 	{ "POST", "/files", files_serve_post },
 	{ "POST", "/files/compose", files_serve_compose },
+	{ "GET", "/files/tar", files_serve_tar_get },
+	{ "POST", "/files/tar", files_serve_tar_post },
 	{ "POST", "/filesystem.Filesystem/{method}", fs_serve },
 	{ "POST", "/process.Process/{method}", process_serve },
 };
