@@ -72,6 +72,7 @@ void sandboxes_connect_v1(struct http_exchange *x, const struct route_params *p,
 void sandboxes_connect_v2(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_ping(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_patch(struct http_exchange *x, const struct route_params *p, void *arg);
+void sandboxes_port(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_exec(struct http_exchange *x, const struct route_params *p, void *arg);
 void api_absent(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_console(struct http_exchange *x, const struct route_params *p, void *arg);

@@ -23,6 +23,7 @@ static const struct route routes[] = {
 	{ "GET", "/sandboxes/{id}/console", sandboxes_console },
 	{ "POST", "/sandboxes/{id}/exec", sandboxes_exec },
 	{ "POST", "/sandboxes/{id}/ping", sandboxes_ping },
+	{ "GET", "/sandboxes/{id}/ports/{port}", sandboxes_port },
 	{ "POST", "/sandboxes/{id}/timeout", sandboxes_timeout },
 	{ "POST", "/sandboxes/{id}/refreshes", sandboxes_refreshes },
 	{ "POST", "/sandboxes/{id}/connect", sandboxes_connect_v1 },

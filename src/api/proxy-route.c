@@ -16,11 +16,13 @@
 #include "api/route-target.h"
 #include "api/signed-files.h"
 #include "base/guestwords.h"
+#include "base/parse.h"
 #include "base/str.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 enum { DETOUR_TARGET_SIZE = sizeof(GUEST_LOOPBACK_PATH "/65535") };
 
@@ -86,8 +88,9 @@ static struct visit *visit_new(const struct sandbox *sb, const struct target *t,
 	return visit;
 }
 
+/* @raw_protocol: NULL = HTTP */
 static void start(struct api *api, struct http_exchange *x, struct sandbox *sb,
-		  const struct target *t)
+		  const struct target *t, const char *raw_protocol)
 {
 	/* The key is for us alone; a guest could use it. */
 	static const char *const secret[] = { "X-API-KEY", NULL };
@@ -95,6 +98,7 @@ static void start(struct api *api, struct http_exchange *x, struct sandbox *sb,
 	struct proxy_spec spec = {
 		.addr = { .sin_family = AF_INET, .sin_port = htons(t->port) },
 		.group = sandbox_streams(sb),
+		.raw_protocol = raw_protocol,
 		.drop_headers = agent ? secret : NULL,
 		.reply_fields = agent ? api_cors_fields : NULL,
 		.on_fail = on_fail,
@@ -130,7 +134,7 @@ static void start_named(struct api *api, struct http_exchange *x, const struct t
 	if (sb == NULL)
 		proxy_reply_gone(x, t);
 	else
-		start(api, x, sb, t);
+		start(api, x, sb, t, NULL);
 }
 
 static void start_signed(struct api *api, struct http_exchange *x)
@@ -144,7 +148,7 @@ static void start_signed(struct api *api, struct http_exchange *x)
 		return;
 	}
 	str_copy(t.id, sizeof(t.id), sandbox_id(sb));
-	start(api, x, sb, &t);
+	start(api, x, sb, &t, NULL);
 }
 
 bool api_proxy(struct api *api, struct http_exchange *x)
@@ -163,4 +167,42 @@ bool api_proxy(struct api *api, struct http_exchange *x)
 	else
 		return false;
 	return true;
+}
+
+static const char raw_protocol[] = "tcp";
+
+/* The agent's port has paths that are not for clients, and raw bytes cannot be looked at. */
+static int check_port(struct http_exchange *x, const char *port, uint64_t *out, struct err *e)
+{
+	const struct http_head *head = http_exchange_head(x);
+	const char *protocol = http_head_get(head, "Upgrade");
+
+	if (parse_u64(port, 1, UINT16_MAX, out) < 0 || *out == GUEST_PORT)
+		return err_set(e, ERR_INVALID, "port '%.16s' must be 1 to %d, and not the agent's",
+			       port, UINT16_MAX);
+	if (!head->upgrade || protocol == NULL || strcasecmp(protocol, raw_protocol) != 0 ||
+	    head->body != HTTP_BODY_NONE)
+		return err_set(e, ERR_INVALID,
+			       "a connection to a port is asked for by the headers Connection: "
+			       "Upgrade and Upgrade: %s, without a body",
+			       raw_protocol);
+	return 0;
+}
+
+void sandboxes_port(struct http_exchange *x, const struct route_params *p, void *arg)
+{
+	struct api *api = arg;
+	struct err e = { 0 };
+	struct sandbox *sb = manager_find(api->m, p->at[0], &e);
+	struct target t = { .port = 0 };
+	uint64_t port = 0;
+
+	if (sb == NULL || sandbox_check_running(sb, &e) < 0 ||
+	    check_port(x, p->at[1], &port, &e) < 0) {
+		reply_error(x, &e);
+		return;
+	}
+	t.port = (uint16_t)port;
+	str_copy(t.id, sizeof(t.id), sandbox_id(sb));
+	start(api, x, sb, &t, raw_protocol);
 }

@@ -270,12 +270,10 @@ static void on_tunnel_end(void *arg)
 	proxy_over(p);
 }
 
-/* The upstream switches protocols: both streams leave HTTP, with what was received early. */
-static void tunnel_open(struct proxy_conn *p, const struct http_head *h)
+/* Both streams leave HTTP, with what was received early. */
+static void tunnel_open(struct proxy_conn *p, const struct http_field *fields)
 {
-	struct http_field fields[PROXY_FIELDS_MAX] = { 0 };
-
-	proxy_switch_fields(fields, h);
+	uv_timer_stop(&p->timer);
 	uv_read_stop(p->up);
 	http_output_detach(&p->out);
 	p->tunnel = tunnel_switch(p->x, fields, p->up, on_tunnel_end, p);
@@ -290,15 +288,29 @@ static void tunnel_open(struct proxy_conn *p, const struct http_head *h)
 	tunnel_start(p->tunnel);
 }
 
+static void tunnel_open_raw(struct proxy_conn *p)
+{
+	const struct http_field fields[] = { { "Connection", "Upgrade" },
+					     { "Upgrade", p->spec.raw_protocol },
+					     { NULL, NULL } };
+
+	tunnel_open(p, fields);
+}
+
+/* The upstream switches protocols. */
 static void response_switch(struct proxy_conn *p, const struct http_head *h)
 {
 	bool asked = http_exchange_head(p->x)->upgrade;
 	bool sent = p->request_done && http_output_queued(&p->out) == 0;
 
-	if (h->upgrade && asked && sent)
-		tunnel_open(p, h);
-	else
+	struct http_field fields[PROXY_FIELDS_MAX] = { 0 };
+
+	if (!h->upgrade || !asked || !sent) {
 		upstream_broken(p, EPROTO);
+		return;
+	}
+	proxy_switch_fields(fields, h);
+	tunnel_open(p, fields);
 }
 
 /* The upstream is reached, and has the head of the request. */
@@ -317,6 +329,10 @@ static void detour_answered(struct proxy_conn *p, const struct http_head *h)
 
 	if (!h->upgrade || h->status != 101) {
 		proxy_fail(p, h->status == 503 ? EBUSY : ECONNREFUSED);
+		return;
+	}
+	if (p->spec.raw_protocol != NULL) {
+		tunnel_open_raw(p);
 		return;
 	}
 	if (proxy_request_write(&head, http_exchange_head(p->x), &p->spec) < 0) {
@@ -418,7 +434,8 @@ static int upstream_connect(struct proxy_conn *p, const struct sockaddr_in *addr
 		return r;
 	}
 	b = uv_buf_init(buf_head(head), (unsigned)head->len);
-	http_output_send(&p->out, &b, 1);
+	if (head->len > 0)
+		http_output_send(&p->out, &b, 1);
 	return 0;
 }
 
@@ -463,6 +480,10 @@ static void on_connect(uv_connect_t *req, int status)
 		proxy_fail(p, -status);
 		return;
 	}
+	if (p->state == PROXY_CONNECTING && p->spec.raw_protocol != NULL) {
+		tunnel_open_raw(p);
+		return;
+	}
 	if (p->state == PROXY_CONNECTING)
 		request_go_on(p);
 	upstream_set_reading(p, true);
@@ -471,8 +492,10 @@ static void on_connect(uv_connect_t *req, int status)
 static int request_begin(struct proxy_conn *p)
 {
 	auto_buf head = BUF_INIT(2 * HTTP_HEAD_MAX);
-	int r = proxy_request_write(&head, http_exchange_head(p->x), &p->spec);
+	int r = 0;
 
+	if (p->spec.raw_protocol == NULL)
+		r = proxy_request_write(&head, http_exchange_head(p->x), &p->spec);
 	return r < 0 ? r : upstream_connect(p, &p->spec.addr, &head);
 }
 

@@ -32,6 +32,9 @@ struct proxy_spec {
 	const struct proxy_detour *detour; /* tried when nobody listens at addr; NULL = none */
 	struct proxy_group *group;         /* must outlive its streams */
 	unsigned connect_timeout_ms;       /* 0 = 5000 */
+	const char *raw_protocol;          /* not HTTP: an upgrade request to this protocol is
+					    * answered with 101 as soon as the upstream is there,
+					    * and what follows goes to it as it is; NULL = HTTP */
 	const char *host;                  /* Host for the upstream; NULL = as the client sent it */
 	const char *target;                /* asked of the upstream; NULL = as the client sent it */
 	const char *const *drop_headers;   /* names not passed on, ended by NULL; NULL = none */
