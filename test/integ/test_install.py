@@ -2,15 +2,21 @@
 """What `make install` puts where, and whether it works there: completions, service, group, pages."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
+import pty
 import re
+import select
 import shutil
 import socket
 import stat
+import struct
 import subprocess
 import sys
+import termios
+import time
 
 import pytest
 import vivarium
@@ -302,3 +308,58 @@ def test_zsh_completion_is_found(installed):
     """compinit takes the command's name from the first line."""
     path = installed.dir("datadir") / "zsh/site-functions/_viv"
     assert path.read_text().startswith("#compdef viv\n")
+
+
+def zsh(installed, typed, env=None):
+    """What an interactive zsh shows after a line was typed on its terminal, TABs and all."""
+    need("zsh")
+    functions = installed.dir("datadir") / "zsh/site-functions"
+    setup = (f"fpath=({functions} $fpath); path=({installed.build}/src $path); autoload -Uz compinit; "
+             "compinit -u -D; zstyle ':completion:*' menu no; setopt no_beep list_rows_first; LISTMAX=0; PS1=")
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 200, 200, 0, 0))
+    shell = subprocess.Popen(["zsh", "-f", "-i"], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+                             env={"PATH": os.environ["PATH"], "TERM": "dumb", "LC_ALL": "C.UTF-8", **(env or {})})
+    os.close(slave)
+    try:
+        say(master, f"{setup}\nprint be''gin\n", "begin")
+        say(master, typed, None)
+        return say(master, "\x15print e''nd\n", "end")
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(master)
+
+
+def say(master, text, until):
+    os.write(master, text.encode())
+    shown, end = "", time.monotonic() + 60
+    while until is not None and f"\n{until}\r" not in shown:
+        assert select.select([master], [], [], end - time.monotonic())[0], f"no {until} in {shown!r}"
+        shown += os.read(master, 65536).decode(errors="replace")
+    return shown
+
+
+def listed(shown):
+    """The words that zsh lists, each at the beginning of a line, descriptions behind them."""
+    return {word for line in shown.split("\r\n")[1:-1] for word in re.findall(r"^(\S+)|(?<= )(-\w) ", line)
+            for word in word if word} - {"end"}
+
+
+def test_zsh_completes_verbs_and_options(installed):
+    assert {v for v in listed(zsh(installed, "viv \t")) if not v.startswith("viv")} == set(VERBS)
+    assert "viv run " in zsh(installed, "viv ru\t")
+    assert {"--json", "--quiet", "-q", "--help"} <= listed(zsh(installed, "viv ls -\t"))
+    assert "viv run --mem" in zsh(installed, "viv run --mem\t")
+    assert "-- memory" not in zsh(installed, "viv run -- --m\t")
+
+
+def test_zsh_completes_sandboxes(installed, shared, tmp_path):
+    for name in ("web-1", "web-2"):
+        assert shared.create(memoryMB=128, name=name)[0] == 201
+    env = {"VIVARIUM_RUN_DIR": str(shared.run_dir)}
+    assert {"web-1", "web-2"} <= set(zsh(installed, "viv rm \t", env=env).split())
+    assert "viv exec web-1 " in zsh(installed, "viv exec web-1\t", env=env)
+    assert "web-1" not in zsh(installed, "viv rm \t", env={"VIVARIUM_RUN_DIR": str(tmp_path)})
+    assert below(tmp_path) == []
+    assert shared.viv("rm", "web-1", "web-2").returncode == 0
