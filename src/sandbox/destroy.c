@@ -55,6 +55,7 @@ static void start_release(struct sandbox *sb, bool data)
 
 	*rel = (struct release){ .sb = sb, .data = data };
 	watch_stop(sb);
+	egress_detach(sb);
 	proxy_abort_all(&sb->streams);
 	sandbox_begin(sb);
 	work_submit(sb->m->loop, release_work, release_done, rel);

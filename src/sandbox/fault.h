@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Fault points, for the tests of undo and recovery. A rule is "PLAN.STEP.WHEN=ACTION", for example
- * "create.slot.before=fail": PLAN is a plan's name, "release", or "pool" with the one point
- * pool.fill.before; WHEN is before or after, ACTION is fail (the step reports an error) or kill
+ * "create.slot.before=fail": PLAN is a plan's name, "release", "network" with the one step
+ * "rules", or "pool" with the one point pool.fill.before; WHEN is before or after, ACTION is fail (the step reports an error) or kill
  * (the daemon ends by SIGKILL, as if by kill -9). It is the hidden setting `fault` of vivd; without
  * it a fault point is one comparison with NULL.
  */

@@ -58,6 +58,7 @@ struct sandbox {
 	int cancel_fd;       /* eventfd of a create under way; owned; -1 */
 	struct watch *watch; /* loop handles on its VM; NULL = not watched */
 	struct meter *meter; /* what it used; owned */
+	struct egress_change *egress_change; /* under way; NULL = none */
 	struct proxy_group streams;
 	struct destroy_waiters waiters;
 };
@@ -146,6 +147,14 @@ void watch_deadline_changed(struct sandbox *sb);
 
 /** watch_stop() - stop watching, before the resources go to a worker */
 void watch_stop(struct sandbox *sb);
+
+/** egress_read() - where a sandbox may go, from its row; @out is zeroed or filled. Return: 0; -errno
+ * with @e set */
+must_check int egress_read(const struct sandbox *sb, struct net_egress *out, struct err *e);
+
+/** egress_detach() - the slot is about to go: a change of its rules under way has nothing to take
+ * back any more */
+void egress_detach(struct sandbox *sb);
 
 /** pool_open() - keep as many network slots ready as is configured; begins when the loop runs */
 void pool_open(struct manager *m);

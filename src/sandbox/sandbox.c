@@ -51,6 +51,7 @@ static void list_remove(struct sandbox_list *list, const struct sandbox *sb)
 void sandbox_free(struct sandbox *sb)
 {
 	assert(sb->watch == NULL && !sb->busy);
+	egress_detach(sb);
 	proxy_abort_all(&sb->streams);
 	list_remove(&sb->m->all, sb);
 	resources_close(&sb->res);

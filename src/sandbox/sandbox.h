@@ -104,7 +104,8 @@ typedef void (*sandbox_create_fn)(struct sandbox *sb, const struct err *e, void 
 /**
  * sandbox_create() - make a sandbox
  * @spec:	what is wished for: name, template_name, cpus, memory_mib, disk_mib, user, workdir,
- *		env_json, metadata_json, access_token, timeout_s; 0 and "" mean the default.
+ *		env_json, metadata_json, access_token, egress, traffic_token, mask_host, timeout_s;
+ *		0 and "" mean the default.
  *		Its strings move into the sandbox when it is put into the table.
  * @done:	called once, later, on the loop; not when this function itself fails
  * @out_id:	the id that was reserved
@@ -155,6 +156,20 @@ must_check int sandbox_set_deadline(struct sandbox *sb, uint64_t end_ms, struct 
 must_check int sandbox_change(struct sandbox *sb, const char *user, const char *env_json,
 			      void (*done)(struct sandbox *sb, const struct err *e, void *arg),
 			      void *arg, struct err *e);
+
+/**
+ * sandbox_set_egress() - change where a running sandbox may go, in place of what was set before
+ * @wish:	its strings move out; its networks must be readable (net_egress_read())
+ * @done:	called once, later, on the loop, with NULL when both row and rules have it, else
+ *		with the error: then neither does; not called when this function itself fails
+ *
+ * New connections and those that are open follow the new rules from one moment on.
+ * Return: 0 it is under way; -errno with @e set, nothing changed (ERR_NOT_FOUND not running;
+ * ERR_CONFLICT it is changing).
+ */
+must_check int sandbox_set_egress(struct sandbox *sb, struct db_egress *wish,
+				  void (*done)(const struct err *e, void *arg), void *arg,
+				  struct err *e);
 
 /** sandbox_row() - its intent; borrowed, for reading */
 const struct db_sandbox *sandbox_row(const struct sandbox *sb);

@@ -153,12 +153,19 @@ static int rundir_adopt(struct sandbox *sb, struct op *op)
 	return r < 0 ? err_errno(&op->err, -r, "open run directory %s", sb->row.id.s) : r;
 }
 
+/* A new slot's guest may go everywhere; there is none yet. */
 static int slot_acquire(struct sandbox *sb, struct op *op)
 {
-	int r = net_slot_acquire(sb->m->net, &sb->row.id, &sb->res.slot, op);
+	cleanup(net_egress_done) struct net_egress egress = { 0 };
+	int r = egress_read(sb, &egress, &op->err);
 
+	if (r < 0)
+		return r;
+	r = net_slot_acquire(sb->m->net, &sb->row.id, &sb->res.slot, op);
 	pool_wake(sb->m);
-	return r;
+	if (r < 0 || net_egress_is_open(&egress))
+		return r;
+	return net_slot_egress(&sb->res.slot, &egress, op);
 }
 
 static int slot_release(struct sandbox *sb, struct op *op)
@@ -167,10 +174,20 @@ static int slot_release(struct sandbox *sb, struct op *op)
 	return net_slot_release(sb->m->net, &sb->row.id, op);
 }
 
+/* Its rules may be those of before a change that was cut short, or another version's. */
 static int slot_adopt(struct sandbox *sb, struct op *op)
 {
+	cleanup(net_egress_done) struct net_egress egress = { 0 };
+	int r;
+
 	net_slot_done(&sb->res.slot);
-	return net_slot_adopt(sb->m->net, &sb->row.id, &sb->res.slot, op);
+	r = net_slot_adopt(sb->m->net, &sb->row.id, &sb->res.slot, op);
+	if (r <= 0)
+		return r;
+	r = egress_read(sb, &egress, &op->err);
+	if (r == 0)
+		r = net_slot_renew(sb->m->net, &sb->res.slot, &egress, op);
+	return r < 0 ? r : 1;
 }
 
 static int cgroup_acquire(struct sandbox *sb, struct op *op)

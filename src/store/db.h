@@ -26,6 +26,13 @@ enum db_state { /* as stored; DESIGN section 6 */
 /** db_state_name() - "creating", … ; static storage */
 const char *db_state_name(enum db_state s);
 
+/* Where a sandbox may go, as its user said. Strings are as in struct db_sandbox. */
+struct db_egress {
+	char *allow_out;       /* IPv4 networks with one blank between them (net/egress.h) */
+	char *deny_out;        /* as above */
+	char *internet_access; /* "true"; "false" = everything is denied, too; "" = not said */
+};
+
 /* One sandbox. Strings are owned by the row (new memory, never NULL: "" = not set). */
 struct db_sandbox {
 	struct sandbox_id id;
@@ -40,6 +47,9 @@ struct db_sandbox {
 	char *env_json;      /* JSON object of strings */
 	char *metadata_json; /* JSON object of strings */
 	char *access_token;  /* "" = not secured */
+	struct db_egress egress;
+	char *traffic_token; /* that its ports ask for; "" = they are open to all */
+	char *mask_host;     /* the Host that servers in it see; "" = as sent */
 	uint64_t timeout_s;  /* as asked for at create; 0 = none */
 	uint64_t created_ms; /* CLOCK_REALTIME */
 	uint64_t started_ms;
@@ -63,6 +73,12 @@ void db_sandbox_done(struct db_sandbox *row);
 
 /** db_set_str() - replace an owned string of a row by a copy of @value (NULL = "") */
 void db_set_str(char **field, const char *value);
+
+/** db_egress_init() - nothing said */
+void db_egress_init(struct db_egress *egress);
+
+/** db_egress_done() - free the strings; idempotent after init */
+void db_egress_done(struct db_egress *egress);
 
 /* The row of the state directory itself. */
 struct db_instance {

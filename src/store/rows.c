@@ -21,10 +21,11 @@ struct column {
 	size_t offset;
 };
 
-#define COLUMN(type, field)                                                                        \
+#define COLUMN_AT(type, name, field)                                                               \
 	{                                                                                          \
-#field, COLUMN_##type, offsetof(struct db_sandbox, field)                          \
+#name, COLUMN_##type, offsetof(struct db_sandbox, field)                           \
 	}
+#define COLUMN(type, field) COLUMN_AT(type, field, field)
 
 /* The id comes first: it is parameter 1 of every statement. */
 static const struct column columns[] = {
@@ -40,6 +41,11 @@ static const struct column columns[] = {
 	COLUMN(TEXT, env_json),
 	COLUMN(TEXT, metadata_json),
 	COLUMN(TEXT, access_token),
+	COLUMN_AT(TEXT, allow_out, egress.allow_out),
+	COLUMN_AT(TEXT, deny_out, egress.deny_out),
+	COLUMN_AT(TEXT, internet_access, egress.internet_access),
+	COLUMN(TEXT, traffic_token),
+	COLUMN(TEXT, mask_host),
 	COLUMN(U64, timeout_s),
 	COLUMN(U64, created_ms),
 	COLUMN(U64, started_ms),
@@ -111,6 +117,20 @@ void db_set_str(char **field, const char *value)
 
 	free(*field);
 	*field = copy;
+}
+
+void db_egress_init(struct db_egress *egress)
+{
+	egress->allow_out = str_dup("");
+	egress->deny_out = str_dup("");
+	egress->internet_access = str_dup("");
+}
+
+void db_egress_done(struct db_egress *egress)
+{
+	free(take_ptr(&egress->allow_out));
+	free(take_ptr(&egress->deny_out));
+	free(take_ptr(&egress->internet_access));
 }
 
 /* The columns as SQL wants them: "a, b", "?1, ?2" and "a = ?1, b = ?2". */

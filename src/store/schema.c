@@ -51,6 +51,12 @@ const char *const schema_migrations[] = {
 	"  created_ms INTEGER NOT NULL,"
 	"  last_used_ms INTEGER NOT NULL"
 	") STRICT;",
+	/* 3 -> 4 */
+	"ALTER TABLE sandbox ADD COLUMN allow_out TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE sandbox ADD COLUMN deny_out TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE sandbox ADD COLUMN internet_access TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE sandbox ADD COLUMN traffic_token TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE sandbox ADD COLUMN mask_host TEXT NOT NULL DEFAULT '';",
 };
 
 unsigned schema_version(void)

@@ -22,6 +22,11 @@ static struct db_sandbox full_row(void)
 	db_set_str(&row.env_json, "{\"A\":\"'; DROP TABLE sandbox; --\"}");
 	db_set_str(&row.metadata_json, "{\"caf\xc3\xa9\":\"\xe2\x98\x83\"}");
 	db_set_str(&row.access_token, "token");
+	db_set_str(&row.egress.allow_out, "192.0.2.1 198.51.100.0/24");
+	db_set_str(&row.egress.deny_out, "0.0.0.0/0");
+	db_set_str(&row.egress.internet_access, "true");
+	db_set_str(&row.traffic_token, "traffic");
+	db_set_str(&row.mask_host, "localhost:${PORT}");
 	row.timeout_s = 300;
 	row.created_ms = 1700000000123;
 	row.started_ms = 1700000000456;
@@ -52,6 +57,11 @@ static void assert_rows_equal(const struct db_sandbox *a, const struct db_sandbo
 	ck_assert_str_eq(a->env_json, b->env_json);
 	ck_assert_str_eq(a->metadata_json, b->metadata_json);
 	ck_assert_str_eq(a->access_token, b->access_token);
+	ck_assert_str_eq(a->egress.allow_out, b->egress.allow_out);
+	ck_assert_str_eq(a->egress.deny_out, b->egress.deny_out);
+	ck_assert_str_eq(a->egress.internet_access, b->egress.internet_access);
+	ck_assert_str_eq(a->traffic_token, b->traffic_token);
+	ck_assert_str_eq(a->mask_host, b->mask_host);
 	ck_assert_uint_eq(a->timeout_s, b->timeout_s);
 	ck_assert_uint_eq(a->created_ms, b->created_ms);
 	ck_assert_uint_eq(a->started_ms, b->started_ms);
@@ -285,7 +295,7 @@ START_TEST(test_schema_has_intents_only)
 			     " AS c WHERE t.type = 'table'",
 			     check_column, &columns, NULL),
 		SQLITE_OK);
-	ck_assert_int_eq(columns, 25 + 3 + 6);
+	ck_assert_int_eq(columns, 30 + 3 + 6);
 	sqlite3_close(sql);
 }
 END_TEST

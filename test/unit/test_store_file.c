@@ -82,6 +82,7 @@ static int expect_unrecorded(struct db_sandbox *row, void *arg)
 {
 	ck_assert_str_eq(row->name, "old");
 	ck_assert_str_eq(row->acceleration, "");
+	ck_assert_str_eq(row->egress.deny_out, "");
 	(*(unsigned *)arg)++;
 	db_sandbox_done(row);
 	return 0;
@@ -96,7 +97,10 @@ START_TEST(test_older_is_migrated)
 	insert_named(db, "old", 1);
 	db_close(db);
 	raw("DROP TABLE api_key; ALTER TABLE sandbox DROP COLUMN acceleration;"
-	    "PRAGMA user_version = 1");
+	    "ALTER TABLE sandbox DROP COLUMN allow_out; ALTER TABLE sandbox DROP COLUMN deny_out;"
+	    "ALTER TABLE sandbox DROP COLUMN internet_access;"
+	    "ALTER TABLE sandbox DROP COLUMN traffic_token;"
+	    "ALTER TABLE sandbox DROP COLUMN mask_host; PRAGMA user_version = 1");
 	db = open_store();
 	ck_assert_int_eq(db_sandbox_each(db, expect_unrecorded, &rows, NULL), 0);
 	ck_assert_uint_eq(rows, 1);
@@ -109,7 +113,7 @@ START_TEST(test_newer_is_refused)
 {
 	db_close(open_store());
 	raw("PRAGMA user_version = 1000");
-	assert_refused("schema version 1000, this vivd knows up to 3;");
+	assert_refused("schema version 1000, this vivd knows up to 4;");
 }
 END_TEST
 
