@@ -74,6 +74,7 @@ void sandboxes_ping(struct http_exchange *x, const struct route_params *p, void 
 void sandboxes_patch(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_port(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_exec(struct http_exchange *x, const struct route_params *p, void *arg);
+void sandboxes_network(struct http_exchange *x, const struct route_params *p, void *arg);
 void api_absent(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_console(struct http_exchange *x, const struct route_params *p, void *arg);
 void doctor_get(struct http_exchange *x, const struct route_params *p, void *arg);

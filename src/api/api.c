@@ -32,7 +32,7 @@ static const struct route routes[] = {
 	{ "POST", "/sandboxes/{id}/resume", api_absent },
 	{ "POST", "/sandboxes/{id}/fork", api_absent },
 	{ "POST", "/sandboxes/{id}/snapshots", api_absent },
-	{ "PUT", "/sandboxes/{id}/network", api_absent },
+	{ "PUT", "/sandboxes/{id}/network", sandboxes_network },
 	{ "GET", "/sandboxes/{id}/metrics", metrics_get },
 	{ "GET", "/sandboxes/{id}/logs", logs_get_v1 },
 	{ "GET", "/v2/sandboxes/{id}/logs", logs_get_v2 },

@@ -41,3 +41,10 @@ bool body_is_null(const json_t *o, const char *key)
 
 	return v != NULL && json_is_null(v);
 }
+
+bool body_asks_nothing(const json_t *v)
+{
+	return v == NULL || json_is_null(v) || json_is_false(v) ||
+	       (json_is_array(v) && json_array_size(v) == 0) ||
+	       (json_is_object(v) && json_object_size(v) == 0);
+}

@@ -2,6 +2,7 @@
 #include "api/create-request.h"
 
 #include "api/body.h"
+#include "api/network-request.h"
 #include "base/json.h"
 #include "base/str.h"
 
@@ -103,14 +104,6 @@ static int take_secure(const json_t *o, bool v2, char **token, struct err *e)
 	return 0;
 }
 
-/* Whether a field asks for nothing: absent, null, false, or an empty list or object. */
-static bool asks_nothing(const json_t *v)
-{
-	return v == NULL || json_is_null(v) || json_is_false(v) ||
-	       (json_is_array(v) && json_array_size(v) == 0) ||
-	       (json_is_object(v) && json_object_size(v) == 0);
-}
-
 static int refuse(const char *what, struct err *e)
 {
 	return err_set(e, ERR_INVALID, "field '%s' is not supported by this version of vivd", what);
@@ -122,46 +115,22 @@ static bool is_left_on(const json_t *v)
 	return v == NULL || json_is_null(v) || json_is_true(v);
 }
 
-static int check_network(const json_t *network, struct err *e)
-{
-	const char *key;
-	json_t *v;
-
-	if (network == NULL || json_is_null(network))
-		return 0;
-	if (!json_is_object(network))
-		return err_set(e, ERR_INVALID, "field 'network' must be an object");
-	json_object_foreach((json_t *)(uintptr_t)network, key, v)
-	{
-		bool fits = streq(key, "allowPublicTraffic") ? is_left_on(v) : asks_nothing(v);
-
-		if (!fits)
-			return err_set(
-				e, ERR_INVALID,
-				"field 'network.%s' is not supported by this version of vivd", key);
-	}
-	return 0;
-}
-
 /* What E2B knows and we have not: never accepted and ignored. */
 static int check_unsupported(const json_t *o, struct err *e)
 {
 	static const char *const off[] = { "autoPause", "mcp", "iam", "volumeMounts" };
-	static const char *const on[] = { "autoPauseMemory", "allow_internet_access" };
 	const json_t *resume = json_object_get(o, "autoResume");
 
 	for (size_t i = 0; i < ARRAY_SIZE(off); i++) {
-		if (!asks_nothing(json_object_get(o, off[i])))
+		if (!body_asks_nothing(json_object_get(o, off[i])))
 			return refuse(off[i], e);
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(on); i++) {
-		if (!is_left_on(json_object_get(o, on[i])))
-			return refuse(on[i], e);
-	}
-	if (!asks_nothing(resume) &&
-	    !(json_is_object(resume) && asks_nothing(json_object_get(resume, "enabled"))))
+	if (!is_left_on(json_object_get(o, "autoPauseMemory")))
+		return refuse("autoPauseMemory", e);
+	if (!body_asks_nothing(resume) &&
+	    !(json_is_object(resume) && body_asks_nothing(json_object_get(resume, "enabled"))))
 		return refuse("autoResume", e);
-	return check_network(json_object_get(o, "network"), e);
+	return 0;
 }
 
 static int check_own_keys(const json_t *own, struct err *e)
@@ -230,5 +199,7 @@ int create_request_parse(const char *body, size_t n, bool v2, struct db_sandbox 
 		r = check_unsupported(o, e);
 	if (r == 0)
 		r = take_own(o, out, e);
-	return r < 0 ? r : take_secure(o, v2, &out->access_token, e);
+	if (r == 0)
+		r = take_secure(o, v2, &out->access_token, e);
+	return r < 0 ? r : network_request_take(o, out, e);
 }

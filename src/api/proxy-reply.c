@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/proxy-reply.h"
 
+#include "api/traffic.h"
 #include "base/buf.h"
 #include "base/str.h"
 
@@ -110,6 +111,17 @@ void proxy_reply_busy(struct http_exchange *x, const struct target *t)
 					  t->port, t->id);
 
 	answer_of_port(x, t, 503, "The sandbox is running but has too many connections", hint);
+}
+
+void proxy_reply_not_public(struct http_exchange *x, const struct target *t)
+{
+	auto_free char *hint = str_printf("Requests to the ports of sandbox %s need its traffic "
+					  "access token, in the header " TRAFFIC_TOKEN_HEADER ".",
+					  t->id);
+
+	answer(x, hint,
+	       json_pack("{s:s, s:s, s:i}", "sandboxId", t->id, "message",
+			 "The traffic access token is missing or wrong", "code", 403));
 }
 
 void proxy_reply_host_only(struct http_exchange *x)

@@ -17,6 +17,9 @@ void proxy_reply_hung_up(struct http_exchange *x, const struct target *t);
 /** proxy_reply_busy() - it runs, but its agent leads to too many ports of its loopback already */
 void proxy_reply_busy(struct http_exchange *x, const struct target *t);
 
+/** proxy_reply_not_public() - its ports ask for a token, which is not there or not the one */
+void proxy_reply_not_public(struct http_exchange *x, const struct target *t);
+
 /** proxy_reply_host_only() - the path is not for clients */
 void proxy_reply_host_only(struct http_exchange *x);
 

@@ -2,7 +2,8 @@
 /*
  * The way into a sandbox. A request is for one when it names it by headers or by its Host
  * (route-target.c), or is signed with its token (signed-files.c); all else is the API's. It needs
- * no API key: what serves in the sandbox decides whom it answers, the agent by the sandbox's token.
+ * no API key: what serves in the sandbox decides whom it answers, the agent by the sandbox's token;
+ * if the sandbox's ports are not public, they ask for another one (traffic.c).
  * The agent's host-only paths are never reachable this way, however they are spelled.
  *
  * A port that refuses may be open on the guest's loopback: the agent is asked to lead there. It
@@ -15,6 +16,7 @@
 #include "api/proxy-reply.h"
 #include "api/route-target.h"
 #include "api/signed-files.h"
+#include "api/traffic.h"
 #include "base/guestwords.h"
 #include "base/parse.h"
 #include "base/str.h"
@@ -30,6 +32,7 @@ enum { DETOUR_TARGET_SIZE = sizeof(GUEST_LOOPBACK_PATH "/65535") };
 struct visit {
 	struct target target;
 	char *token; /* NULL = the agent asks for none */
+	char *host;  /* that the server is to see; NULL = as it was sent */
 	char detour_target[DETOUR_TARGET_SIZE];
 	struct http_field detour_fields[5];
 	struct proxy_detour detour;
@@ -55,6 +58,7 @@ static void visit_free(void *arg)
 	struct visit *visit = arg;
 
 	free(visit->token);
+	free(visit->host);
 	free(visit);
 }
 
@@ -84,6 +88,7 @@ static struct visit *visit_new(const struct sandbox *sb, const struct target *t,
 
 	visit->target = *t;
 	visit->token = token[0] != '\0' ? str_dup(token) : NULL;
+	visit->host = t->port != GUEST_PORT ? traffic_host(sandbox_row(sb), t->port) : NULL;
 	set_detour(visit, guest);
 	return visit;
 }
@@ -92,14 +97,15 @@ static struct visit *visit_new(const struct sandbox *sb, const struct target *t,
 static void start(struct api *api, struct http_exchange *x, struct sandbox *sb,
 		  const struct target *t, const char *raw_protocol)
 {
-	/* The key is for us alone; a guest could use it. */
-	static const char *const secret[] = { "X-API-KEY", NULL };
+	/* The key is for us alone; a guest could use it. So is the token. */
+	static const char *const key[] = { "X-API-KEY", TRAFFIC_TOKEN_HEADER, NULL };
+	static const char *const token[] = { TRAFFIC_TOKEN_HEADER, NULL };
 	bool agent = t->port == GUEST_PORT;
 	struct proxy_spec spec = {
 		.addr = { .sin_family = AF_INET, .sin_port = htons(t->port) },
 		.group = sandbox_streams(sb),
 		.raw_protocol = raw_protocol,
-		.drop_headers = agent ? secret : NULL,
+		.drop_headers = agent ? key : token,
 		.reply_fields = agent ? api_cors_fields : NULL,
 		.on_fail = on_fail,
 		.on_done = visit_free,
@@ -112,8 +118,17 @@ static void start(struct api *api, struct http_exchange *x, struct sandbox *sb,
 	}
 	visit = visit_new(sb, t, spec.addr.sin_addr);
 	spec.detour = agent ? NULL : &visit->detour;
+	spec.host = visit->host;
 	spec.arg = visit;
 	proxy_start(manager_uv_loop(api->m), x, &spec);
+}
+
+/* Whether a sandbox that runs asks for more than the request has. */
+static bool is_barred(const struct sandbox *sb, const struct target *t,
+		      const struct http_head *head)
+{
+	return t->port != GUEST_PORT && sandbox_check_running(sb, NULL) == 0 &&
+	       !traffic_may_pass(sandbox_row(sb), head);
 }
 
 static void start_named(struct api *api, struct http_exchange *x, const struct target *t)
@@ -133,6 +148,8 @@ static void start_named(struct api *api, struct http_exchange *x, const struct t
 	sb = id_parse(t->id, &id) < 0 ? NULL : manager_find(api->m, id.s, NULL);
 	if (sb == NULL)
 		proxy_reply_gone(x, t);
+	else if (is_barred(sb, t, head))
+		proxy_reply_not_public(x, t);
 	else
 		start(api, x, sb, t, NULL);
 }

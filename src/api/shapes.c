@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How sandboxes look in JSON: E2B's fields, and our own in the object `vivarium`. */
 #include "api/api-internal.h"
+#include "api/network-request.h"
 #include "base/clock.h"
 #include "base/str.h"
 
@@ -116,6 +117,7 @@ json_t *json_of_sandbox(const struct api *api, const struct sandbox *sb)
 
 	set_text(o, "envdAccessToken", row->access_token);
 	set_text(o, "domain", api->public_domain != NULL ? api->public_domain : "");
+	set_text(o, "trafficAccessToken", row->traffic_token);
 	return o;
 }
 
@@ -139,11 +141,25 @@ json_t *json_of_listed(const struct sandbox *sb)
 	return listed(sb, own_fields(sb));
 }
 
+/* What was never said is not there. */
+static void set_network(json_t *o, const struct db_sandbox *row)
+{
+	const char *internet = row->egress.internet_access;
+	json_t *network = json_of_network(row);
+
+	if (network != NULL)
+		ignore_err(json_object_set_new(o, "network", network)); /* as set_text() */
+	if (internet[0] != '\0')
+		ignore_err(json_object_set_new(o, "allowInternetAccess",
+					       json_boolean(streq(internet, "true"))));
+}
+
 json_t *json_of_detail(const struct api *api, const struct sandbox *sb)
 {
 	json_t *o = listed(sb, own_fields_in_full(sb));
 
 	set_text(o, "envdAccessToken", sandbox_row(sb)->access_token);
 	set_text(o, "domain", api->public_domain != NULL ? api->public_domain : "");
+	set_network(o, sandbox_row(sb));
 	return o;
 }

@@ -6,8 +6,8 @@
  *
  *	create		The rules are set with the slot, before there is a VM.
  *
- *	change		First the row, then the rules. If these cannot be set, the row gets what it had.
- *			A daemon killed in between has not answered: the next one finds, as it
+ *	change		First the row, then the rules. If these cannot be set, the row gets what it
+ *			had. A daemon killed in between has not answered: the next one finds, as it
  *			adopts the slot, that the rules are not the row's, and sets them.
  *
  *	its VM ends	With the slot its rules go; the next start makes them from the row. A change

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Fault points, for the tests of undo and recovery. A rule is "PLAN.STEP.WHEN=ACTION", for example
- * "create.slot.before=fail": PLAN is a plan's name, "release", "network" with the one step
- * "rules", or "pool" with the one point pool.fill.before; WHEN is before or after, ACTION is fail (the step reports an error) or kill
- * (the daemon ends by SIGKILL, as if by kill -9). It is the hidden setting `fault` of vivd; without
- * it a fault point is one comparison with NULL.
+ * "create.slot.before=fail": PLAN is a plan's name, "release", "network" with the one step "rules"
+ * (which, done, cannot fail any more), or "pool" with the one point pool.fill.before; WHEN is
+ * before or after, ACTION is fail (the step reports an error) or kill (the daemon ends by SIGKILL,
+ * as if by kill -9). It is the hidden setting `fault` of vivd; without it a fault point is one
+ * comparison with NULL.
  */
 #pragma once
 

@@ -148,8 +148,7 @@ void watch_deadline_changed(struct sandbox *sb);
 /** watch_stop() - stop watching, before the resources go to a worker */
 void watch_stop(struct sandbox *sb);
 
-/** egress_read() - where a sandbox may go, from its row; @out is zeroed or filled. Return: 0; -errno
- * with @e set */
+/** egress_read() - where a sandbox may go, from its row; @out: zeroed. Return: 0; -errno, @e set */
 must_check int egress_read(const struct sandbox *sb, struct net_egress *out, struct err *e);
 
 /** egress_detach() - the slot is about to go: a change of its rules under way has nothing to take

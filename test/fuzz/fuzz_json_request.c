@@ -2,8 +2,10 @@
 /* The body of a create, in both generations: a wish that is whole, or a refusal that says why. */
 #include "api/change-request.h"
 #include "api/create-request.h"
+#include "api/network-request.h"
 #include "base/json.h"
 #include "base/str.h"
+#include "net/egress.h"
 
 #include <stdlib.h>
 
@@ -28,6 +30,23 @@ static void check_map(const char *text)
 	json_object_foreach(map, key, value) require(json_is_string(value));
 }
 
+/* What the store has of networks can be read from it, and no guest gets what none may have. */
+static void check_egress(const struct db_egress *egress)
+{
+	struct net_egress nets = { 0 };
+
+	require(net_egress_read(&nets.allow, egress->allow_out) == 0);
+	require(net_egress_read(&nets.deny, egress->deny_out) == 0);
+	vec_foreach (net, &nets.allow)
+		require(net_never_reached(net) == NULL);
+	net_egress_merge(&nets.allow);
+	net_egress_merge(&nets.deny);
+	for (size_t i = 1; i < nets.deny.n; i++)
+		require(nets.deny.at[i - 1].addr < nets.deny.at[i].addr &&
+			!ipv4_net_within(&nets.deny.at[i], &nets.deny.at[i - 1]));
+	net_egress_done(&nets);
+}
+
 static void check_accepted(const struct db_sandbox *row, bool v2)
 {
 	require(row->template_name[0] != '\0');
@@ -35,6 +54,7 @@ static void check_accepted(const struct db_sandbox *row, bool v2)
 	require(row->access_token[0] != '\0' || !v2);
 	check_map(row->env_json);
 	check_map(row->metadata_json);
+	check_egress(&row->egress);
 }
 
 static void parse(const char *body, size_t n, bool v2)
@@ -72,10 +92,26 @@ static void parse_change(const char *body, size_t n)
 	db_sandbox_done(&row);
 }
 
+static void parse_network(const char *body, size_t n)
+{
+	struct db_egress egress;
+	struct err e = { 0 };
+
+	db_egress_init(&egress);
+	if (network_request_parse(body, n, &egress, &e) == 0) {
+		require(!err_is_set(&e));
+		check_egress(&egress);
+	} else {
+		require(e.kind == ERR_INVALID && e.msg[0] != '\0');
+	}
+	db_egress_done(&egress);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	parse((const char *)data, size, false);
 	parse((const char *)data, size, true);
 	parse_change((const char *)data, size);
+	parse_network((const char *)data, size);
 	return 0;
 }

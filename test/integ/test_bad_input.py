@@ -77,7 +77,7 @@ def test_wrong_usage(shared, argv):
     ('{"templateID": "base", "vivarium": {"cpus": 1.5}}', "cpus"),
     ('{"templateID": "base", "vivarium": []}', "vivarium"),
     ('{"templateID": "base", "autoPause": true}', "autoPause"),
-    ('{"templateID": "base", "network": {"denyOut": ["1.2.3.4"]}}', "network.denyOut"),
+    ('{"templateID": "base", "network": {"denyOut": ["a.example"]}}', "network.denyOut"),
     ('{"templateID": "base", "volumeMounts": [{"name": "a", "path": "/a"}]}', "volumeMounts"),
     ('{"templateID": "base", "templateID": "base"}', "duplicate"),
 ])

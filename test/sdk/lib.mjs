@@ -53,10 +53,10 @@ export function isError(name, ...patterns) {
 }
 
 /** A request whose Host header names a port of a sandbox, as a browser would send it. */
-export function getByHost(host, path = '/') {
+export function getByHost(host, path = '/', headers = {}) {
   const { hostname, port } = new URL(process.env.E2B_API_URL)
   return new Promise((resolve, reject) => {
-    const request = http.get({ hostname, port, path, headers: { host } }, (response) => {
+    const request = http.get({ hostname, port, path, headers: { ...headers, host } }, (response) => {
       let body = ''
       response.on('data', (chunk) => (body += chunk))
       response.on('end', () => resolve({ status: response.statusCode, body }))

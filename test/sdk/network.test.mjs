@@ -3,7 +3,7 @@
 // nothing beyond the host.
 import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
-import { isError, Sandbox, sdk, test } from './lib.mjs'
+import { getByHost, isError, Sandbox, sdk, test, until } from './lib.mjs'
 
 let sbx
 
@@ -64,6 +64,38 @@ test('create without internet access says so', async () => {
   const box = await Sandbox.create({ allowInternetAccess: false })
   try {
     assert.equal((await box.getInfo()).allowInternetAccess, false)
+  } finally {
+    await box.kill()
+  }
+})
+
+test('ports that are not public ask for the token, and servers see the host they were told of', async () => {
+  const box = await Sandbox.create({ network: { allowPublicTraffic: false, maskRequestHost: 'in.example:${PORT}' } })
+  try {
+    const token = { 'e2b-traffic-access-token': box.trafficAccessToken }
+    const host = (await Sandbox.connect(box.sandboxId, { domain: 'localhost' })).getHost(3000)
+    assert.deepEqual((await box.getInfo()).network.allowPublicTraffic, false)
+    await box.files.write('/tmp/server.py', [
+      'import http.server',
+      'class Server(http.server.BaseHTTPRequestHandler):',
+      '    def do_GET(self):',
+      '        self.send_response(200)',
+      '        self.end_headers()',
+      "        self.wfile.write(str(self.headers).encode())",
+      "http.server.HTTPServer(('', 3000), Server).serve_forever()",
+    ].join('\n'))
+    await box.commands.run('exec python3 /tmp/server.py', { background: true, timeoutMs: 0 })
+    const page = await until(async () => {
+      const r = await getByHost(host, '/', token)
+      return r.status === 200 && r
+    }, 'the server answers')
+    assert.match(page.body, /^Host: in\.example:3000$/m)
+    assert.doesNotMatch(page.body, new RegExp(box.trafficAccessToken))
+    for (const headers of [{}, { 'e2b-traffic-access-token': 'x'.repeat(64) }]) {
+      const { status, body } = await getByHost(host, '/', headers)
+      assert.equal(status, 403)
+      assert.equal(JSON.parse(body).sandboxId, box.sandboxId)
+    }
   } finally {
     await box.kill()
   }

@@ -61,8 +61,6 @@ const refusedFields = {
   volumeMounts: [{ volumeMounts: { '/data': 'disk' } }, 'volumeMounts'],
   mcp: [{ mcp: { duckduckgo: {} }, template: 'base' }, 'mcp'],
   iam: [{ iam: { tokens: { t: { audience: 'a', tokenType: 'JWT-SVID' } } } }, 'iam'],
-  'network.allowPublicTraffic false': [{ network: { allowPublicTraffic: false } }, 'allowPublicTraffic'],
-  'network.maskRequestHost': [{ network: { maskRequestHost: 'localhost' } }, 'maskRequestHost'],
   'network.egressProxy': [{ network: { egressProxy: { address: '192.0.2.9:1080' } } }, 'egressProxy'],
   'network.rules': [
     { network: { rules: { 'example.org': [{ transform: { headers: { A: 'b' } } }] } } }, 'rules'],
