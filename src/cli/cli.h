@@ -38,7 +38,8 @@ struct verb {
 };
 
 extern const struct verb verb_run, verb_create, verb_exec, verb_ls, verb_inspect, verb_rm,
-	verb_logs, verb_version, verb_doctor, verb_df, verb_prune, verb_key, verb_stats, verb_top;
+	verb_logs, verb_version, verb_doctor, verb_df, verb_prune, verb_key, verb_network,
+	verb_stats, verb_top;
 
 /** cli_connect() - connect to vivd, starting it when it is not running. Return: 0; -errno, op->err
  * set */

@@ -3,6 +3,7 @@
 #include "base/parse.h"
 #include "base/str.h"
 #include "cli/cli.h"
+#include "cli/egress.h"
 #include "cli/env.h"
 #include "cli/exec.h"
 
@@ -44,6 +45,8 @@ static int take_option(const struct verb *verb, struct wish *w, int c)
 {
 	uint64_t n;
 
+	if (egress_is_option(c))
+		return egress_take_option(w->request, json_object_get(w->request, "network"), c);
 	switch (c) {
 	case 'n':
 		return json_object_set_new(w->own, "name", json_string(optarg));
@@ -92,12 +95,13 @@ static int parse(const struct verb *verb, int argc, char **argv, struct wish *w)
 		{ "workdir", required_argument, NULL, 'w' },
 		{ "keep", no_argument, NULL, 'k' },
 		{ "json", no_argument, NULL, 'j' },
+		EGRESS_OPTIONS,
 		{ 0 },
 	};
 	int c;
 
-	w->request = json_pack("{s:s, s:n, s:{}, s:{}}", "templateID", "base", "timeout", "envVars",
-			       "vivarium");
+	w->request = json_pack("{s:s, s:n, s:{}, s:{}, s:{}}", "templateID", "base", "timeout",
+			       "envVars", "network", "vivarium");
 	w->env = json_object_get(w->request, "envVars");
 	w->own = json_object_get(w->request, "vivarium");
 	while ((c = getopt_long(argc, argv, "+e:u:w:n:t:", options, NULL)) != -1) {
@@ -188,7 +192,9 @@ static int create(struct cli *cli, int argc, char **argv)
 
 #define WISH_USAGE                                                                                 \
 	"[--name NAME] [--template NAME] [--cpus N] [--memory SIZE] [--disk SIZE]\n"               \
-	"           [--env NAME[=VALUE]]... [--user USER] [--workdir DIR] "
+	"           [--env NAME[=VALUE]]... [--user USER] [--workdir DIR]\n"                       \
+	"           " EGRESS_USAGE "\n"                                                            \
+	"           "
 #define WISH_HELP                                                                                  \
 	"  --name NAME        name it, so that other verbs can\n"                                  \
 	"  --template NAME    what it is made from (base)\n"                                       \
@@ -197,7 +203,7 @@ static int create(struct cli *cli, int argc, char **argv)
 	"  --disk SIZE        disk as the guest sees it (5G)\n"                                    \
 	"  -e, --env N[=V]    environment of all its commands; without =V yours is passed on\n"    \
 	"  -u, --user USER    who commands run as (user)\n"                                        \
-	"  -w, --workdir DIR  where they run (the user's home)\n"
+	"  -w, --workdir DIR  where they run (the user's home)\n" EGRESS_HELP
 
 const struct verb verb_run = {
 	.name = "run",
