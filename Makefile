@@ -58,7 +58,7 @@ uninstall:
 	@$(ROOT) ninja -C $(BUILD) uninstall
 
 clean:
-	@$(ROOT) rm -rf $(BUILD) $(BUILD)-gcc $(BUILD)-clang $(BUILD)-asan $(BUILD)-fuzz
+	@$(ROOT) rm -rf $(BUILD) $(BUILD)-gcc $(BUILD)-clang $(BUILD)-asan $(BUILD)-tsan $(BUILD)-fuzz
 
 help:
 	@echo "make            build into $(BUILD)/"

@@ -239,7 +239,7 @@ static void handler(struct http_exchange *x, void *arg)
 	else if (streq(path, "/flood"))
 		flood(x);
 	else if (streq(path, "/never"))
-		seen.open = x;
+		__atomic_store_n(&seen.open, x, __ATOMIC_RELEASE); /* late_client() waits for it */
 	else if (streq(path, "/paused"))
 		paused(x);
 	else if (streq(path, "/abort"))
