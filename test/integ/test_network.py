@@ -142,6 +142,64 @@ def test_bad_changes(shared, box, body, word):
     assert rules(shared, box) == before
 
 
+def test_viv_network(shared, world):
+    r = shared.viv("create", "--name", "narrow", "--no-internet", "--allow-out", world.near, "--deny-out", "192.0.2.0/24")
+    assert r.returncode == 0, r.stderr
+    assert reach(shared, "narrow", world.near, world.far) == ["reached", "refused"]
+    r = shared.viv("network", "narrow")
+    assert r.stdout.decode().splitlines() == [f"allow-out    {world.near}", "deny-out     192.0.2.0/24",
+                                              "internet     no"]
+    assert shared.viv("network", "--deny-out", world.near, "narrow").returncode == 0
+    assert json.loads(shared.viv("network", "--json", "narrow").stdout) == {
+        "network": {"allowOut": [], "denyOut": [world.near], "allowPublicTraffic": True}}
+    assert reach(shared, "narrow", world.near, world.far) == ["refused", "reached"]
+    assert shared.viv("network", "--clear", "narrow").returncode == 0
+    assert json.loads(shared.viv("network", "--json", "narrow").stdout) == {}
+    r = shared.viv("network", "--allow-out", "10.0.0.1", "narrow")
+    assert r.returncode == 1 and b"no sandbox may reach" in r.stderr
+    for wrong in ([], ["--clear", "--no-internet", "narrow"], ["--json", "--clear", "narrow"], ["--nothing", "narrow"]):
+        assert shared.viv("network", *wrong).returncode == 2
+    assert shared.viv("network", "nobody").returncode == 1
+    assert shared.viv("rm", "narrow").returncode == 0
+
+
+SERVER = """
+import http.server
+class Server(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(str(self.headers).encode())
+http.server.HTTPServer(("", 3000), Server).serve_forever()
+"""
+
+
+def test_ports_that_are_not_public(shared):
+    status, made = shared.create(network={"allowPublicTraffic": False, "maskRequestHost": "in.example:${PORT}"})
+    assert status == 201, made
+    box, token = made["sandboxID"], made["trafficAccessToken"]
+    server = shared.popen("exec", box, "--", "python3", "-c", SERVER, stdin=subprocess.DEVNULL)
+    route = {"E2b-Sandbox-Id": box, "E2b-Sandbox-Port": "3000"}
+
+    def get(**more):
+        return shared.request("GET", "/", headers={**route, **more})
+
+    vivarium.wait_for(lambda: get(**{"e2b-traffic-access-token": token})[0] == 200, what="the server answers")
+    page = get(**{"E2B-Traffic-Access-Token": token})[1]
+    assert "Host: in.example:3000\n" in page.replace("\r", "") and token not in page
+    for wrong in ({}, {"e2b-traffic-access-token": ""}, {"e2b-traffic-access-token": "x" * 64}):
+        status, answer = get(**wrong)
+        assert (status, answer["code"], answer["sandboxId"]) == (403, 403, box)
+    status, page = get(Accept="text/html")
+    assert status == 403 and page.startswith("<!doctype html>")
+    assert shared.request("GET", "/health", headers={**route, "E2b-Sandbox-Port": "49983"})[0] == 204
+    change(shared, box, denyOut=[ALL])  # is of the ways out, and leaves this as it is
+    assert shared.get(f"/sandboxes/{box}")["network"]["allowPublicTraffic"] is False
+    assert get()[0] == 403
+    assert shared.request("DELETE", f"/sandboxes/{box}")[0] == 204
+    server.wait(timeout=60)
+
+
 def test_no_such_sandbox(shared):
     assert shared.request("PUT", "/sandboxes/i0123456789abcdefghi/network", {})[0] == 404
 
