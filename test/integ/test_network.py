@@ -205,7 +205,7 @@ def test_no_such_sandbox(shared):
 
 
 def test_create_and_crash(make_instance, world):
-    """From its creation on, whether a daemon runs or not, and for a later daemon, too; the next one has nothing of it."""
+    """From its creation on, with a daemon or without, and for a later one; the next sandbox has nothing of it."""
     instance = make_instance(slot_pool=1)
     assert instance.start(), instance.log_text()
     status, made = instance.create(network={"allowOut": [world.near], "denyOut": ["203.0.113.0/24"]},
