@@ -7,8 +7,8 @@
  * Theory of operation. The destination is opened once; each entry is reached from it by
  * openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS), so that no link is ever followed below it. What
  * is in the way is unlinked and made anew, never written through, but for directories, which stay
- * as they are. A new directory gets its mode and time when nothing more comes into it. Runs of zeros
- * become holes.
+ * as they are. A new directory gets its mode and time when nothing more comes into it. Runs of
+ * zeros become holes.
  */
 #pragma once
 
