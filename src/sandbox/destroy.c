@@ -110,7 +110,7 @@ static void on_reap(uv_timer_t *timer)
 		if (sb->busy)
 			continue;
 		if (sb->unsure)
-			reconcile_adopt(sb);
+			adopt_again(sb);
 		else if (sb->row.leaked)
 			start_release(sb, sb->row.state == DB_DELETING);
 	}

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/cgroup.h"
+#include "os/work.h"
 #include "sandbox/metrics-internal.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/sweep.h"
@@ -39,30 +40,71 @@ static int load_row(struct db_sandbox *row, void *arg)
 
 static void adopted(struct sandbox *sb)
 {
-	sb->unsure = false;
 	log_info("sandbox.adopted", kv_str("id", sb->row.id.s),
 		 kv_u64("pid", (uint64_t)vmm_pid(sb->res.vmm)));
 	watch_start(sb);
 }
 
-void reconcile_adopt(struct sandbox *sb)
-{
+/* What was found of a sandbox whose VM should run. */
+struct adoption {
+	struct sandbox *sb;
 	struct op op;
-	int r;
+	int result; /* of plan_adopt() */
+};
 
-	op_init(&op, ADOPT_TIMEOUT_MS, -1);
-	r = plan_adopt(&create_plan, sb, &op);
-	if (r > 0) {
+static void adopt_work(void *arg)
+{
+	struct adoption *a = arg;
+
+	op_init(&a->op, ADOPT_TIMEOUT_MS, -1);
+	a->result = plan_adopt(&create_plan, a->sb, &a->op);
+}
+
+static void adopt_settle(const struct adoption *a)
+{
+	struct sandbox *sb = a->sb;
+
+	sb->unsure = a->result < 0;
+	if (a->result > 0) {
 		adopted(sb);
-	} else if (r == 0) {
-		sb->unsure = false;
+	} else if (a->result == 0) {
 		sandbox_stopped(sb, "its VM was gone when vivd started");
 	} else {
-		sb->unsure = true;
 		log_warning("sandbox.unsure", kv_str("id", sb->row.id.s),
-			    kv_str("error", op.err.msg));
+			    kv_str("error", a->op.err.msg));
 		reap_later(sb->m);
 	}
+}
+
+static void adopt_done(void *arg)
+{
+	auto_free struct adoption *a = arg;
+	struct manager *m = a->sb->m;
+
+	sandbox_end(a->sb);
+	if (a->sb->doomed)
+		sandbox_start_destroy(a->sb);
+	else if (!m->closing) /* else it is the next daemon's */
+		adopt_settle(a);
+	manager_operation_ended(m);
+}
+
+void adopt_again(struct sandbox *sb)
+{
+	struct adoption *a = xcalloc(1, sizeof(*a));
+
+	a->sb = sb;
+	sandbox_begin(sb);
+	work_submit(sb->m->loop, adopt_work, adopt_done, a);
+}
+
+/* Before the loop runs, so without a worker. */
+static void adopt_now(struct sandbox *sb)
+{
+	struct adoption a = { .sb = sb };
+
+	adopt_work(&a);
+	adopt_settle(&a);
 }
 
 /* Finishes the undoing of a create, or the destroy, that an earlier daemon was in. */
@@ -84,7 +126,7 @@ static void settle(struct sandbox *sb)
 		break;
 	case DB_RUNNING:
 	case DB_PAUSING:
-		reconcile_adopt(sb);
+		adopt_now(sb);
 		break;
 	case DB_PAUSED:
 	case DB_RESUMING:

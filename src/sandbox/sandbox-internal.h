@@ -173,9 +173,9 @@ void reap_stop(struct manager *m);
 /** reconcile() - bring intents and the host together at start. Return: 0; -errno with @e set */
 must_check int reconcile(struct manager *m, struct err *e);
 
-/** reconcile_adopt() - decide on one sandbox whose VM should be running: watched, stopped or unsure
- */
-void reconcile_adopt(struct sandbox *sb);
+/** adopt_again() - an operation that decides on a sandbox that is unsure and not busy: whether its
+ * VM runs and is watched, is gone, or is tried again later */
+void adopt_again(struct sandbox *sb);
 
 /** resources_close() - close all descriptors; nothing on the host changes */
 void resources_close(struct resources *res);

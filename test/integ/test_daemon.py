@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import stat
+import time
 
 import pytest
 import vivarium
@@ -219,6 +220,31 @@ def test_a_start_that_never_ends_is_not_waited_for(make_instance):
         r = instance.viv("ls", timeout=150)
     assert r.returncode != 0 and str(path).encode() in r.stderr, r.stderr
     assert b"another viv has been starting vivd for 60 s" in r.stderr
+
+
+def test_a_vmm_that_does_not_answer_holds_nobody_up(make_instance):
+    """Whether it can be adopted is asked again and again, beside all else; once it answers, it is."""
+    instance = make_instance()
+    assert instance.start(), instance.log_text()
+    assert instance.viv("create", "--name", "a", "--memory", "128M").returncode == 0
+    (vmm,) = vivarium.inventory(instance, instance.tag)["processes"]
+    instance.stop()
+    os.kill(vmm, signal.SIGSTOP)
+    try:
+        assert instance.start(), instance.log_text()
+        vivarium.wait_for(lambda: slowest_answer(instance) and instance.log_text().count("sandbox.unsure") >= 3,
+                          what="it was asked again")
+    finally:
+        os.kill(vmm, signal.SIGCONT)
+    vivarium.wait_for(lambda: instance.viv("exec", "a", "--", "true").returncode == 0, what="it was adopted")
+
+
+def slowest_answer(instance):
+    """The daemon answers meanwhile: an adoption on its one thread would take ten seconds of each."""
+    before = time.monotonic()
+    assert len(instance.get("/v2/sandboxes")) == 1
+    assert time.monotonic() - before < 8
+    return True
 
 
 def test_memory(build, make_instance):
