@@ -15,6 +15,7 @@
 #include "os/work.h"
 #include "sandbox/accel.h"
 #include "sandbox/fault.h"
+#include "sandbox/usage.h"
 #include "viv-config.h"
 
 #include <errno.h>
@@ -136,6 +137,7 @@ static int serve(const struct config *c, struct err *e)
 		r = doors_open(&d.loop, d.manager, c, &d.doors, e);
 	if (r == 0) {
 		accel_start(d.manager);
+		prune_kernels(d.manager);
 		say_ready(c);
 	} else if (d.manager != NULL) {
 		manager_shutdown(d.manager, on_quiet, &d);

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/work.h"
+#include "sandbox/sandbox-internal.h"
 #include "sandbox/usage-internal.h"
 
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 struct pruning {
 	struct manager *m;
 	bool dry_run;
+	bool kernels_only; /* and their initramfs images */
 	struct survey survey;
 	struct op op;
 	int result;
@@ -53,6 +55,11 @@ static void set_failed(struct prune_item *item, const struct err *e)
 	item->why = str_dup(e->msg);
 }
 
+static bool wanted(const struct pruning *p, enum cache_kind kind)
+{
+	return !p->kernels_only || kind == CACHE_KERNEL || kind == CACHE_INITRAMFS;
+}
+
 static void take_away(struct pruning *p, struct cache_item *cached)
 {
 	struct prune_item item = { .kind = cached->kind,
@@ -61,6 +68,8 @@ static void take_away(struct pruning *p, struct cache_item *cached)
 	struct err e = { 0 };
 	int r = 0;
 
+	if (!wanted(p, cached->kind))
+		cache_need(cached, "only kernels are looked at");
 	if (!p->dry_run && cached->needed == NULL)
 		r = cache_discard(p->survey.usage.state_dir, cached, &e);
 	if (r < 0) {
@@ -108,19 +117,43 @@ static void look_done(void *arg)
 		work_submit(p->m->loop, delete_work, delete_done, p);
 }
 
+static void start(const struct pruning *spec)
+{
+	struct pruning *p = xcalloc(1, sizeof(*p));
+
+	*p = *spec;
+	survey_init(&p->survey, p->m);
+	p->m->n_busy++;
+	work_submit(p->m->loop, look_work, look_done, p);
+}
+
 int prune_start(struct manager *m, bool dry_run,
 		void (*done)(const struct prune_items *items, const struct err *e, void *arg),
 		void *arg, struct err *e)
 {
-	struct pruning *p;
-
 	if (m->closing)
 		return err_set(e, ERR_EXHAUSTED,
 			       "vivd is shutting down; try again when it is back");
-	p = xcalloc(1, sizeof(*p));
-	*p = (struct pruning){ .m = m, .dry_run = dry_run, .done = done, .arg = arg };
-	survey_init(&p->survey, m);
-	m->n_busy++;
-	work_submit(m->loop, look_work, look_done, p);
+	start(&(struct pruning){ .m = m, .dry_run = dry_run, .done = done, .arg = arg });
 	return 0;
+}
+
+static void log_pruned(const struct prune_items *items, const struct err *e, void *arg)
+{
+	(void)arg;
+	if (e != NULL) {
+		log_warning("prune.failed", kv_str("error", e->msg));
+		return;
+	}
+	vec_foreach (item, items) {
+		if (item->outcome == PRUNE_REMOVED)
+			log_info("prune.removed", kv_str("kind", cache_kind_name(item->kind)),
+				 kv_str("name", item->name), kv_u64("bytes", item->bytes));
+	}
+}
+
+void prune_kernels(struct manager *m)
+{
+	if (!m->closing)
+		start(&(struct pruning){ .m = m, .kernels_only = true, .done = log_pruned });
 }

@@ -71,3 +71,7 @@ must_check int prune_start(struct manager *m, bool dry_run,
 			   void (*done)(const struct prune_items *items, const struct err *e,
 					void *arg),
 			   void *arg, struct err *e);
+
+/** prune_kernels() - remove the kernels and initramfs images that nothing uses, and log it: what a
+ * new kernel or a new agent has made old, when vivd starts. Thread: loop */
+void prune_kernels(struct manager *m);

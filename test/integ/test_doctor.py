@@ -46,6 +46,8 @@ class Planted:
         cgroup = mine(instance) / ORPHAN
         (cgroup / "below").mkdir(parents=True)
         (cgroup / "below" / "cgroup.procs").write_text(str(self.process.pid))
+        self.stray = subprocess.Popen(["tail", "-f", "/dev/null"])
+        (mine(instance) / "cgroup.procs").write_text(str(self.stray.pid))
         sh("ip", "tuntap", "add", f"viv{tag}-300", "mode", "tap")
         sh("ip", "tuntap", "add", f"viv{tag}-odd", "mode", "tap")
         sh("ip", "link", "set", f"viv{tag}-odd", "alias", "\x1b[31mred")
@@ -58,15 +60,25 @@ class Planted:
         self.volatile = {
             ("cgroup", ORPHAN), ("link", f"viv{tag}-300"), ("link", f"viv{tag}-odd"),
             ("netns", f"viv-{tag}-301"), ("netns", f"viv-{tag}-odd"), ("mount", str(run_dir / "mnt")),
-            ("run directory", ORPHAN),
+            ("run directory", ORPHAN), ("process", str(self.stray.pid)),
         }
+        self.plant_loop(run_dir)
         data = instance.state / "sandboxes" / ORPHAN / "layer"
         data.mkdir(parents=True)
         (data / "0.qcow2").write_text("precious")
         self.data = {("data", ORPHAN)}
 
+    def plant_loop(self, run_dir):
+        """Where the host has loop devices."""
+        image = run_dir / "image"
+        image.write_bytes(bytes(1 << 20))
+        r = subprocess.run(["losetup", "--find", "--show", image], capture_output=True, text=True)
+        if r.returncode == 0:
+            self.volatile.add(("loop", r.stdout.strip().removeprefix("/dev/")))
+
     def end(self):
         assert self.process.wait(timeout=10) == -signal.SIGKILL
+        assert self.stray.wait(timeout=10) == -signal.SIGKILL
 
 
 def check_planted(instance, served):
@@ -297,6 +309,27 @@ def test_prune_keeps_what_a_stopped_sandbox_needs(make_instance, prepared):
     assert instance.viv("run", "--memory", "128M", "--", "true").returncode == 0
 
 
+def test_a_start_removes_kernels_that_nothing_uses(make_instance, prepared):
+    """Kernels and initramfs images; templates are left to `viv prune`."""
+    instance = make_instance(acceleration="tcg")
+    own_cache(instance, prepared)
+    kernels = instance.state / "kernels"
+    assert instance.start(), instance.log_text()
+    assert instance.viv("create", "--name", "a", "--memory", "128M").returncode == 0
+    used = instance.get("/sandboxes/a")["vivarium"]["kernelVersion"]
+    template = replace_template(instance)
+    for version in ("1.0-old", "99.0-new"):
+        shutil.copytree(kernels / used, kernels / version)
+    (kernels / used / "initramfs-0123456789abcdef").write_text("of an agent that was replaced")
+    instance.stop()
+    assert instance.start(), instance.log_text()
+    vivarium.wait_for(lambda: not (kernels / "1.0-old").exists(), what="what is old is gone")
+    vivarium.wait_for(lambda: not list(kernels.glob("*/initramfs-0123456789abcdef")), what="its image as well")
+    assert {p.name for p in kernels.iterdir() if p.name[0] != "."} == {used, "99.0-new"}
+    assert (instance.state / "templates" / template).exists()
+    assert instance.viv("rm", "a").returncode == 0
+
+
 def test_prune_keeps_templates_when_a_layer_does_not_tell(make_instance, prepared):
     instance = make_instance(acceleration="tcg")
     own_cache(instance, prepared)
@@ -322,14 +355,15 @@ def test_prune_and_df(make_instance, prepared):
     kernel = next(p.name for p in kernels.iterdir() if (p / "vmlinux").exists())
     for old in kernels.glob("*/initramfs-*"):
         old.unlink()
-    (kernels / kernel / "initramfs-0123456789abcdef").write_bytes(b"x" * 100000)
-    (kernels / "1.0-old").mkdir()
-    (kernels / "1.0-old" / "vmlinux").write_bytes(b"y" * 300000)
     (templates / ".base.build-dead").mkdir()
     (templates / ".base.build-dead" / "half").write_bytes(b"z" * 200000)
     (templates / ".base.build-alive").mkdir()
     assert instance.start(), instance.log_text()
     assert instance.viv("create", "--name", "a", "--memory", "128M").returncode == 0
+    # Kernels that got old since vivd has started.
+    (kernels / kernel / "initramfs-0123456789abcdef").write_bytes(b"x" * 100000)
+    (kernels / "1.0-old").mkdir()
+    (kernels / "1.0-old" / "vmlinux").write_bytes(b"y" * 300000)
     want = {("initramfs", f"{kernel}/initramfs-0123456789abcdef"), ("kernel", "1.0-old"),
             ("temporary", "templates/.base.build-dead")}
     lock = subprocess.Popen(["flock", templates / ".base.build-alive", "sh", "-c", "echo held; exec tail -f /dev/null"],
