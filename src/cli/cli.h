@@ -34,7 +34,7 @@ struct verb {
 	const char *summary; /* one line */
 	const char *help;    /* options, one a line; may be "" */
 	int (*run)(struct cli *cli, int argc,
-		   char **argv); /* argv[0] is the verb; returns an exit code */
+		   char **argv); /* argv[0] is "viv VERB"; returns an exit code */
 };
 
 extern const struct verb verb_run, verb_create, verb_exec, verb_ls, verb_inspect, verb_rm,

@@ -35,7 +35,7 @@ static int set_size(const struct verb *verb, struct wish *w, const char *option,
 {
 	uint64_t mib;
 
-	if (parse_size_mib(optarg, &mib) < 0 || mib > INT_MAX)
+	if (parse_size_mib(optarg, &mib) < 0 || mib < 1 || mib > INT_MAX)
 		return cli_usage(verb, "--%s %s is no size; say for example 512M or 2G", option,
 				 optarg);
 	return set_number(w, key, mib);
@@ -51,10 +51,13 @@ static int take_option(const struct verb *verb, struct wish *w, int c)
 	case 'n':
 		return json_object_set_new(w->own, "name", json_string(optarg));
 	case 't':
+		if (optarg[0] == '\0')
+			return cli_usage(verb, "--template names nothing");
 		return json_object_set_new(w->request, "templateID", json_string(optarg));
 	case 'c':
-		if (parse_u64(optarg, 0, INT_MAX, &n) < 0)
-			return cli_usage(verb, "--cpus %s is no number", optarg);
+		if (parse_u64(optarg, 1, INT_MAX, &n) < 0)
+			return cli_usage(verb, "--cpus %s is no number of CPUs; say 1 or more",
+					 optarg);
 		return set_number(w, "cpus", n);
 	case 'm':
 		return set_size(verb, w, "memory", "memoryMB");
@@ -104,7 +107,7 @@ static int parse(const struct verb *verb, int argc, char **argv, struct wish *w)
 			       "envVars", "network", "vivarium");
 	w->env = json_object_get(w->request, "envVars");
 	w->own = json_object_get(w->request, "vivarium");
-	while ((c = getopt_long(argc, argv, "+e:u:w:n:t:", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+e:u:w:", options, NULL)) != -1) {
 		int r = take_option(verb, w, c);
 
 		if ((w->keep && verb != &verb_run) || (w->json && verb != &verb_create))

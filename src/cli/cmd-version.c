@@ -40,7 +40,7 @@ static void print_server(json_t *all)
 static int run(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
-	auto_json *all = ask(cli);
+	auto_json *all = NULL;
 	bool json = false;
 	int c;
 
@@ -49,6 +49,9 @@ static int run(struct cli *cli, int argc, char **argv)
 			return EXIT_USAGE;
 		json = true;
 	}
+	if (optind < argc)
+		return cli_usage(&verb_version, "it takes no '%s'", argv[optind]);
+	all = ask(cli);
 	if (json) {
 		auto_json *o = json_pack("{s:s, s:O?}", "viv", VIV_VERSION, "server", all);
 

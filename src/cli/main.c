@@ -102,6 +102,7 @@ static bool wants_help(int argc, char **argv)
 static int run_verb(struct cli *cli, int argc, char **argv)
 {
 	const struct verb *verb = find_verb(argv[0]);
+	static char name[32];
 	int code;
 
 	if (verb == NULL) {
@@ -117,7 +118,9 @@ static int run_verb(struct cli *cli, int argc, char **argv)
 		fprintf(stderr, "viv: set up signals: %s\n", strerror(-cli->signal_fd));
 		return EXIT_VIV;
 	}
-	optind = 0; /* getopt starts anew, for the verb */
+	snprintf(name, sizeof(name), "viv %s", verb->name);
+	argv[0] = name; /* which getopt puts before what it complains of */
+	optind = 0;     /* getopt starts anew, for the verb */
 	code = verb->run(cli, argc, argv);
 	if (fflush(stdout) != 0 && code == EXIT_OK) {
 		fprintf(stderr, "viv: write to stdout: %s\n", strerror(errno));

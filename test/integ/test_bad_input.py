@@ -23,17 +23,18 @@ def nothing_is_left(shared):
 @pytest.mark.parametrize("options,words", [
     (["--template", "nope"], ["template", "nope"]),
     (["--template", "../x"], ["template", "../x"]),
-    (["--cpus", "0"], ["cpus"]),
+    (["--cpus", "0"], ["--cpus 0"]),
     (["--cpus", "100000"], ["cpus", "100000"]),
     (["--memory", "1M"], ["memory", "1"]),
-    (["--memory", "0"], ["memory"]),
+    (["--memory", "0"], ["--memory 0"]),
     (["--memory", "900T"], ["memory"]),
     (["--memory", "500G"], ["memory", "host"]),
     (["--disk", "10M"], ["disk", "10", "base"]),
     (["--disk", "99999999999T"], ["disk"]),
     (["--name", "Not Good"], ["name", "Not Good"]),
     (["--env", "=x"], ["env"]),
-    (["--bogus"], ["bogus"]),
+    (["--template", ""], ["--template"]),
+    (["--bogus"], ["viv run:", "bogus"]),
 ])
 def test_bad_options(shared, options, words):
     r = shared.viv("run", *options, "--", "true")
@@ -60,10 +61,14 @@ def test_unknown_sandbox(shared, verb):
 
 
 @pytest.mark.parametrize("argv", [[], ["nonsense"], ["run"], ["run", "--"], ["exec"], ["inspect"], ["rm"],
-                                  ["ls", "x"]])
+                                  ["ls", "x"], ["version", "x"], ["version", "--x"], ["logs", "-x", "y"],
+                                  ["run", "-n", "x", "--", "true"], ["create", "-t", "base"]])
 def test_wrong_usage(shared, argv):
     r = shared.viv(*argv)
     assert r.returncode == 2 and r.stderr and not r.stdout
+    said = r.stderr.decode().splitlines()[0]
+    verb = argv[0] if argv and argv[0] != "nonsense" else ""
+    assert said.startswith(f"viv {verb}: " if verb else "viv"), said
 
 
 @pytest.mark.parametrize("body,word", [
