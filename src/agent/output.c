@@ -28,6 +28,7 @@ struct listener {
 	struct ring_cursor cursor;
 	uint64_t blocked_ns; /* since when; 0 = it is not */
 	bool starter;
+	bool end_only;
 };
 
 /* The loop is one thread, so one of each serves all processes. */
@@ -91,7 +92,7 @@ static bool any_blocked(struct output *o)
 	bool any = false;
 
 	for (struct listener *l = o->listeners; l != NULL; l = l->next) {
-		if (!connect_blocked(l->call)) {
+		if (l->end_only || !connect_blocked(l->call)) {
 			l->blocked_ns = 0;
 			continue;
 		}
@@ -119,7 +120,7 @@ static bool listener_feed(struct listener *l)
 	struct output *o = l->output;
 	struct ring_piece got;
 
-	if (connect_blocked(l->call) ||
+	if (l->end_only || connect_blocked(l->call) ||
 	    !ring_read(&o->ring, &l->cursor, piece, sizeof(piece), &got))
 		return false;
 	if (ring_cursor_before(&o->heard, &l->cursor))
@@ -374,9 +375,11 @@ void output_listen(struct output *o, struct connect_call *c, const struct output
 	if (spec->from != NULL && !is_held(o, spec->from, c))
 		return;
 	l = xcalloc(1, sizeof(*l));
-	*l = (struct listener){
-		.next = o->listeners, .output = o, .call = c, .starter = spec->starter
-	};
+	*l = (struct listener){ .next = o->listeners,
+				.output = o,
+				.call = c,
+				.starter = spec->starter,
+				.end_only = spec->end_only };
 	l->cursor = spec->from != NULL ? ring_seek(&o->ring, spec->from) : o->heard;
 	o->listeners = l;
 	connect_bind(c, &listener_events, l);
@@ -389,6 +392,8 @@ void output_listen(struct output *o, struct connect_call *c, const struct output
 		ignore_err(
 			json_object_set_new(start, "droppedBytes",
 					    json_integer((json_int_t)lost))); /* it only informs */
+	if (o->pipes[0].stream == OUTPUT_PTY)
+		ignore_err(json_object_set_new(start, "pty", json_true())); /* it only informs */
 	o->updating = true; /* if the client leaves meanwhile, it is seen below */
 	connect_send_json(c, json_pack("{s:{s:o}}", "event", "start", start));
 	o->updating = false;
@@ -448,7 +453,7 @@ void output_forget(struct output *o)
 void output_reclaim(struct output *o)
 {
 	for (const struct listener *l = o->listeners; l != NULL; l = l->next)
-		if (!ring_at_end(&o->ring, &l->cursor))
+		if (!l->end_only && !ring_at_end(&o->ring, &l->cursor))
 			return;
 	if (ring_at_end(&o->ring, &o->heard))
 		ring_done(&o->ring);

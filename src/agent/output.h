@@ -75,6 +75,7 @@ struct output_listen {
 	int64_t pid;          /* for the start event, which comes first */
 	const uint64_t *from; /* positions, one per stream; NULL = where nobody has listened yet */
 	bool starter;         /* this is the call that started the process */
+	bool end_only;        /* it wants none of the output, which stays for others */
 };
 
 /** output_listen() - give a stream everything from a position on; fails it if that is not held */

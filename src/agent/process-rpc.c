@@ -68,7 +68,7 @@ static void rpc_start(struct agent *a, struct connect_call *c, const json_t *req
 	if (p == NULL)
 		connect_fail(c, &e);
 	else
-		process_listen(p, c, NULL, true);
+		process_listen(p, c, (struct output_listen){ .starter = true });
 }
 
 /* The process that a request selects, or NULL with the error set. */
@@ -122,12 +122,15 @@ static void rpc_connect(struct agent *a, struct connect_call *c, const json_t *r
 	struct connect_error e = { 0 };
 	struct process *p = select_process(a, request, true, &e);
 	uint64_t from[OUTPUT_STREAM_N] = { 0 };
+	struct output_listen spec = { 0 };
 	int r = p == NULL ? -EPROTO : read_positions(request, from, &e);
 
-	if (r < 0)
+	if (r > 0)
+		spec.from = from;
+	if (r < 0 || field_bool(request, "endOnly", &spec.end_only, &e) < 0)
 		connect_fail(c, &e);
 	else
-		process_listen(p, c, r > 0 ? from : NULL, false);
+		process_listen(p, c, spec);
 }
 
 static void rpc_list(struct agent *a, struct connect_call *c, const json_t *request)

@@ -46,6 +46,7 @@ struct process {
 	struct agent *agent;
 	pid_t pid;      /* also of its session and group */
 	char *tag;      /* NULL = none */
+	char *user;     /* who it was started as */
 	json_t *config; /* of a running one */
 	int pty;        /* owned; -1 = none */
 	struct input input;
@@ -72,6 +73,7 @@ static void process_free(struct process *p)
 	handle_timer_free(&p->timer);
 	json_decref(p->config);
 	free(p->tag);
+	free(p->user);
 	free(p);
 	if (a->processes == NULL)
 		malloc_trim(0); /* what many of them had is in pieces, between what is left */
@@ -333,7 +335,8 @@ struct process *process_start(struct agent *a, const struct process_spec *spec,
 	p->next = a->processes;
 	a->processes = p;
 	p->tag = spec->tag != NULL ? strdup(spec->tag) : NULL;
-	if (spec->tag != NULL && p->tag == NULL)
+	p->user = strdup(spec->user->name);
+	if (p->user == NULL || (spec->tag != NULL && p->tag == NULL))
 		pid = connect_error_set(e, CONNECT_RESOURCE_EXHAUSTED, "out of memory");
 	else
 		pid = start(p, spec, e);
@@ -361,10 +364,9 @@ struct process *process_find(struct agent *a, int64_t pid, const char *tag, bool
 	return NULL;
 }
 
-void process_listen(struct process *p, struct connect_call *c, const uint64_t *from, bool starter)
+void process_listen(struct process *p, struct connect_call *c, struct output_listen spec)
 {
-	const struct output_listen spec = { .pid = p->pid, .from = from, .starter = starter };
-
+	spec.pid = p->pid;
 	output_listen(&p->output, c, &spec);
 }
 
@@ -410,8 +412,9 @@ json_t *process_list(const struct agent *a)
 
 		if (!p->running)
 			continue;
-		entry = json_pack("{s:O, s:I, s:s*}", "config", p->config, "pid",
-				  (json_int_t)p->pid, "tag", p->tag);
+		entry = json_pack("{s:O, s:I, s:s*, s:s, s:b}", "config", p->config, "pid",
+				  (json_int_t)p->pid, "tag", p->tag, "user", p->user, "pty",
+				  p->pty >= 0);
 		ignore_err(json_array_append_new(list, entry)); /* without memory: left out */
 	}
 	return json_pack("{s:o}", "processes", list);

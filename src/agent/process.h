@@ -50,12 +50,8 @@ struct process *process_find(struct agent *a, int64_t pid, const char *tag, bool
 /** process_init() - before the first process: how much memory their output may take */
 void process_init(struct agent *a);
 
-/**
- * process_listen() - stream events to a call
- * @from:	positions in the output, one per stream; NULL = where nobody has listened yet
- * @starter:	it is the call that started the process
- */
-void process_listen(struct process *p, struct connect_call *c, const uint64_t *from, bool starter);
+/** process_listen() - stream events to a call; @spec as of output_listen(), without a pid */
+void process_listen(struct process *p, struct connect_call *c, struct output_listen spec);
 
 /* Who gets all that a process writes and its end, in one piece of memory or another of its own. */
 struct process_tap {

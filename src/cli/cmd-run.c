@@ -12,9 +12,13 @@
 #include <limits.h>
 #include <stdio.h>
 
+enum { OPTION_KEYS = 256, OPTION_TEMPLATE };
+
 struct wish {
 	bool keep;
 	bool json;
+	bool at_it; /* an option was given about being at the command */
+	struct exec_options exec;
 	json_t *env;     /* owned */
 	json_t *request; /* owned */
 	json_t *own;     /* its object `vivarium`; borrowed */
@@ -50,7 +54,7 @@ static int take_option(const struct verb *verb, struct wish *w, int c)
 	switch (c) {
 	case 'n':
 		return json_object_set_new(w->own, "name", json_string(optarg));
-	case 't':
+	case OPTION_TEMPLATE:
 		if (optarg[0] == '\0')
 			return cli_usage(verb, "--template names nothing");
 		return json_object_set_new(w->request, "templateID", json_string(optarg));
@@ -79,6 +83,15 @@ static int take_option(const struct verb *verb, struct wish *w, int c)
 	case 'j':
 		w->json = true;
 		return 0;
+	case 'i':
+	case 't':
+		w->at_it = true;
+		w->exec.tty = w->exec.tty || c == 't';
+		return 0;
+	case OPTION_KEYS:
+		w->at_it = true;
+		w->exec.detach_keys = optarg;
+		return 0;
 	default:
 		return EXIT_USAGE;
 	}
@@ -89,7 +102,7 @@ static int parse(const struct verb *verb, int argc, char **argv, struct wish *w)
 {
 	static const struct option options[] = {
 		{ "name", required_argument, NULL, 'n' },
-		{ "template", required_argument, NULL, 't' },
+		{ "template", required_argument, NULL, OPTION_TEMPLATE },
 		{ "cpus", required_argument, NULL, 'c' },
 		{ "memory", required_argument, NULL, 'm' },
 		{ "disk", required_argument, NULL, 'd' },
@@ -99,6 +112,9 @@ static int parse(const struct verb *verb, int argc, char **argv, struct wish *w)
 		{ "keep", no_argument, NULL, 'k' },
 		{ "json", no_argument, NULL, 'j' },
 		EGRESS_OPTIONS,
+		{ "interactive", no_argument, NULL, 'i' },
+		{ "tty", no_argument, NULL, 't' },
+		{ "detach-keys", required_argument, NULL, OPTION_KEYS },
 		{ 0 },
 	};
 	int c;
@@ -107,11 +123,8 @@ static int parse(const struct verb *verb, int argc, char **argv, struct wish *w)
 			       "envVars", "network", "vivarium");
 	w->env = json_object_get(w->request, "envVars");
 	w->own = json_object_get(w->request, "vivarium");
-	while ((c = getopt_long(argc, argv, "+e:u:w:", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+e:u:w:it", options, NULL)) != -1) {
 		int r = take_option(verb, w, c);
-
-		if ((w->keep && verb != &verb_run) || (w->json && verb != &verb_create))
-			return cli_usage(verb, "it has no --%s", w->keep ? "keep" : "json");
 
 		if (r < 0)
 			return cli_usage(verb, "'%s' is not UTF-8", optarg);
@@ -127,13 +140,18 @@ static int make(struct cli *cli, const struct wish *w, json_t **out, struct op *
 	return cli_call(cli, "POST", "/v2/sandboxes", w->request, out, op);
 }
 
-static int run_command(struct cli *cli, const struct wish *w, const json_t *sandbox)
+/* @once: the sandbox is for this command alone. */
+static int run_command(struct cli *cli, const struct wish *w, json_t *sandbox, bool once,
+		       bool *out_left)
 {
-	return exec_run(cli, &(struct exec_spec){
-				     .id = json_text(sandbox, "sandboxID"),
-				     .token = json_text(sandbox, "envdAccessToken"),
-				     .argv = w->command,
-			     });
+	auto_guest guest = { 0 };
+
+	guest_init(&guest, cli, json_incref(sandbox));
+	return exec_run(&(struct exec_spec){ .guest = &guest,
+					     .options = &w->exec,
+					     .argv = w->command,
+					     .second_interrupt_ends = once },
+			out_left);
 }
 
 /* The command's exit code is what counts; a removal that fails is told, and `viv rm` repeats it. */
@@ -152,17 +170,22 @@ static int run(struct cli *cli, int argc, char **argv)
 	cleanup(wish_done) struct wish w = { .command = argv };
 	auto_json *sandbox = NULL;
 	struct op op;
+	bool left = false;
 	int code = parse(&verb_run, argc, argv, &w);
 
+	if (code == 0 && w.json)
+		return cli_usage(&verb_run, "it has no --json");
+	if (code == 0 && w.command[0] == NULL)
+		return cli_usage(&verb_run, "no command");
+	if (code == 0)
+		code = exec_check(&verb_run, &w.exec);
 	if (code != 0)
 		return code;
-	if (w.command[0] == NULL)
-		return cli_usage(&verb_run, "no command");
 	op_init(&op, 0, cli->signal_fd);
 	if (make(cli, &w, &sandbox, &op) < 0)
 		return cli_fail(cli, &op, EXIT_VIV);
-	code = run_command(cli, &w, sandbox);
-	if (w.keep)
+	code = run_command(cli, &w, sandbox, true, &left);
+	if (w.keep || left)
 		fprintf(stderr, "viv: kept sandbox %s\n", json_text(sandbox, "sandboxID"));
 	else
 		remove_sandbox(cli, sandbox);
@@ -174,8 +197,11 @@ static int create(struct cli *cli, int argc, char **argv)
 	cleanup(wish_done) struct wish w = { .command = argv };
 	auto_json *sandbox = NULL;
 	struct op op;
+	bool left;
 	int code = parse(&verb_create, argc, argv, &w);
 
+	if (code == 0 && (w.keep || w.at_it))
+		return cli_usage(&verb_create, "it has no --%s", w.keep ? "keep" : "tty");
 	if (code != 0)
 		return code;
 	op_init(&op, 0, cli->signal_fd);
@@ -190,7 +216,7 @@ static int create(struct cli *cli, int argc, char **argv)
 		return EXIT_OK;
 	}
 	fprintf(stderr, "viv: made sandbox %s\n", json_text(sandbox, "sandboxID"));
-	return run_command(cli, &w, sandbox);
+	return run_command(cli, &w, sandbox, false, &left);
 }
 
 #define WISH_USAGE                                                                                 \
@@ -210,9 +236,13 @@ static int create(struct cli *cli, int argc, char **argv)
 
 const struct verb verb_run = {
 	.name = "run",
-	.usage = WISH_USAGE "[--keep] -- COMMAND...",
+	.usage = "[-i] [-t] " WISH_USAGE "[--keep] -- COMMAND...",
 	.summary = "Make a sandbox, run a command in it, and remove it",
-	.help = WISH_HELP "  --keep             do not remove it at the end\n",
+	.help = WISH_HELP
+	"  --keep             do not remove it at the end\n"
+	"  -t, --tty          give the command a terminal, which ours becomes\n"
+	"  -i, --interactive  pass stdin on, which is always done\n"
+	"  --detach-keys KEYS  what leaves the terminal and the sandbox (ctrl-p,ctrl-q)\n",
 	.run = run,
 };
 

@@ -1,146 +1,167 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/stdin-pump.h"
+
 #include "base/base64.h"
 #include "base/fd.h"
 #include "base/str.h"
-#include "cli/exec-internal.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { CHUNK_BYTES = 48 * 1024, REPLY_MAX_BYTES = 65536 };
+enum { CHUNK_BYTES = 48 * 1024, PIECE_BYTES = CHUNK_BYTES + DETACH_KEYS_MAX };
 
-int exec_fields_init(struct exec_fields *f, const struct exec_spec *spec, const char *content_type,
-		     struct err *e)
+/* A data message has no blanks: the agent reads such ones past its JSON parser. */
+static const char data_tail[] = "\"}}}";
+enum { MESSAGE_MAX_BYTES = BASE64_ENCODED_LEN(PIECE_BYTES) + 64 };
+
+/* The stream, while it is open, and the memory for what goes into it. */
+struct input_stream {
+	struct http_client client;
+	struct buf message;
+	char chunk[CHUNK_BYTES]; /* as it was read */
+	char piece[PIECE_BYTES]; /* as it is sent */
+};
+
+static void stream_free(struct input_stream **s)
 {
-	struct http_field *at = f->at;
-
-	*at++ = (struct http_field){ "Content-Type", content_type };
-	*at++ = (struct http_field){ "Connect-Protocol-Version", "1" };
-	*at++ = (struct http_field){ "E2b-Sandbox-Id", spec->id };
-	*at++ = (struct http_field){ "E2b-Sandbox-Port", "49983" };
-	if (spec->token[0] != '\0')
-		*at++ = (struct http_field){ "X-Access-Token", spec->token };
-	if (spec->user != NULL) {
-		char plain[256];
-		size_t n;
-
-		if (str_fit(plain, sizeof(plain), "%s:", spec->user) < 0)
-			return err_set(e, ERR_INVALID, "user name '%.40s...' is too long",
-				       spec->user);
-		str_copy(f->auth, sizeof(f->auth), "Basic ");
-		n = strlen(f->auth);
-		f->auth[n + base64_encode(plain, strlen(plain), f->auth + n)] = '\0';
-		*at++ = (struct http_field){ "Authorization", f->auth };
-	}
-	*at = (struct http_field){ NULL, NULL };
-	return 0;
+	http_client_done(&(*s)->client);
+	buf_done(&(*s)->message);
+	free(*s);
 }
 
-int exec_unary(struct http_client *c, const struct exec_spec *spec, const char *method,
-	       const json_t *request, struct op *op)
+/* Return: 0; 1 the other side wants no more; -errno. */
+static int send_message(struct input_stream *s, struct op *op)
 {
-	auto_buf reply = BUF_INIT(REPLY_MAX_BYTES);
-	auto_free char *text = json_dumps(request, JSON_COMPACT);
-	struct exec_fields fields;
-	char target[64];
-	int r = exec_fields_init(&fields, spec, "application/json", &op->err);
+	int r = http_client_write(&s->client, buf_head(&s->message), s->message.len, op);
+
+	buf_clear(&s->message);
+	return r;
+}
+
+/* Begins the stream: it says for which process it is. Return: as send_message(). */
+static int open_stream(struct input_stream *s, const struct stdin_pump *p, struct op *op)
+{
+	auto_json *start = json_pack("{s:{s:{s:I}}}", "start", "process", "pid", p->pid);
+	struct guest_fields fields;
+	int r = guest_fields_init(&fields, p->guest, "application/connect+json", &op->err);
 
 	if (r == 0)
-		r = str_fit(target, sizeof(target), "/process.Process/%s", method);
-	if (r < 0)
-		return r;
-	if (text == NULL)
-		return err_set(&op->err, ERR_SYSTEM, "no memory for a request");
-	r = http_client_call(c, "POST", target, fields.at, text, strlen(text), &reply, op);
-	if (r < 0)
-		return r;
-	if (r != 200)
-		return err_set(&op->err, ERR_AGENT, "%s: %s", method, buf_str(&reply));
-	return 0;
+		r = guest_put_envelope(&s->message, start);
+	if (r == 0)
+		r = http_client_connect_unix(&s->client, p->guest->cli->socket, op);
+	if (r == 0)
+		r = http_client_start(&s->client, "POST", "/process.Process/StreamInput", fields.at,
+				      op);
+	return r < 0 ? r : send_message(s, op);
 }
 
-static int send_piece(struct http_client *c, const struct stdin_pump *p, const char *data, size_t n,
-		      struct op *op)
+/* Return: as send_message(). */
+static int send_piece(struct input_stream *s, const struct stdin_pump *p, size_t n, struct op *op)
 {
-	auto_free char *text = xcalloc(1, BASE64_ENCODED_LEN(CHUNK_BYTES));
-	size_t len = base64_encode(data, n, text);
-	auto_json *request = json_pack("{s:{s:I}, s:{s:s%}}", "process", "pid", p->pid, "input",
-				       "stdin", text, len);
+	const char *head =
+		p->pty ? "{\"data\":{\"input\":{\"pty\":\"" : "{\"data\":{\"input\":{\"stdin\":\"";
+	size_t encoded = BASE64_ENCODED_LEN(n);
+	char *room;
+	int r = s->client.fd < 0 ? open_stream(s, p, op) : 0;
 
-	return exec_unary(c, p->spec, "SendInput", request, op);
+	if (r == 0)
+		r = guest_put_envelope_head(&s->message,
+					    strlen(head) + encoded + strlen(data_tail));
+	if (r == 0)
+		r = buf_puts(&s->message, head);
+	if (r == 0)
+		r = buf_reserve(&s->message, encoded, &room);
+	if (r != 0)
+		return r;
+	buf_commit(&s->message, base64_encode(s->piece, n, room));
+	r = buf_puts(&s->message, data_tail);
+	return r < 0 ? r : send_message(s, op);
 }
 
-static int send_end(struct http_client *c, const struct stdin_pump *p, struct op *op)
+/* The end of our input: once all was written, which the answer to the stream says, the process's
+ * own. It may have ended by itself, or want no more: nothing is left to be said then. */
+static void send_end(struct input_stream *s, const struct stdin_pump *p, struct op *op)
 {
 	auto_json *request = json_pack("{s:{s:I}}", "process", "pid", p->pid);
 
-	return exec_unary(c, p->spec, "CloseStdin", request, op);
+	if (s->client.fd >= 0 &&
+	    (http_client_finish(&s->client, op) != 0 || http_client_head(&s->client, op) < 0))
+		return;
+	if (!p->pty)
+		ignore_err(guest_call(p->guest, "CloseStdin", request, NULL, op));
 }
 
-/* Input may come after a long pause, when the connection of the last piece is closed. */
-static int reconnect(struct http_client *c, const struct stdin_pump *p, struct op *op)
+/* Return: > 0 bytes in s->piece, or 0 of them when all are held back; 0 with *@out_end: no more
+ * come; -errno. */
+static ssize_t read_piece(struct input_stream *s, struct stdin_pump *p, bool *out_end,
+			  const struct op *op)
 {
-	if (cli_still_open(c))
+	int ready = op_wait_fd(op, STDIN_FILENO, POLLIN, s->client.fd);
+	size_t len = 0;
+	ssize_t n;
+
+	if (ready != 1)
+		return ready < 0 ? ready : -EPIPE; /* answered before our end: nobody reads it */
+	n = read(STDIN_FILENO, s->chunk, CHUNK_BYTES);
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return 0;
-	http_client_done(c);
-	return http_client_connect_unix(c, p->cli->socket, op);
+	*out_end = n <= 0;
+	if (n > 0 && detach_filter(&p->detach, s->chunk, (size_t)n, s->piece, &len))
+		ignore_err(eventfd_write(p->detach_fd, 1)); /* it cannot overflow by ones */
+	return (ssize_t)len;
 }
 
 /* Ends with stdin, or with the process: then nobody wants the rest. */
 static void *pump(void *arg)
 {
 	struct stdin_pump *p = arg;
-	auto_http_client c = HTTP_CLIENT_INIT;
-	auto_free char *chunk = xcalloc(1, CHUNK_BYTES);
+	cleanup(stream_free) struct input_stream *s = xcalloc(1, sizeof(*s));
+	bool end = false;
 	struct op op;
 	int r = 0;
 
+	s->client = (struct http_client)HTTP_CLIENT_INIT;
+	buf_init(&s->message, MESSAGE_MAX_BYTES);
 	op_init(&op, 0, p->cancel_fd);
-	while (r == 0) {
-		ssize_t n;
+	while (r == 0 && !end) {
+		ssize_t n = read_piece(s, p, &end, &op);
 
-		if (op_wait_fd(&op, STDIN_FILENO, POLLIN, -1) < 0)
-			return NULL;
-		n = read(STDIN_FILENO, chunk, CHUNK_BYTES);
-		if (n < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		r = reconnect(&c, p, &op);
-		if (r == 0 && n <= 0) {
-			ignore_err(send_end(&c, p, &op)); /* it may have ended by itself */
-			return NULL;
-		}
-		if (r == 0)
-			r = send_piece(&c, p, chunk, (size_t)n, &op);
+		if (n > 0)
+			r = send_piece(s, p, (size_t)n, &op);
+		else
+			r = (int)n;
 	}
+	if (r == 0)
+		send_end(s, p, &op);
 	return NULL;
 }
 
-int stdin_pump_start(struct stdin_pump *p, const struct cli *cli, const struct exec_spec *spec,
-		     json_int_t pid, struct err *e)
+int stdin_pump_start(struct stdin_pump *p, struct err *e)
 {
-	auto_close int cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	int r;
 
-	if (cancel_fd < 0)
+	p->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	p->detach_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (p->cancel_fd < 0 || p->detach_fd < 0)
 		return err_errno(e, errno, "make an eventfd");
-	*p = (struct stdin_pump){ .cli = cli, .spec = spec, .pid = pid, .cancel_fd = cancel_fd };
 	r = pthread_create(&p->thread, NULL, pump, p);
 	if (r != 0)
 		return err_errno(e, r, "start a thread for stdin");
-	take_fd(&cancel_fd);
 	p->running = true;
 	return 0;
 }
 
 void stdin_pump_stop(struct stdin_pump *p)
 {
-	if (!p->running)
-		return;
-	ignore_err(eventfd_write(p->cancel_fd, 1)); /* it cannot overflow by ones */
-	pthread_join(p->thread, NULL);
-	fd_close(&p->cancel_fd);
+	if (p->running) {
+		ignore_err(eventfd_write(p->cancel_fd, 1)); /* it cannot overflow by ones */
+		pthread_join(p->thread, NULL);
+	}
 	p->running = false;
+	fd_close(&p->cancel_fd);
+	fd_close(&p->detach_fd);
 }

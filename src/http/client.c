@@ -9,10 +9,11 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <sys/time.h>
 #include <sys/un.h>
 
-enum { RECEIVE_BYTES = 65536, BACKLOG_SLICE_US = 50000 };
+enum { RECEIVE_BYTES = 65536, BACKLOG_SLICE_US = 50000, CHUNK_EXTRA_BYTES = 24 };
 
 /* Says in c->peer who the other side is. */
 static void name_peer(struct http_client *c, const struct sockaddr *addr, socklen_t len)
@@ -127,6 +128,7 @@ void http_client_done(struct http_client *c)
 	http_head_done(&c->head);
 	c->body = (struct http_body){ 0 };
 	c->reusable = false;
+	c->sending = false;
 }
 
 /* Return: 0 all was sent, or the server hung up; -errno. */
@@ -160,20 +162,17 @@ static bool expects_body(const char *method)
 	return streq(method, "POST") || streq(method, "PUT") || streq(method, "PATCH");
 }
 
+/* @framing: says how long the body is; NULL = there is none. */
 static int write_head(struct http_client *c, struct buf *out, const char *target,
-		      const struct http_field *fields, size_t body_len)
+		      const struct http_field *fields, const struct http_field *framing)
 {
 	struct http_field all[HTTP_HEADERS_MAX + 1] = { 0 };
 	bool tcp = c->peer[0] != '\0' && strchr(c->peer, '/') == NULL;
-	char length[24];
 	size_t n = 0;
-	int r = str_fit(length, sizeof(length), "%zu", body_len);
 
-	if (r < 0)
-		return r;
 	all[n++] = (struct http_field){ "Host", tcp ? c->peer : "localhost" };
-	if (body_len > 0 || expects_body(c->method))
-		all[n++] = (struct http_field){ "Content-Length", length };
+	if (framing != NULL)
+		all[n++] = *framing;
 	for (; fields != NULL && fields->name != NULL; fields++) {
 		if (n == HTTP_HEADERS_MAX)
 			return -EMSGSIZE;
@@ -182,19 +181,30 @@ static int write_head(struct http_client *c, struct buf *out, const char *target
 	return http_write_request(out, c->method, target, all);
 }
 
+/* Makes the head of a request on a connection that is free for it. Return: 0; -errno, op->err set */
+static int begin(struct http_client *c, const char *method, struct op *op)
+{
+	if (c->fd < 0 || !c->reusable)
+		return err_errno(&op->err, ENOTCONN, "connection to %s takes no request", c->peer);
+	http_head_done(&c->head);
+	if (str_fit(c->method, sizeof(c->method), "%s", method) < 0)
+		return err_errno(&op->err, EINVAL, "write a request to %s", c->peer);
+	return 0;
+}
+
 /* NOLINTNEXTLINE(readability-function-size): the parts of a request, as in the header */
 int http_client_send(struct http_client *c, const char *method, const char *target,
 		     const struct http_field *fields, const void *body, size_t n, struct op *op)
 {
+	char length[24];
+	const struct http_field framing = { "Content-Length", length };
 	auto_buf head = BUF_INIT(HTTP_HEAD_MAX);
-	int r;
+	int r = begin(c, method, op);
 
-	if (c->fd < 0 || !c->reusable)
-		return err_errno(&op->err, ENOTCONN, "connection to %s takes no request", c->peer);
-	http_head_done(&c->head);
-	r = str_fit(c->method, sizeof(c->method), "%s", method);
-	if (r == 0)
-		r = write_head(c, &head, target, fields, n);
+	if (r < 0)
+		return r;
+	snprintf(length, sizeof(length), "%zu", n);
+	r = write_head(c, &head, target, fields, n > 0 || expects_body(method) ? &framing : NULL);
 	if (r < 0)
 		return err_errno(&op->err, -r, "write a request to %s", c->peer);
 	c->reusable = false;
@@ -202,6 +212,80 @@ int http_client_send(struct http_client *c, const char *method, const char *targ
 	if (r == 0)
 		r = send_all(c, body, n, 0, op);
 	return r < 0 ? err_errno(&op->err, -r, "send to %s", c->peer) : 0;
+}
+
+int http_client_start(struct http_client *c, const char *method, const char *target,
+		      const struct http_field *fields, struct op *op)
+{
+	static const struct http_field framing = { "Transfer-Encoding", "chunked" };
+	auto_buf head = BUF_INIT(HTTP_HEAD_MAX);
+	int r = begin(c, method, op);
+
+	if (r < 0)
+		return r;
+	r = write_head(c, &head, target, fields, &framing);
+	if (r < 0)
+		return err_errno(&op->err, -r, "write a request to %s", c->peer);
+	c->reusable = false;
+	c->sending = true;
+	r = send_all(c, buf_head(&head), head.len, 0, op);
+	return r < 0 ? err_errno(&op->err, -r, "send to %s", c->peer) : 0;
+}
+
+/* Whether the server said something, be it by its end, that makes the rest of a body needless. */
+static bool has_answered(const struct http_client *c)
+{
+	struct pollfd p = { .fd = c->fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1;
+}
+
+/* Sends a piece of a streamed body. Return: 0; 1 the server wants no more; -errno. */
+static int send_streamed(struct http_client *c, const char *at, size_t n, const struct op *op)
+{
+	int r = op_check(op);
+
+	while (r >= 0 && n > 0) {
+		ssize_t sent;
+
+		if (has_answered(c))
+			return 1;
+		sent = send(c->fd, at, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (sent >= 0) {
+			at += sent;
+			n -= (size_t)sent;
+			r = op_check(op);
+		} else if (errno == EAGAIN) {
+			r = op_wait_fd(op, c->fd, POLLOUT | POLLIN, -1);
+		} else if (errno == EPIPE || errno == ECONNRESET) {
+			return 1;
+		} else if (errno != EINTR) {
+			r = -errno;
+		}
+	}
+	return r < 0 ? r : 0;
+}
+
+int http_client_write(struct http_client *c, const void *p, size_t n, struct op *op)
+{
+	auto_buf chunk = BUF_INIT(n + CHUNK_EXTRA_BYTES);
+	int r = c->sending ? http_write_chunk(&chunk, p, n) : -ENOTCONN;
+
+	if (r == 0)
+		r = send_streamed(c, buf_head(&chunk), chunk.len, op);
+	return r < 0 ? err_errno(&op->err, -r, "send to %s", c->peer) : r;
+}
+
+int http_client_finish(struct http_client *c, struct op *op)
+{
+	auto_buf last = BUF_INIT(CHUNK_EXTRA_BYTES);
+	int r = c->sending ? http_write_last_chunk(&last) : -ENOTCONN;
+
+	if (r == 0)
+		r = send_streamed(c, buf_head(&last), last.len, op);
+	if (r == 0)
+		c->sending = false;
+	return r < 0 ? err_errno(&op->err, -r, "send to %s", c->peer) : r;
 }
 
 /* Return: > 0 bytes were received; 0 the server closed the connection; -EAGAIN nothing is there yet
@@ -229,11 +313,12 @@ static ssize_t receive(struct http_client *c, const struct op *op, bool wait)
 	return r;
 }
 
-/* The connection is free again once a body was read, unless the server sent more than that. */
+/* The connection is free again once a body was read, unless the server sent more than that, or
+ * answered before it had the whole request. */
 static void settle(struct http_client *c)
 {
 	if (c->body.done)
-		c->reusable = c->head.keep_alive && c->in.len == 0;
+		c->reusable = c->head.keep_alive && c->in.len == 0 && !c->sending;
 }
 
 int http_client_head(struct http_client *c, struct op *op)

@@ -17,6 +17,7 @@ struct http_client {
 	struct http_head head;
 	struct http_body body;
 	bool reusable;   /* connected, and no request is under way; http_client_send() needs it */
+	bool sending;    /* a streamed body has not been finished */
 	char method[16]; /* of the last request */
 	char peer[112];  /* for messages: "/run/vivarium/vivd.sock", "10.11.0.2:49983" */
 };
@@ -55,6 +56,28 @@ void http_client_done(struct http_client *c);
 must_check int http_client_send(struct http_client *c, const char *method, const char *target,
 				const struct http_field *fields, const void *body, size_t n,
 				struct op *op);
+
+/**
+ * http_client_start() - send the head of a request whose body is streamed, in chunks
+ * @fields:	as of http_client_send()
+ *
+ * http_client_write() any number of times, http_client_finish() and http_client_head() follow.
+ * Return: 0; -errno with op->err set.
+ */
+must_check int http_client_start(struct http_client *c, const char *method, const char *target,
+				 const struct http_field *fields, struct op *op);
+
+/**
+ * http_client_write() - send the next piece of a streamed body; waits while the server does not read
+ * @p:		@n bytes; none is no piece
+ *
+ * Return: 0; 1 the server wants no more of it: it has answered, which http_client_head() reads, or
+ * hung up; -errno with op->err set.
+ */
+must_check int http_client_write(struct http_client *c, const void *p, size_t n, struct op *op);
+
+/** http_client_finish() - end a streamed body. Return: as http_client_write() */
+must_check int http_client_finish(struct http_client *c, struct op *op);
 
 /** http_client_head() - wait for the head of the response (100 Continue is skipped); then c->head
  * is valid until the next request. Return: 0; -errno with op->err set */

@@ -484,7 +484,7 @@ def test_snake_case_and_null(agent):
 def test_list_and_tag(agent):
     stream = agent.start("sleep", "100", tag="my tag", envs={"A": "1"}, cwd="/")
     entry = next(p for p in agent.call("List", {})["processes"] if p["pid"] == stream.pid)
-    assert entry == {"pid": stream.pid, "tag": "my tag",
+    assert entry == {"pid": stream.pid, "tag": "my tag", "user": "root", "pty": False,
                      "config": {"cmd": "sleep", "args": ["100"], "envs": {"A": "1"}, "cwd": "/"}}
     agent.call("SendSignal", {"process": {"tag": "my tag"}, "signal": 15})
     stream.rest()
@@ -495,6 +495,22 @@ def test_list_and_tag(agent):
 
 
 # Listeners
+
+
+def test_who_waits_for_the_end_takes_no_output(agent):
+    stream = agent.sh("echo 1; read x; head -c 300000 /dev/zero; exit 4", stdin=True)
+    assert stream.data() == b"1\n"
+    stream.close()
+    waits = Stream(agent, "Connect", {"process": {"pid": stream.pid}, "endOnly": True}).start()
+    agent.send(stream.pid, b"\n")
+    assert waits.next()["end"]["exitCode"] == 4 and waits.next() is None
+    out, _, end = agent.listen(stream.pid).rest()
+    assert out == bytes(300000) and end["exitCode"] == 4
+    late = Stream(agent, "Connect", {"process": {"pid": stream.pid}, "endOnly": True}).start()
+    assert late.next()["end"]["exitCode"] == 4
+    with pytest.raises(RpcError) as e:
+        Stream(agent, "Connect", {"process": {"pid": stream.pid}, "endOnly": 1}).next()
+    assert e.value.code == "invalid_argument"
 
 
 def test_connect_joins(agent):

@@ -350,6 +350,72 @@ START_TEST(test_deadline_in_stream)
 }
 END_TEST
 
+START_TEST(test_streamed_request)
+{
+	const struct http_field fields[] = { { "A", "b" }, { NULL, NULL } };
+
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(http_client_start(&client, "POST", "/", fields, &op), 0);
+		ck_assert(!client.reusable);
+		ck_assert_int_eq(http_client_write(&client, "hello", 5, &op), 0);
+		ck_assert_int_eq(http_client_write(&client, "", 0, &op), 0);
+		ck_assert_int_eq(http_client_write(&client, "\0\r\n", 3, &op), 0);
+		ck_assert_int_eq(http_client_finish(&client, &op), 0);
+		expect_request(
+			"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+			"A: b\r\n\r\n5\r\nhello\r\n3\r\n");
+		put_text(OK_LENGTH);
+		ck_assert_int_eq(http_client_head(&client, &op), 0);
+		ck_assert_int_eq(http_client_read(&client, &reply, &op), 5);
+		ck_assert(client.reusable);
+	}
+	ck_assert_int_eq(http_client_write(&client, "x", 1, &op), -ENOTCONN);
+}
+END_TEST
+
+/* The server answers before it has the whole body, and reads no more. */
+START_TEST(test_streamed_request_answered_early)
+{
+	auto_free char *body = xcalloc(1, BIG_BYTES);
+
+	http_client_done(&client);
+	fd_close(&peer);
+	adopt(SOCK_STREAM);
+	ck_assert_int_eq(http_client_start(&client, "POST", "/", NULL, &op), 0);
+	ck_assert_int_eq(http_client_write(&client, "x", 1, &op), 0);
+	put_text(OK_LENGTH);
+	ck_assert_int_eq(http_client_write(&client, body, BIG_BYTES, &op), 1);
+	ck_assert_int_eq(http_client_finish(&client, &op), 1);
+	ck_assert_int_eq(http_client_head(&client, &op), 0);
+	ck_assert_int_eq(client.head.status, 200);
+	ck_assert_int_eq(http_client_read(&client, &reply, &op), 5);
+	ck_assert(!client.reusable);
+}
+END_TEST
+
+START_TEST(test_streamed_request_hung_up)
+{
+	ck_assert_int_eq(http_client_start(&client, "POST", "/", NULL, &op), 0);
+	fd_close(&peer);
+	ck_assert_int_eq(http_client_write(&client, "x", 1, &op), 1);
+	ck_assert_int_eq(http_client_head(&client, &op), -ECONNRESET);
+}
+END_TEST
+
+/* A server that neither reads nor answers. */
+START_TEST(test_streamed_request_timeout)
+{
+	auto_free char *body = xcalloc(1, BIG_BYTES);
+
+	http_client_done(&client);
+	fd_close(&peer);
+	adopt(SOCK_STREAM);
+	op_init(&op, SHORT_MS, -1);
+	ck_assert_int_eq(http_client_start(&client, "POST", "/", NULL, &op), 0);
+	ck_assert_int_eq(http_client_write(&client, body, BIG_BYTES, &op), -ETIMEDOUT);
+}
+END_TEST
+
 static void *signal_event(void *arg)
 {
 	ck_assert_int_eq(eventfd_write(*(int *)arg, 1), 0);
@@ -393,6 +459,10 @@ int main(void)
 	tcase_add_test(tc, test_timeout);
 	tcase_add_test(tc, test_send_timeout);
 	tcase_add_test(tc, test_deadline_in_stream);
+	tcase_add_test(tc, test_streamed_request);
+	tcase_add_test(tc, test_streamed_request_answered_early);
+	tcase_add_test(tc, test_streamed_request_hung_up);
+	tcase_add_test(tc, test_streamed_request_timeout);
 	tcase_add_test(tc, test_cancel);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
