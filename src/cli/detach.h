@@ -17,8 +17,8 @@ struct detach {
 
 /**
  * detach_parse() - read a list of keys
- * @text:	"ctrl-p,ctrl-q": characters, or ctrl- and one of a-z @ [ \ ] ^ _, with commas between
- *		them; "" = no keys
+ * @text:	"ctrl-p,ctrl-q": characters, or ctrl- and one of a-z @ [ \ ] ^ _, with commas
+ *		between them; "" = no keys
  *
  * Return: 0; -EINVAL.
  */

@@ -181,7 +181,8 @@ static int write_head(struct http_client *c, struct buf *out, const char *target
 	return http_write_request(out, c->method, target, all);
 }
 
-/* Makes the head of a request on a connection that is free for it. Return: 0; -errno, op->err set */
+/* Makes the head of a request on a connection that is free for it. Return: 0; -errno, op->err
+ * set */
 static int begin(struct http_client *c, const char *method, struct op *op)
 {
 	if (c->fd < 0 || !c->reusable)

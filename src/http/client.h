@@ -68,7 +68,8 @@ must_check int http_client_start(struct http_client *c, const char *method, cons
 				 const struct http_field *fields, struct op *op);
 
 /**
- * http_client_write() - send the next piece of a streamed body; waits while the server does not read
+ * http_client_write() - send the next piece of a streamed body; waits while the server does
+ * not read
  * @p:		@n bytes; none is no piece
  *
  * Return: 0; 1 the server wants no more of it: it has answered, which http_client_head() reads, or

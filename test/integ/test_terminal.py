@@ -119,12 +119,12 @@ def test_a_shell_on_a_terminal(box, terminal):
 
 def test_the_terminal_follows_while_a_program_has_it(box, terminal):
     t = terminal("exec", "-t", "term", "--", "bash", "-c",
-                 "trap 'stty size' WINCH; echo ready; while :; do sleep 0.1; done")
+                 "trap 'stty size' WINCH; trap 'exit 9' INT; echo ready; while :; do sleep 0.1; done")
     t.expect(b"ready")
     t.resize(17, 55)
     t.expect(rb"17 55\r\n")
     t.type(b"\x03")
-    assert t.wait() == 130
+    assert t.wait() == 9
 
 
 def test_raw_keys_reach_a_program_that_wants_them(box, terminal):
