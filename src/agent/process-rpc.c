@@ -60,15 +60,17 @@ static int read_start(const json_t *request, struct command *s, struct connect_e
 static void rpc_start(struct agent *a, struct connect_call *c, const json_t *request)
 {
 	struct connect_error e = { 0 };
+	struct output_listen spec = { .starter = true };
 	auto_command s = { 0 };
 	struct process *p = NULL;
 
-	if (caller_of_call(a, c, &s.user, &e) == 0 && read_start(request, &s, &e) == 0)
+	if (caller_of_call(a, c, &s.user, &e) == 0 && read_start(request, &s, &e) == 0 &&
+	    field_bool(request, "endOnly", &spec.end_only, &e) == 0)
 		p = command_start(a, &s, connect_timeout_ms(c), &e);
 	if (p == NULL)
 		connect_fail(c, &e);
 	else
-		process_listen(p, c, (struct output_listen){ .starter = true });
+		process_listen(p, c, spec);
 }
 
 /* The process that a request selects, or NULL with the error set. */

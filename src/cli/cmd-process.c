@@ -12,31 +12,48 @@
 
 enum { CALL_TIMEOUT_MS = 30000 };
 
-/* Control characters of a command that a guest's user chose do nothing to our terminal. */
-static void print_plain(const char *s)
+/* How many bytes the control character at @s has, which a guest chose and which would do something
+ * to our terminal: ASCII's, and those of Latin-1 in UTF-8. 0 = it is none. */
+static size_t control_len(const char *s)
 {
-	for (; *s != '\0'; s++)
-		putchar(iscntrl((unsigned char)*s) ? '?' : *s);
+	if (s[0] == '\xc2' && (unsigned char)s[1] >= 0x80 && (unsigned char)s[1] < 0xa0)
+		return 2;
+	return iscntrl((unsigned char)s[0]) ? 1 : 0;
+}
+
+/* Prints what a guest says, with blanks behind it up to a width. */
+static void print_plain(const char *s, int width)
+{
+	for (; *s != '\0'; width--) {
+		size_t n = control_len(s);
+
+		putchar(n > 0 ? '?' : *s);
+		s += MAX(n, (size_t)1);
+	}
+	printf("%*s", MAX(width, 0), "");
+}
+
+static const char *or_dash(const char *s)
+{
+	return s[0] != '\0' ? s : "-";
 }
 
 static void print_process(const json_t *process)
 {
 	const json_t *config = json_object_get(process, "config");
-	const char *tag = json_text(process, "tag");
-	const char *user = json_text(process, "user");
 	const json_t *arg;
 	size_t i;
 
 	printf("%6lld  ", (long long)json_number(process, "pid"));
-	print_plain(tag[0] != '\0' ? tag : "-");
-	printf("%*s  %-10s  %-3s  ", MAX(0, 12 - (int)strlen(tag[0] != '\0' ? tag : "-")), "",
-	       user[0] != '\0' ? user : "-",
-	       json_is_true(json_object_get(process, "pty")) ? "yes" : "-");
-	print_plain(json_text(config, "cmd"));
+	print_plain(or_dash(json_text(process, "tag")), 12);
+	fputs("  ", stdout);
+	print_plain(or_dash(json_text(process, "user")), 10);
+	printf("  %-3s  ", json_is_true(json_object_get(process, "pty")) ? "yes" : "-");
+	print_plain(json_text(config, "cmd"), 0);
 	json_array_foreach(json_object_get(config, "args"), i, arg)
 	{
 		putchar(' ');
-		print_plain(json_string_value(arg) ?: "");
+		print_plain(json_string_value(arg) ?: "", 0);
 	}
 	putchar('\n');
 }

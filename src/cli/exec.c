@@ -73,10 +73,11 @@ static json_t *start_request(const struct exec_spec *spec, struct terminal_size 
 
 	if (o->tty)
 		pty = json_pack("{s:{s:i, s:i}}", "size", "cols", size.cols, "rows", size.rows);
-	return json_pack("{s:{s:s, s:o, s:o, s:s*}, s:b, s:O*, s:s*}", "process", "cmd",
+	/* Of what it writes nothing must get lost with a stream that nobody stays to read. */
+	return json_pack("{s:{s:s, s:o, s:o, s:s*}, s:b, s:b, s:O*, s:s*}", "process", "cmd",
 			 spec->argv[0], "args", make_args(spec->argv), "envs", make_env(o), "cwd",
-			 o->workdir, "stdin", !o->detached || o->interactive, "pty", pty, "tag",
-			 o->tag);
+			 o->workdir, "endOnly", o->detached, "stdin",
+			 !o->detached || o->interactive, "pty", pty, "tag", o->tag);
 }
 
 /* Starts it, and leaves when it has. */

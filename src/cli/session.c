@@ -32,10 +32,10 @@ struct session {
 	struct terminal terminal;
 	struct terminal_size size; /* that the process's terminal has */
 	json_int_t pid;            /* 0 until the process started */
-	bool pty;
-	int pending_signal; /* came before the pid did */
-	int interrupts;     /* how many SIGINT came */
-	int code;           /* exit code; -1 = not known yet */
+	bool pty;                  /* it has a terminal, which ours stands for */
+	int pending_signal;        /* came before the pid did */
+	int interrupts;            /* how many SIGINT came */
+	int code;                  /* exit code; -1 = not known yet */
 	bool detached;
 	bool over; /* nothing more is waited for */
 	struct op op;
@@ -108,7 +108,7 @@ static int on_started(struct session *s, const struct process_event *event)
 	int r = 0;
 
 	s->pid = event->pid;
-	s->pty = event->pty;
+	s->pty = event->pty && s->spec->input;
 	if (s->pty)
 		r = take_terminal(s);
 	if (r < 0)

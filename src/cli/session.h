@@ -30,6 +30,7 @@ struct session_end {
 /**
  * session_run() - be at a process until it ends, or the keys leave it
  *
- * If the process has a terminal, ours must be one; it is raw meanwhile.
+ * If the process has a terminal and we have input for it, that must be one, too; it is raw
+ * meanwhile.
  */
 struct session_end session_run(const struct session_spec *spec);

@@ -506,6 +506,9 @@ def test_who_waits_for_the_end_takes_no_output(agent):
     assert waits.next()["end"]["exitCode"] == 4 and waits.next() is None
     out, _, end = agent.listen(stream.pid).rest()
     assert out == bytes(300000) and end["exitCode"] == 4
+    starts = Stream(agent, "Start", {"process": {"cmd": "echo", "args": ["kept"]}, "endOnly": True}).start()
+    assert starts.next()["end"]["exitCode"] == 0
+    assert agent.listen(starts.pid).rest()[0] == b"kept\n"
     late = Stream(agent, "Connect", {"process": {"pid": stream.pid}, "endOnly": True}).start()
     assert late.next()["end"]["exitCode"] == 4
     with pytest.raises(RpcError) as e:

@@ -261,7 +261,12 @@ def test_a_signal_to_an_attached_viv_ends_it_alone(shared, box, terminal):
     assert "stays" in [p.get("tag") for p in processes(shared)]
     r = shared.viv("attach", "term", "stays")
     assert r.returncode == 125 and b"has a terminal, and standard input is none" in r.stderr
+    follows = shared.popen("attach", "--no-stdin", "term", "stays", stdin=subprocess.DEVNULL)
+    waits = shared.popen("wait", "term", "stays", stdin=subprocess.DEVNULL)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waits.wait(timeout=2)
     assert shared.viv("kill", "-s", "kill", "term", "stays").returncode == 0
+    assert follows.wait(timeout=LIMIT) == waits.wait(timeout=LIMIT) == 137
 
 
 def test_run_on_a_terminal(shared, box, terminal):
@@ -314,6 +319,22 @@ def test_detached_with_a_tag(shared, box):
     assert waits.wait(timeout=LIMIT) == 3
     # Its end is kept for a while.
     assert shared.viv("wait", "term", pid).returncode == 3
+
+
+def test_what_a_detached_command_writes_at_once_is_kept(shared, box):
+    for _ in range(5):
+        pid = int(shared.viv("exec", "-d", "term", "--", "echo", "early").stdout)
+        r = shared.viv("attach", "--no-stdin", "term", pid)
+        assert (r.returncode, r.stdout) == (0, b"early\n")
+
+
+def test_ps_shows_no_control_characters(shared, box):
+    r = shared.viv("exec", "-d", "--tag", "\x1b[31m", "term", "--", "sh", "-c", "sleep 1000 # \x1b\n\u009b\u00e9")
+    assert r.returncode == 0, r.stderr
+    table = shared.viv("ps", "term").stdout
+    assert "# ??".encode() in table and "\u00e9".encode() in table
+    assert b"\x1b" not in table and "\u009b".encode() not in table
+    assert shared.viv("kill", "term", r.stdout.decode().strip()).returncode == 0
 
 
 def test_detached_without_stdin_reads_nothing(shared, box):
