@@ -12,7 +12,8 @@
 #include <limits.h>
 #include <stdio.h>
 
-enum { OPTION_KEYS = 256, OPTION_TEMPLATE };
+/* Behind those of cli/egress.h. */
+enum { OPTION_KEYS = 512, OPTION_TEMPLATE };
 
 struct wish {
 	bool keep;
