@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -185,6 +186,7 @@ def conditions(instance, n):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was made is removed on the way out
     build = pathlib.Path(os.environ.get("VIV_BUILD", ROOT / "build")).resolve()
     prepared = pathlib.Path(os.environ.get("VIV_TEST_STATE", build / "test-state")).resolve()
     n = int(os.environ.get("BENCH_N", 20))
