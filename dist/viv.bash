@@ -69,12 +69,26 @@ __viv_offer_value() {
 	esac
 }
 
+# Offers what can be copied: files, and the sandboxes of viv $1.
+__viv_offer_ends() {
+	local name words
+
+	compopt -o nospace -o filenames 2>/dev/null
+	mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+	mapfile -t words < <(__viv_sandboxes "$1" "$socket")
+	for name in "${words[@]}"; do
+		__viv_offer "$name:"
+	done
+}
+
 # Offers what may stand behind the verb, where $2 words stand already. $1 is viv.
 __viv_offer_argument() {
 	local words
 
 	if [[ $cur == -* ]]; then
 		__viv_offer "${options[@]}" --help
+	elif [[ $usage == *SANDBOX:PATH* ]]; then
+		__viv_offer_ends "$1"
 	elif [[ $usage == *SANDBOX...* || ($usage == *SANDBOX* && $2 == 0) ]]; then
 		mapfile -t words < <(__viv_sandboxes "$1" "$socket")
 		__viv_offer "${words[@]}"

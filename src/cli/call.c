@@ -111,13 +111,25 @@ int cli_list(struct cli *cli, const char *query, json_t *all, struct op *op)
 	}
 }
 
+char *cli_plain_text(const char *text)
+{
+	char *plain = str_dup(text);
+
+	for (char *p = plain; *p != '\0'; p++) {
+		if (((unsigned char)*p < ' ' && *p != '\n' && *p != '\t') || *p == 0x7f)
+			*p = '?';
+	}
+	return plain;
+}
+
 int cli_fail(struct cli *cli, const struct op *op, int code)
 {
+	auto_free char *message = cli_plain_text(op->err.msg);
 	struct signalfd_siginfo info;
 
 	if (op->err.kind == ERR_CANCELLED &&
 	    read(cli->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
 		return EXIT_SIGNAL_BASE + (int)info.ssi_signo;
-	fprintf(stderr, "viv: %s\n", op->err.msg);
+	fprintf(stderr, "viv: %s\n", message);
 	return code;
 }

@@ -39,7 +39,8 @@ struct verb {
 
 extern const struct verb verb_run, verb_create, verb_exec, verb_ls, verb_inspect, verb_rm,
 	verb_logs, verb_version, verb_doctor, verb_df, verb_prune, verb_key, verb_network,
-	verb_stats, verb_top, verb_shell, verb_ps, verb_attach, verb_kill, verb_wait;
+	verb_stats, verb_top, verb_shell, verb_ps, verb_attach, verb_kill, verb_wait, verb_cp,
+	verb_port;
 
 /** cli_connect() - connect to vivd, starting it when it is not running. Return: 0; -errno, op->err
  * set */
@@ -79,6 +80,10 @@ must_check int cli_find(struct cli *cli, const char *name, json_t **out, struct 
  * Return: 0; -errno with op->err set.
  */
 must_check int cli_list(struct cli *cli, const char *query, json_t *all, struct op *op);
+
+/** cli_plain_text() - words of a guest's for a terminal, with '?' for what would command it; caller
+ * frees */
+char *cli_plain_text(const char *text);
 
 /** cli_fail() - print "viv: <message>" for an error. Return: @code, or 128 + the signal that ended
  * it */

@@ -116,3 +116,47 @@ def test_the_end_of_the_sandbox_ends_a_connection(shared):
             assert shared.request("DELETE", f"/sandboxes/{box}")[0] == 204
             assert s.recv(1) == b""
         s.close()
+
+
+def start_port(instance, *args):
+    p = instance.popen("port", *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return p
+
+
+def end_port(p):
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=60)
+    assert p.returncode == 128 + signal.SIGINT
+    return err
+
+
+def test_viv_port(shared, box):
+    p = start_port(shared, "portbox", "0:7000", "0:7001", "127.0.0.2:0:7009")
+    ports = [re.fullmatch(r"(\S+):(\d+) -> (\d+)\n", p.stdout.readline()).groups() for _ in range(3)]
+    assert [(host, there) for host, _, there in ports] == [
+        ("127.0.0.1", "7000"), ("127.0.0.1", "7001"), ("127.0.0.2", "7009")]
+    for host, here, _ in ports[:2]:
+        assert reply_of(lambda: socket.create_connection((host, int(here))), os.urandom(2_000_000))
+    with socket.create_connection((ports[2][0], int(ports[2][1]))) as s:
+        with pytest.raises(ConnectionResetError):
+            s.recv(1)
+    taken = shared.viv("port", "portbox", f"{ports[0][1]}:7000")
+    assert taken.returncode == 1 and b"in use" in taken.stderr
+    held = socket.create_connection((ports[0][0], int(ports[0][1])))
+    held.sendall(b"x")
+    assert "7009" in end_port(p)
+    with pytest.raises(ConnectionResetError):
+        held.recv(1)
+    held.close()
+
+
+def test_viv_port_lists_what_listens(shared, box):
+    r = shared.viv("port", "portbox")
+    assert r.returncode == 0, r.stderr
+    assert {"7000   0.0.0.0", "7001   127.0.0.1", "7002   ::1"} <= set(r.stdout.decode().splitlines())
+
+
+def test_viv_port_says_what_is_wrong(shared, box):
+    for args, code in ((["portbox", "x"], 2), (["portbox", "0"], 2), (["portbox", "1:70000"], 2), ([], 2),
+                       (["nobox", "1"], 1), (["--bind", "nowhere", "portbox", "7000"], 1)):
+        assert shared.viv("port", *args).returncode == code, args
