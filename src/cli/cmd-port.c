@@ -108,7 +108,7 @@ static int run(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { { "bind", required_argument, NULL, 'b' }, { 0 } };
 	struct forward f = FORWARD_INIT;
-	const char *bind_to = "127.0.0.1";
+	const char *bind_to = FORWARD_BIND;
 	struct op op;
 	int c;
 	int r;

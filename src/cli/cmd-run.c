@@ -6,6 +6,7 @@
 #include "cli/egress.h"
 #include "cli/env.h"
 #include "cli/exec.h"
+#include "cli/forward.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -20,14 +21,16 @@ struct wish {
 	bool json;
 	bool at_it; /* an option was given about being at the command */
 	struct exec_options exec;
-	json_t *env;     /* owned */
-	json_t *request; /* owned */
-	json_t *own;     /* its object `vivarium`; borrowed */
-	char **command;  /* NULL-terminated; may be empty */
+	struct forward ports; /* of --publish */
+	json_t *env;          /* owned */
+	json_t *request;      /* owned */
+	json_t *own;          /* its object `vivarium`; borrowed */
+	char **command;       /* NULL-terminated; may be empty */
 };
 
 static void wish_done(struct wish *w)
 {
+	forward_stop(&w->ports);
 	json_decref(w->request);
 }
 
@@ -78,6 +81,10 @@ static int take_option(const struct verb *verb, struct wish *w, int c)
 		return json_object_set_new(w->own, "user", json_string(optarg));
 	case 'w':
 		return json_object_set_new(w->own, "workdir", json_string(optarg));
+	case 'p':
+		return forward_add(&w->ports, optarg) < 0
+			       ? cli_usage(verb, "--publish %s is no [[ADDRESS:]HERE:]PORT", optarg)
+			       : 0;
 	case 'k':
 		w->keep = true;
 		return 0;
@@ -110,6 +117,7 @@ static int parse(const struct verb *verb, int argc, char **argv, struct wish *w)
 		{ "env", required_argument, NULL, 'e' },
 		{ "user", required_argument, NULL, 'u' },
 		{ "workdir", required_argument, NULL, 'w' },
+		{ "publish", required_argument, NULL, 'p' },
 		{ "keep", no_argument, NULL, 'k' },
 		{ "json", no_argument, NULL, 'j' },
 		EGRESS_OPTIONS,
@@ -124,7 +132,7 @@ static int parse(const struct verb *verb, int argc, char **argv, struct wish *w)
 			       "envVars", "network", "vivarium");
 	w->env = json_object_get(w->request, "envVars");
 	w->own = json_object_get(w->request, "vivarium");
-	while ((c = getopt_long(argc, argv, "+e:u:w:it", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+e:u:w:p:it", options, NULL)) != -1) {
 		int r = take_option(verb, w, c);
 
 		if (r < 0)
@@ -155,6 +163,21 @@ static int run_command(struct cli *cli, const struct wish *w, json_t *sandbox, b
 			out_left);
 }
 
+/* Whoever connects before the sandbox is there waits in the socket's queue. */
+static int run_published(struct cli *cli, struct wish *w, json_t *sandbox, bool *out_left)
+{
+	struct op op;
+	int code;
+
+	op_init(&op, 0, cli->signal_fd);
+	if (w->ports.n > 0 &&
+	    forward_start(&w->ports, cli, json_text(sandbox, "sandboxID"), &op.err) < 0)
+		return cli_fail(cli, &op, EXIT_VIV);
+	code = run_command(cli, w, sandbox, true, out_left);
+	forward_stop(&w->ports);
+	return code;
+}
+
 /* The command's exit code is what counts; a removal that fails is told, and `viv rm` repeats it. */
 static void remove_sandbox(struct cli *cli, const json_t *sandbox)
 {
@@ -168,7 +191,7 @@ static void remove_sandbox(struct cli *cli, const json_t *sandbox)
 
 static int run(struct cli *cli, int argc, char **argv)
 {
-	cleanup(wish_done) struct wish w = { .command = argv };
+	cleanup(wish_done) struct wish w = { .command = argv, .ports = FORWARD_INIT };
 	auto_json *sandbox = NULL;
 	struct op op;
 	bool left = false;
@@ -183,9 +206,10 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (code != 0)
 		return code;
 	op_init(&op, 0, cli->signal_fd);
-	if (make(cli, &w, &sandbox, &op) < 0)
+	/* A port that is taken is no reason to make a sandbox. */
+	if (forward_listen(&w.ports, FORWARD_BIND, &op.err) < 0 || make(cli, &w, &sandbox, &op) < 0)
 		return cli_fail(cli, &op, EXIT_VIV);
-	code = run_command(cli, &w, sandbox, true, &left);
+	code = run_published(cli, &w, sandbox, &left);
 	if (w.keep || left)
 		fprintf(stderr, "viv: kept sandbox %s\n", json_text(sandbox, "sandboxID"));
 	else
@@ -195,14 +219,15 @@ static int run(struct cli *cli, int argc, char **argv)
 
 static int create(struct cli *cli, int argc, char **argv)
 {
-	cleanup(wish_done) struct wish w = { .command = argv };
+	cleanup(wish_done) struct wish w = { .command = argv, .ports = FORWARD_INIT };
 	auto_json *sandbox = NULL;
 	struct op op;
 	bool left;
 	int code = parse(&verb_create, argc, argv, &w);
 
-	if (code == 0 && (w.keep || w.at_it))
-		return cli_usage(&verb_create, "it has no --%s", w.keep ? "keep" : "tty");
+	if (code == 0 && (w.keep || w.at_it || w.ports.n > 0))
+		return cli_usage(&verb_create, "it has no --%s",
+				 w.keep ? "keep" : (w.at_it ? "tty" : "publish"));
 	if (code != 0)
 		return code;
 	op_init(&op, 0, cli->signal_fd);
@@ -237,9 +262,10 @@ static int create(struct cli *cli, int argc, char **argv)
 
 const struct verb verb_run = {
 	.name = "run",
-	.usage = "[-i] [-t] " WISH_USAGE "[--keep] -- COMMAND...",
+	.usage = "[-i] [-t] " WISH_USAGE "[--publish PORTS]... [--keep] -- COMMAND...",
 	.summary = "Make a sandbox, run a command in it, and remove it",
 	.help = WISH_HELP
+	"  -p, --publish PORTS  [[ADDRESS:]HERE:]PORT: a port of here leads to one of its\n"
 	"  --keep             do not remove it at the end\n"
 	"  -t, --tty          give the command a terminal, which ours becomes\n"
 	"  -i, --interactive  pass stdin on, which is always done\n"

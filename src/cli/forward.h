@@ -11,6 +11,8 @@
 
 enum { FORWARDS_MAX = 64 };
 
+#define FORWARD_BIND "127.0.0.1" /* where to listen unless told otherwise */
+
 /* A port of here and where it leads. */
 struct forward_port {
 	char host[64]; /* address of here; "" = the default */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ports of a guest as raw TCP: by the API's upgrade, and by viv."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -58,6 +59,12 @@ def upgrade(instance, port, box="portbox", protocol="tcp"):
     return s
 
 
+def send_all(s, data):
+    with contextlib.suppress(OSError):  # what comes back tells
+        s.sendall(data)
+        s.shutdown(socket.SHUT_WR)
+
+
 def reply_of(connect, data):
     """Whether what comes back is what went there, and only after the end."""
     try:
@@ -65,11 +72,14 @@ def reply_of(connect, data):
     except ConnectionError:
         return False
     with s:
-        sender = threading.Thread(target=lambda: (s.sendall(data), s.shutdown(socket.SHUT_WR)))
+        sender = threading.Thread(target=send_all, args=(s, data))
         sender.start()
         got = b""
-        while piece := s.recv(65536):
-            got += piece
+        try:
+            while piece := s.recv(65536):
+                got += piece
+        except ConnectionResetError:
+            pass
         sender.join()
     return got == hashlib.sha256(data).hexdigest().encode() + data
 
@@ -160,3 +170,22 @@ def test_viv_port_says_what_is_wrong(shared, box):
     for args, code in ((["portbox", "x"], 2), (["portbox", "0"], 2), (["portbox", "1:70000"], 2), ([], 2),
                        (["nobox", "1"], 1), (["--bind", "nowhere", "portbox", "7000"], 1)):
         assert shared.viv("port", *args).returncode == code, args
+
+
+def test_viv_run_publishes_ports(shared):
+    with socket.socket() as s:  # one that is free
+        s.bind(("127.0.0.1", 0))
+        here = s.getsockname()[1]
+    p = shared.popen("run", "-p", f"{here}:7001", "--", "python3", "-c", ECHO, stdin=subprocess.DEVNULL)
+    vivarium.wait_for(lambda: reply_of(lambda: socket.create_connection(("127.0.0.1", here)), b"x" * 100_000),
+                      timeout=180, what="the port is reached")
+    p.send_signal(signal.SIGTERM)
+    assert p.wait(120) == 128 + signal.SIGTERM
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", here))
+    busy = socket.create_server(("127.0.0.1", 0))
+    r = shared.viv("run", "-p", f"{busy.getsockname()[1]}:7001", "--", "true")
+    busy.close()
+    assert r.returncode == 125 and b"in use" in r.stderr
+    assert shared.viv("run", "-p", "x", "--", "true").returncode == 2
+    assert shared.viv("create", "-p", "80").returncode == 2
