@@ -31,7 +31,7 @@ static int get_table(struct guest *g, const char *path, struct buf *out, struct 
 	return MIN(r, 0);
 }
 
-/* The address as the kernel writes it: words of 32 bits in the guest's byte order, which is ours. */
+/* The address as the kernel writes it: words of 32 bits in the guest's byte order, as ours. */
 static void print_address(const char *hex, unsigned port)
 {
 	struct in6_addr addr = { 0 };

@@ -36,8 +36,8 @@ struct forward {
 		.stop_fd = -1                                                                      \
 	}
 
-/** forward_add() - [ADDRESS:][HERE:]THERE; without HERE the same number. Return: 0; -EINVAL it is no
- * such text; -E2BIG too many */
+/** forward_add() - [[ADDRESS:]HERE:]THERE; without HERE the same number. Return: 0; -EINVAL it is
+ * no such text; -E2BIG too many */
 must_check int forward_add(struct forward *f, const char *text);
 
 /** forward_listen() - bind all ports. Return: 0; -errno with @e set, which names the port
