@@ -51,6 +51,11 @@ bool address_is_loopback(const struct address *a)
 	return ntohl(a->u.v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
 }
 
+unsigned address_port(const struct address *a)
+{
+	return ntohs(a->u.any.sa_family == AF_INET6 ? a->u.v6.sin6_port : a->u.v4.sin_port);
+}
+
 void address_print(const struct address *a, char out[ADDRESS_TEXT_SIZE])
 {
 	char host[INET6_ADDRSTRLEN] = "";

@@ -25,5 +25,8 @@ must_check int address_parse(const char *text, struct address *out);
 /** address_is_loopback() - whether only this machine can reach it */
 bool address_is_loopback(const struct address *a);
 
+/** address_port() - its port, 0 to 65535 */
+unsigned address_port(const struct address *a);
+
 /** address_print() - the same form as is parsed */
 void address_print(const struct address *a, char out[ADDRESS_TEXT_SIZE]);

@@ -236,7 +236,7 @@ static int parse_setting_flag(struct args *args, const char *arg, struct err *e)
 
 static int parse_command(struct args *args, const char *arg, struct err *e)
 {
-	static const char *const commands[] = { "serve", "prepare", "doctor", "config" };
+	static const char *const commands[] = { "serve", "prepare", "cert", "doctor", "config" };
 
 	if (args->command != NULL)
 		return err_set(e, ERR_INVALID, "'%.80s': there is the command '%s' already", arg,
@@ -248,7 +248,7 @@ static int parse_command(struct args *args, const char *arg, struct err *e)
 		}
 	}
 	return err_set(e, ERR_INVALID,
-		       "'%.80s' is no command; there are prepare, doctor and config", arg);
+		       "'%.80s' is no command; there are prepare, cert, doctor and config", arg);
 }
 
 static int parse_args(struct args *args, struct err *e)

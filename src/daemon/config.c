@@ -111,6 +111,16 @@ static const struct setting settings[] = {
 	  FIELD(listen_public), .choices = "off|on" },
 	{ "proxy_listen", SETTING_ADDRESS, "",
 	  "TCP address that serves sandboxes only, not the API; empty: none", FIELD(proxy_listen) },
+	{ "tls_listen", SETTING_ADDRESS, "",
+	  "TCP address that serves API and sandboxes by TLS, to who has an API key; empty: none",
+	  FIELD(tls_listen) },
+	{ "tls_cert", SETTING_PATH, "",
+	  "its certificate and those up to its root, PEM; empty: tls/cert.pem in state_dir, which "
+	  "vivd cert makes",
+	  FIELD(tls_cert) },
+	{ "tls_key", SETTING_PATH, "",
+	  "the key of tls_cert, PEM without a password; empty: tls/key.pem in state_dir",
+	  FIELD(tls_key) },
 	{ "domain", SETTING_DOMAIN, "",
 	  "ports of sandboxes have names PORT-ID.DOMAIN; with the port that clients use, if that "
 	  "is another; empty: only PORT-ID.localhost",
@@ -412,11 +422,17 @@ int config_check(struct config *c, struct err *e)
 {
 	auto_free char *socket = str_printf("%s/vivd.sock", c->run_dir);
 	auto_free char *agent = program_find("viv-agent");
+	auto_free char *cert = str_printf("%s/tls/cert.pem", c->state_dir);
+	auto_free char *key = str_printf("%s/tls/key.pem", c->state_dir);
 
 	if (c->socket == NULL)
 		set_default(c, "socket", socket);
 	if (c->agent == NULL)
 		set_default(c, "agent", agent);
+	if (c->tls_cert == NULL)
+		set_default(c, "tls_cert", cert);
+	if (c->tls_key == NULL)
+		set_default(c, "tls_key", key);
 	if (strlen(c->socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
 		return refuse(c, "socket", "a unix socket's path has at most 107 bytes", e);
 	if (is_in_clear_and_public(c, c->listen))
@@ -465,6 +481,8 @@ void config_help(FILE *out)
 	fputs("Usage:\n"
 	      "  vivd [--SETTING=VALUE]...    run the daemon\n"
 	      "  vivd prepare [--force]       get the guest kernel and make the template 'base'\n"
+	      "  vivd cert [--force]          make a certificate for the domain, for use on this "
+	      "host\n"
 	      "  vivd doctor [--json] [--fix [--delete]]\n"
 	      "                               what this host has and lacks, what is left on it\n"
 	      "  vivd config                  print the settings and where each came from\n"

@@ -26,8 +26,8 @@ struct config_value {
 
 /* Strings are NULL when empty, and belong to values[]. */
 struct config {
-	const char *command; /* "serve", "prepare", "doctor" or "config"; static storage */
-	bool force;          /* of prepare */
+	const char *command; /* "serve", "prepare", "cert", "doctor" or "config"; static storage */
+	bool force;          /* of prepare and cert */
 	bool fix;            /* of doctor, as the next two */
 	bool delete_data;
 	bool json;
@@ -59,6 +59,9 @@ struct config {
 	const char *listen;
 	const char *listen_public; /* "on" or "off" */
 	const char *proxy_listen;
+	const char *tls_listen;
+	const char *tls_cert;
+	const char *tls_key;
 	const char *domain;
 	const char *fault;
 	const char *kvm_stand_in;

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "daemon/address.h"
 #include "daemon/listen.h"
+#include "daemon/tls.h"
 
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -19,13 +20,20 @@ enum {
 	DESCRIPTORS_SHARE = 8, /* of all descriptors, to one way in from outside */
 };
 
-enum door { DOOR_UNIX, DOOR_TCP, DOOR_PROXY, DOOR_N };
+enum door { DOOR_UNIX, DOOR_TCP, DOOR_PROXY, DOOR_TLS, DOOR_N };
 
 struct doors {
 	uv_loop_t *loop;
 	struct api *api;
 	struct http_server *servers[DOOR_N]; /* NULL = not open */
+	struct tls *tls;                     /* NULL = not served */
 };
+
+/* Behind the ids that VMMs of any instance may have. */
+static unsigned tls_uid(const struct config *c)
+{
+	return c->vmm_uid_base + (1U << (31 - c->network_prefix)) + 1;
+}
 
 /* So that those from outside never take all descriptors, with one more each to a sandbox. */
 static unsigned connections_max(void)
@@ -79,6 +87,38 @@ static int open_tcp(struct doors *d, enum door door, const char *key, const char
 	return 0;
 }
 
+static int open_tls(struct doors *d, const struct config *c, struct err *e)
+{
+	auto_close int fd = -1;
+	struct address address;
+	char text[ADDRESS_TEXT_SIZE];
+	struct tls_spec spec;
+	int r;
+
+	if (address_parse(c->tls_listen, &address) < 0)
+		return err_set(e, ERR_INTERNAL, "setting tls_listen = %s is no address",
+			       c->tls_listen);
+	fd = listen_tcp(&address, e);
+	if (fd < 0)
+		return fd;
+	address_print(&address, text);
+	open_server(d, DOOR_TLS);
+	spec = (struct tls_spec){
+		.cert = c->tls_cert,
+		.key = c->tls_key,
+		.domain = c->domain,
+		.uid = tls_uid(c),
+		.max_connections = connections_max(),
+		.server = d->servers[DOOR_TLS],
+	};
+	r = tls_open(d->loop, &spec, take_fd(&fd), &d->tls, e);
+	if (r < 0)
+		return err_wrap(e, "setting tls_listen = %s", c->tls_listen);
+	api_set_domain_port(d->api, address_port(&address));
+	log_info("vivd.listens", kv_str("tls_listen", text));
+	return 0;
+}
+
 static int open_unix(struct doors *d, const char *path, struct err *e)
 {
 	auto_close int fd = listen_unix(path, e);
@@ -113,11 +153,23 @@ int doors_open(uv_loop_t *loop, struct manager *m, const struct config *c, struc
 		r = open_tcp(d, DOOR_TCP, "listen", c->listen, e);
 	if (r == 0 && c->proxy_listen != NULL)
 		r = open_tcp(d, DOOR_PROXY, "proxy_listen", c->proxy_listen, e);
+	if (r == 0 && c->tls_listen != NULL)
+		r = check_keys(d, "tls_listen", c->tls_listen, e);
+	if (r == 0 && c->tls_listen != NULL)
+		r = open_tls(d, c, e);
 	return r < 0 ? r : open_unix(d, c->socket, e);
+}
+
+void doors_reload(struct doors *d)
+{
+	if (d->tls != NULL)
+		tls_reload(d->tls);
 }
 
 void doors_close(struct doors *d)
 {
+	if (d != NULL && d->tls != NULL)
+		tls_close(take_ptr(&d->tls));
 	for (size_t i = 0; d != NULL && i < DOOR_N; i++) {
 		if (d->servers[i] != NULL)
 			http_server_free(take_ptr(&d->servers[i]));

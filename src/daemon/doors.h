@@ -24,6 +24,9 @@ struct doors;
 must_check int doors_open(uv_loop_t *loop, struct manager *m, const struct config *c,
 			  struct doors **out, struct err *e);
 
+/** doors_reload() - serve the certificate that is there now, to who comes from now on */
+void doors_reload(struct doors *d);
+
 /** doors_close() - stop listening and end all connections; idempotent; NULL is allowed */
 void doors_close(struct doors *d);
 

@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "daemon/cert.h"
 #include "daemon/config.h"
 #include "daemon/doctor.h"
 #include "daemon/doors.h"
@@ -33,6 +34,7 @@ enum { DESCRIPTORS_MIN = 256, DESCRIPTORS_MAX = 65536 };
 struct daemon {
 	uv_loop_t loop;
 	uv_signal_t signals[2];
+	uv_signal_t hangup;
 	struct manager *manager;
 	struct doors *doors;
 };
@@ -41,6 +43,7 @@ static void close_signals(struct daemon *d)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(d->signals); i++)
 		uv_close((uv_handle_t *)&d->signals[i], NULL);
+	uv_close((uv_handle_t *)&d->hangup, NULL);
 }
 
 static void on_quiet(void *arg)
@@ -62,6 +65,16 @@ static void on_signal(uv_signal_t *handle, int signo)
 	manager_shutdown(d->manager, on_quiet, d);
 }
 
+/* A new certificate is in the place of the old one, or a terminal is gone, which is nothing. */
+static void on_hangup(uv_signal_t *handle, int signo)
+{
+	struct daemon *d = handle->data;
+
+	(void)signo;
+	if (d->doors != NULL)
+		doors_reload(d->doors);
+}
+
 static void watch_signals(struct daemon *d)
 {
 	static const int numbers[] = { SIGTERM, SIGINT };
@@ -71,6 +84,9 @@ static void watch_signals(struct daemon *d)
 		d->signals[i].data = d;
 		uv_signal_start(&d->signals[i], on_signal, numbers[i]);
 	}
+	uv_signal_init(&d->loop, &d->hangup);
+	d->hangup.data = d;
+	uv_signal_start(&d->hangup, on_hangup, SIGHUP);
 }
 
 static struct manager_config manager_config_of(const struct config *c)
@@ -237,6 +253,8 @@ static int run_command(const struct config *c, struct err *e)
 		return run_doctor(c, e);
 	if (streq(c->command, "prepare"))
 		return prepare_exec(c, e);
+	if (streq(c->command, "cert"))
+		return cert_run(c, e);
 	if (streq(c->command, "config"))
 		return config_print(c, stdout);
 	return run_serve(c, e);

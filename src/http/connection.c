@@ -351,9 +351,18 @@ static bool conn_step(struct http_conn *c)
 	}
 }
 
+/* First our side is shut, which tells the peer that this is an orderly end; then all. */
 static void on_timer(uv_timer_t *timer)
 {
-	conn_close(timer->data, false);
+	struct http_conn *c = timer->data;
+
+	if (c->state == CONN_LINGER) {
+		conn_close(c, false);
+		return;
+	}
+	http_stream_shutdown(c->stream);
+	c->state = CONN_LINGER;
+	conn_run(c);
 }
 
 /* Resets a peer that took nothing of its reply since the last look. */

@@ -24,7 +24,7 @@ import vivarium
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = sorted(p.name.removesuffix(".scd") for p in (ROOT / "doc/man").glob("*.scd"))
 VERBS = [p[len("viv-") : -len(".1")] for p in PAGES if p.startswith("viv-") and p.endswith(".1")]
-LIBEXEC = ("viv-agent", "viv-build")
+LIBEXEC = ("viv-agent", "viv-build", "viv-tls")
 SHIM = "viv-vmm-shim.so"
 CONFINED = pathlib.Path(__file__).parent / "confined.py"
 

@@ -46,6 +46,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"0\\r\\n\\r\\n")
     do_OPTIONS = do_GET
 class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 64
     def __init__(self, address, port):
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         super().__init__((address, port), Handler)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One daemon for the whole suite, as its clients reach it."""
 
-import os
 import pathlib
 import re
 import sys
@@ -11,19 +10,6 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import sdk  # noqa: E402
 import vivarium  # noqa: E402
-
-class Server:
-    """A daemon, and what its clients must know."""
-
-    def __init__(self, instance, port, key):
-        self.instance, self.port, self.key = instance, port, key
-        self.url = f"http://127.0.0.1:{port}"
-
-    def env(self, home, package, sandbox):
-        keep = ("PATH", "HOME", "LANG", "TMPDIR")
-        return {**{k: os.environ[k] for k in keep if k in os.environ},
-                "E2B_API_URL": self.url, "E2B_SANDBOX_URL": self.url, "E2B_API_KEY": self.key,
-                "SDK_HOME": str(home), "SDK_PACKAGE": package, "SDK_SANDBOX": sandbox}
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +22,7 @@ def server(build, prepared):
         instance.settings["listen"] = "127.0.0.1:0"
         assert instance.start(), instance.log_text()
         port = re.search(r"vivd\.listens .*listen=127\.0\.0\.1:(\d+)", instance.log_text())[1]
-        yield Server(instance, int(port), key)
+        yield sdk.Server(instance, int(port), key)
     finally:
         instance.close()
 

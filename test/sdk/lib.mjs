@@ -52,8 +52,22 @@ export function isError(name, ...patterns) {
   }
 }
 
+/** A sandbox whose getHost gives names that lead to it: E2B_DOMAIN's, or else localhost's. */
+export async function named(sandbox) {
+  return process.env.E2B_DOMAIN ? sandbox : Sandbox.connect(sandbox.sandboxId, { domain: 'localhost' })
+}
+
+/** Where the agent of a sandbox is. */
+export function agentUrl(sandbox) {
+  return process.env.E2B_SANDBOX_URL ?? `https://${sandbox.getHost(49983)}`
+}
+
 /** A request whose Host header names a port of a sandbox, as a browser would send it. */
-export function getByHost(host, path = '/', headers = {}) {
+export async function getByHost(host, path = '/', headers = {}) {
+  if (process.env.E2B_DOMAIN) {
+    const response = await fetch(`https://${host}${path}`, { headers })
+    return { status: response.status, body: await response.text() }
+  }
   const { hostname, port } = new URL(process.env.E2B_API_URL)
   return new Promise((resolve, reject) => {
     const request = http.get({ hostname, port, path, headers: { ...headers, host } }, (response) => {

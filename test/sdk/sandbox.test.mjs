@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
-import { getByHost, isError, Sandbox, shared, test, unique, until } from './lib.mjs'
+import { agentUrl, getByHost, isError, named, Sandbox, shared, test, unique, until } from './lib.mjs'
 
 const tag = unique()
 let sbx
@@ -111,7 +111,7 @@ test('setTimeout of an unknown sandbox is not found', async () => {
 })
 
 test('a sandbox is secured by a token of its own', async () => {
-  const plain = await fetch(`${process.env.E2B_SANDBOX_URL}/process.Process/List`, {
+  const plain = await fetch(`${agentUrl(sbx)}/process.Process/List`, {
     method: 'POST',
     body: '{}',
     headers: {
@@ -129,7 +129,7 @@ test('getHost names a port', () => {
 })
 
 test('getHost leads to a server in the sandbox', async () => {
-  const local = await Sandbox.connect(sbx.sandboxId, { domain: 'localhost' })
+  const local = await named(sbx)
   const server = await sbx.commands.run(
     'mkdir -p /tmp/www && cd /tmp/www && echo served > page && exec python3 -m http.server 3000',
     { background: true, timeoutMs: 0 },
@@ -146,7 +146,7 @@ test('getHost leads to a server in the sandbox', async () => {
 })
 
 test('getHost leads to a server on the loopback of the sandbox', async () => {
-  const local = await Sandbox.connect(sbx.sandboxId, { domain: 'localhost' })
+  const local = await named(sbx)
   const server = await sbx.commands.run(
     'mkdir -p /tmp/www && cd /tmp/www && echo served > page && exec python3 -m http.server -b 127.0.0.1 3001',
     { background: true, timeoutMs: 0 },
@@ -163,7 +163,7 @@ test('getHost leads to a server on the loopback of the sandbox', async () => {
 })
 
 test('a port that nobody listens on is a bad gateway', async () => {
-  const local = await Sandbox.connect(sbx.sandboxId, { domain: 'localhost' })
+  const local = await named(sbx)
   const { status, body } = await getByHost(local.getHost(3999))
   assert.equal(status, 502)
   assert.match(body, /3999/)

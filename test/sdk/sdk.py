@@ -18,6 +18,20 @@ TEST = re.compile(r"""^(?:  )?test\((['"`])(.+?)\1, """, re.M)
 ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64"}
 
 
+class Server:
+    """A daemon, and what its clients must know."""
+
+    def __init__(self, instance, port, key):
+        self.instance, self.port, self.key = instance, port, key
+        self.url = f"http://127.0.0.1:{port}"
+
+    def env(self, home, package, sandbox):
+        keep = ("PATH", "HOME", "LANG", "TMPDIR")
+        return {**{k: os.environ[k] for k in keep if k in os.environ},
+                "E2B_API_URL": self.url, "E2B_SANDBOX_URL": self.url, "E2B_API_KEY": self.key,
+                "SDK_HOME": str(home), "SDK_PACKAGE": package, "SDK_SANDBOX": sandbox}
+
+
 class Unavailable(Exception):
     """Why the packages cannot be installed."""
 
