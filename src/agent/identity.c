@@ -14,6 +14,7 @@
 #include "agent/environ.h"
 #include "agent/field.h"
 #include "agent/reply.h"
+#include "agent/wake.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/file.h"
@@ -44,6 +45,8 @@ struct init {
 	uint64_t timestamp_ms; /* 0 = not given */
 	char *entropy;
 	size_t n_entropy;
+	bool restored; /* and what follows is of that */
+	struct wake wake;
 };
 
 static void init_done(struct init *init)
@@ -82,6 +85,18 @@ bool identity_token_ok(const struct identity *id, const char *token)
 	return differ == 0;
 }
 
+/* {"generation": n, "clone": bool}; absent = booted */
+static int read_wake(const json_t *json, struct init *init, struct connect_error *e)
+{
+	const json_t *wake = json_object_get(json, "wake");
+
+	init->restored = json_is_object(wake);
+	init->wake.clone = json_is_true(json_object_get(wake, "clone"));
+	if (!init->restored)
+		return 0;
+	return field_u64(wake, "generation", INT64_MAX, &init->wake.generation, e);
+}
+
 static int read_init(const json_t *json, struct init *init, struct connect_error *e)
 {
 	if (field_string(json, "id", &init->id, e) < 0 ||
@@ -93,6 +108,8 @@ static int read_init(const json_t *json, struct init *init, struct connect_error
 	    field_strings(json, "env", false, &init->env, e) < 0 ||
 	    field_u64(json, "timestampMs", INT64_MAX, &init->timestamp_ms, e) < 0 ||
 	    field_bytes(json, "entropy", &init->entropy, &init->n_entropy, e) < 0)
+		return -EPROTO;
+	if (read_wake(json, init, e) < 0)
 		return -EPROTO;
 	if (init->n_entropy > ENTROPY_MAX_BYTES)
 		return connect_error_set(e, CONNECT_INVALID_ARGUMENT,
@@ -213,6 +230,15 @@ static void set_identity(struct identity *id, const struct init *init)
 		ignore_err(json_object_update(id->env, init->env)); /* both are objects */
 }
 
+/* The last act: the processes of a restored guest go on, and see nothing older than this. */
+static int wake(struct agent *a, const struct init *init, struct connect_error *e)
+{
+	const char *what;
+	int r = a->is_init && init->restored ? wake_up(a, &init->wake, &what) : 0;
+
+	return r < 0 ? machine_error(e, what, r) : 0;
+}
+
 static void on_init_body(struct http_exchange *x, const char *body, size_t n, void *arg)
 {
 	struct agent *a = arg;
@@ -227,6 +253,9 @@ static void on_init_body(struct http_exchange *x, const char *body, size_t n, vo
 		r = set_machine(&init, &e);
 	if (r == 0) {
 		set_identity(&a->identity, &init);
+		r = wake(a, &init, &e);
+	}
+	if (r == 0) {
 		reply_json(x, 200, json_pack("{s:s}", "version", VIV_VERSION));
 	} else {
 		reply_error(x, connect_code_http(e.code), "%s", e.msg);

@@ -219,6 +219,7 @@ static void explain(enum spawn_stage stage, int code, const struct process_spec 
 					     strerror(code)));
 		break;
 	case SPAWN_FORK:
+	case SPAWN_CGROUP:
 	case SPAWN_SESSION:
 	case SPAWN_STDIO:
 		ignore_err(connect_error_set(e, CONNECT_RESOURCE_EXHAUSTED, "cannot start %s: %s",
@@ -262,6 +263,7 @@ static pid_t start(struct process *p, const struct process_spec *spec, struct co
 				    .path = spec->path,
 				    .cwd = spec->cwd,
 				    .user = spec->user,
+				    .procs_fd = p->agent->procs_fd,
 				    .tty = spec->pty != NULL };
 	pid_t pid = child.tty ? stdio_open_pty(&stdio, spec, &p->pty)
 			      : stdio_open_pipes(&stdio, spec->with_stdin);
@@ -291,6 +293,9 @@ static int check_room(struct agent *a, struct connect_error *e)
 		}
 		running += p->running;
 	}
+	if (a->frozen)
+		return connect_error_set(e, CONNECT_UNAVAILABLE,
+					 "the sandbox is being saved: try again");
 	if (running >= PROCESSES_MAX)
 		return connect_error_set(e, CONNECT_RESOURCE_EXHAUSTED,
 					 "%d processes run already: end some of them",

@@ -4,6 +4,7 @@
 #include "agent/exec.h"
 #include "agent/files-tar.h"
 #include "agent/files.h"
+#include "agent/freeze.h"
 #include "agent/fs.h"
 #include "agent/identity.h"
 #include "agent/loopback.h"
@@ -28,11 +29,13 @@ static void serve_health(struct http_exchange *x, const struct route_params *par
 }
 
 /* One service per file. What the host alone may call is kept from clients by its proxy; /health and
- * /init are the paths that need no token, /files looks at it itself. */
+ * what the host alone calls are the paths that need no token, /files looks at it itself. */
 static const struct route routes[] = {
 	{ "GET", "/health", serve_health },
 	{ "POST", "/init", identity_serve_init },
 	{ "GET", GUEST_LOOPBACK_PATH "/{port}", loopback_serve },
+	{ "POST", "/freeze", freeze_serve },
+	{ "POST", "/unfreeze", freeze_serve_undo },
 	{ "GET", "/envs", identity_serve_envs },
 	{ "GET", "/metrics", metrics_serve },
 	{ "POST", "/exec", exec_serve },
@@ -47,7 +50,8 @@ static const struct route routes[] = {
 
 static bool needs_token(const struct http_head *head)
 {
-	static const char *const open_paths[] = { "/health", "/init", "/files" };
+	static const char *const open_paths[] = { "/health", "/init", "/files", "/freeze",
+						  "/unfreeze" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(open_paths); i++)
 		if (streq(head->path, open_paths[i]))

@@ -102,6 +102,8 @@ static struct report become(const struct spawn_spec *spec)
 	int r;
 
 	ignore_err(sig_reset()); /* the arguments are valid */
+	if (spec->procs_fd >= 0 && write(spec->procs_fd, "0", 1) != 1)
+		return (struct report){ SPAWN_CGROUP, errno };
 	if (setsid() < 0)
 		return (struct report){ SPAWN_SESSION, errno };
 	if (spec->tty && ioctl(spec->stdio[0], TIOCSCTTY, 0) < 0)

@@ -12,12 +12,21 @@ struct spawn_spec {
 	const char *path;        /* PATH in which argv[0] is looked up if it has no slash */
 	const char *cwd;
 	const struct user *user;
+	int procs_fd; /* cgroup.procs of the cgroup to join; -1 = none */
 	int stdio[3]; /* each above 2 */
 	bool tty;     /* stdio[0] is a terminal, which becomes the controlling one */
 };
 
 /* What the child could not do. */
-enum spawn_stage { SPAWN_FORK, SPAWN_SESSION, SPAWN_USER, SPAWN_CWD, SPAWN_STDIO, SPAWN_EXEC };
+enum spawn_stage {
+	SPAWN_FORK,
+	SPAWN_CGROUP,
+	SPAWN_SESSION,
+	SPAWN_USER,
+	SPAWN_CWD,
+	SPAWN_STDIO,
+	SPAWN_EXEC
+};
 
 /**
  * spawn() - start a program in a session and process group of its own

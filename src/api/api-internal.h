@@ -70,6 +70,8 @@ void sandboxes_timeout(struct http_exchange *x, const struct route_params *p, vo
 void sandboxes_refreshes(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_connect_v1(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_connect_v2(struct http_exchange *x, const struct route_params *p, void *arg);
+void sandboxes_pause(struct http_exchange *x, const struct route_params *p, void *arg);
+void sandboxes_resume(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_ping(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_patch(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_port(struct http_exchange *x, const struct route_params *p, void *arg);

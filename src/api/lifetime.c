@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How long a sandbox lives: /timeout sets its deadline, /connect and /refreshes only ever move it
+ * How long a sandbox lives: /timeout sets its deadline, /refreshes only ever moves it
  * later. A timeout of null, which E2B does not have, means no deadline. /ping, ours, says that the
  * sandbox is wanted and moves nothing: whatever counts idle time starts anew from there.
  */
@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <limits.h>
 
-enum { CONNECT_TIMEOUT_S = 300, REFRESH_LEAST_S = 15, REFRESH_MOST_S = 3600 };
+enum { REFRESH_LEAST_S = 15, REFRESH_MOST_S = 3600 };
 
 /* The sandbox of a call that has a body, looked up again when the body is there: it may be gone. */
 struct call {
@@ -66,23 +66,6 @@ static int refresh(struct call *c)
 	return r < 0 ? r : extend(c, MAX(seconds, (int64_t)REFRESH_LEAST_S));
 }
 
-static int connect_running(struct call *c, bool v2)
-{
-	int64_t seconds = CONNECT_TIMEOUT_S;
-	int r = body_int(c->body, "timeout", 1, &seconds, &c->e);
-	const json_t *memory = json_object_get(c->body, "memory");
-
-	if (r == 0 && !v2 && !body_is_null(c->body, "timeout"))
-		return err_set(&c->e, ERR_INVALID, "field 'timeout' is missing");
-	if (r >= 0 && memory != NULL && !json_is_boolean(memory) && !json_is_null(memory))
-		r = err_set(&c->e, ERR_INVALID, "field 'memory' must be true or false");
-	if (r < 0)
-		return r;
-	if (body_is_null(c->body, "timeout"))
-		return sandbox_set_deadline(c->sb, 0, &c->e);
-	return extend(c, seconds);
-}
-
 /* Finds sandbox and body of a request whose body is complete. Return: 0; -errno, c->e set. */
 static int open_call(struct call *c, const char *body, size_t n)
 {
@@ -115,27 +98,6 @@ static void refreshes_body(struct http_exchange *x, const char *body, size_t n, 
 		reply_empty(x);
 }
 
-static void connect_body(struct http_exchange *x, const char *body, size_t n, struct api *api,
-			 bool v2)
-{
-	cleanup(call_done) struct call c = { .api = api, .x = x };
-
-	if (open_call(&c, body, n) < 0 || connect_running(&c, v2) < 0)
-		reply_error(x, &c.e);
-	else
-		reply_json(x, 200, NULL, json_of_sandbox(api, c.sb));
-}
-
-static void connect_v1_body(struct http_exchange *x, const char *body, size_t n, void *arg)
-{
-	connect_body(x, body, n, arg, false);
-}
-
-static void connect_v2_body(struct http_exchange *x, const char *body, size_t n, void *arg)
-{
-	connect_body(x, body, n, arg, true);
-}
-
 void sandboxes_timeout(struct http_exchange *x, const struct route_params *p, void *arg)
 {
 	(void)p;
@@ -146,18 +108,6 @@ void sandboxes_refreshes(struct http_exchange *x, const struct route_params *p, 
 {
 	(void)p;
 	http_body_collect(x, API_BODY_MAX, refreshes_body, arg);
-}
-
-void sandboxes_connect_v1(struct http_exchange *x, const struct route_params *p, void *arg)
-{
-	(void)p;
-	http_body_collect(x, API_BODY_MAX, connect_v1_body, arg);
-}
-
-void sandboxes_connect_v2(struct http_exchange *x, const struct route_params *p, void *arg)
-{
-	(void)p;
-	http_body_collect(x, API_BODY_MAX, connect_v2_body, arg);
 }
 
 void sandboxes_ping(struct http_exchange *x, const struct route_params *p, void *arg)

@@ -22,15 +22,22 @@ must_check int guest_wait_ready(int console_fd, int vmm_pidfd,
 				void (*feed)(const char *p, size_t n, void *arg), void *arg,
 				struct op *op);
 
+/* A guest that was restored instead of booted. */
+struct guest_wake {
+	uint64_t generation; /* of the checkpoint: changes /run/vivarium/generation */
+	bool clone;          /* others were made of it: machine-id and boot-id become new */
+};
+
 /* What POST /init carries. Everything is borrowed. */
 struct guest_identity {
 	const char *id;
 	const char *template_id;
 	const char *hostname;
-	const char *default_user;    /* NULL = the agent's: root */
-	const char *default_workdir; /* NULL or "" = the user's home */
-	const char *access_token;    /* NULL = none is asked for */
-	const json_t *env;           /* object of strings; NULL = {} */
+	const char *default_user;      /* NULL = the agent's: root */
+	const char *default_workdir;   /* NULL or "" = the user's home */
+	const char *access_token;      /* NULL = none is asked for */
+	const json_t *env;             /* object of strings; NULL = {} */
+	const struct guest_wake *wake; /* NULL = it was booted, and no process waits */
 };
 
 /**
@@ -43,6 +50,18 @@ struct guest_identity {
  */
 must_check int guest_init(struct in_addr addr, const struct guest_identity *identity, int vmm_pidfd,
 			  char *out_version, size_t size, struct op *op);
+
+/**
+ * guest_freeze() - have the guest's processes stand still and its disk be synced, before its VM is
+ * paused
+ *
+ * Return: 0; -errno with op->err set: nothing can be said of the guest then but by guest_thaw().
+ */
+must_check int guest_freeze(struct in_addr addr, int vmm_pidfd, struct op *op);
+
+/** guest_thaw() - let its processes go on; no error if they do. Return: 0; -errno with op->err set
+ */
+must_check int guest_thaw(struct in_addr addr, int vmm_pidfd, struct op *op);
 
 /** guest_health() - whether the agent answers GET /health. Return: 0; -errno with op->err set */
 must_check int guest_health(struct in_addr addr, int vmm_pidfd, struct op *op);

@@ -44,6 +44,7 @@ static void make_entropy(char out[ENTROPY_TEXT_SIZE])
 /* Fields that are not known are left out. */
 static char *encode(const struct guest_identity *identity)
 {
+	const struct guest_wake *wake = identity->wake;
 	auto_json *json = NULL;
 	char entropy[ENTROPY_TEXT_SIZE];
 
@@ -54,6 +55,11 @@ static char *encode(const struct guest_identity *identity)
 			 identity->default_workdir, "accessToken", identity->access_token, "env",
 			 identity->env, "entropy", entropy, "timestampMs",
 			 (json_int_t)clock_realtime_ms());
+	if (json != NULL && wake != NULL &&
+	    json_object_set_new(json, "wake",
+				json_pack("{s:I, s:b}", "generation", (json_int_t)wake->generation,
+					  "clone", wake->clone)) < 0)
+		return NULL;
 	return json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
 }
 
@@ -111,7 +117,9 @@ int guest_init(struct in_addr addr, const struct guest_identity *identity, int v
 	return read_version(&reply, out_version, size, &op->err);
 }
 
-int guest_health(struct in_addr addr, int vmm_pidfd, struct op *op)
+/* A call without a body, whose answer is only whether it went well. */
+static int call_plain(struct in_addr addr, int vmm_pidfd, const char *method, const char *path,
+		      const char *what, struct op *op)
 {
 	auto_buf reply = BUF_INIT(REPLY_BYTES_MAX);
 	auto_http_client c = HTTP_CLIENT_INIT;
@@ -119,10 +127,25 @@ int guest_health(struct in_addr addr, int vmm_pidfd, struct op *op)
 
 	if (r < 0)
 		return err_wrap(&op->err, "reach the guest agent");
-	r = http_client_call(&c, "GET", "/health", NULL, NULL, 0, &reply, op);
+	r = http_client_call(&c, method, path, NULL, NULL, 0, &reply, op);
 	if (r < 0)
-		return err_wrap(&op->err, "ask for the guest's health");
+		return err_wrap(&op->err, "%s", what);
 	if (r != 200 && r != 204)
-		return refuse_status("GET /health", r, &reply, &op->err);
+		return refuse_status(path, r, &reply, &op->err);
 	return 0;
+}
+
+int guest_freeze(struct in_addr addr, int vmm_pidfd, struct op *op)
+{
+	return call_plain(addr, vmm_pidfd, "POST", "/freeze", "freeze the guest's processes", op);
+}
+
+int guest_thaw(struct in_addr addr, int vmm_pidfd, struct op *op)
+{
+	return call_plain(addr, vmm_pidfd, "POST", "/unfreeze", "thaw the guest's processes", op);
+}
+
+int guest_health(struct in_addr addr, int vmm_pidfd, struct op *op)
+{
+	return call_plain(addr, vmm_pidfd, "GET", "/health", "ask for the guest's health", op);
 }

@@ -59,6 +59,10 @@ void accel_explain(const struct manager *m, const char *name, struct err *e);
 must_check int accel_probe(const struct manager *m, const struct sandbox_id *id,
 			   const struct kernel *kernel, uint64_t *out_ms, struct op *op);
 
+/** accel_cpu() - what a guest's CPU depends on, as checkpoints record it: under TCG nothing but the
+ * VMM, under KVM the host's CPU */
+void accel_cpu(const char *acceleration, char *out, size_t size);
+
 /** accel_clean() - make a text printable ASCII, in place */
 void accel_clean(char *text);
 

@@ -78,6 +78,16 @@ static void read_cpu(char *out, size_t size)
 	find_cpu(text, out, size);
 }
 
+void accel_cpu(const char *acceleration, char *out, size_t size)
+{
+	char model[sizeof(((struct accel_key *)NULL)->cpu)] = "";
+
+	if (streq(acceleration, "kvm"))
+		read_cpu(model, sizeof(model));
+	accel_clean(model);
+	snprintf(out, size, "%s%s%s", acceleration, model[0] != '\0' ? " on " : "", model);
+}
+
 void accel_key_find(const struct manager *m, const struct kernel *kernel, struct accel_key *out)
 {
 	struct accel_key key = { .boot_id = "" };

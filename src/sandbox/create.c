@@ -7,6 +7,7 @@
 #include "os/work.h"
 #include "sandbox/accel.h"
 #include "sandbox/sandbox-internal.h"
+#include "sandbox/steps.h"
 
 #include <errno.h>
 #include <stdlib.h>

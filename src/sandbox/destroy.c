@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "os/work.h"
 #include "sandbox/sandbox-internal.h"
+#include "sandbox/steps.h"
 
 #include <stdlib.h>
 
@@ -40,10 +41,9 @@ static void release_done(void *arg)
 	} else {
 		sb->row.leaked = rel->leaks > 0;
 		sandbox_set_state(sb, sb->row.state, NULL);
-		if (sb->doomed)
-			sandbox_start_destroy(sb);
-		else if (rel->leaks > 0)
+		if (rel->leaks > 0)
 			reap_later(m);
+		sandbox_idle(sb);
 	}
 	free(rel);
 	manager_operation_ended(m);

@@ -24,7 +24,8 @@ struct change {
 };
 
 int identity_tell(const struct db_sandbox *row, struct in_addr addr, int vmm_pidfd,
-		  char out_version[AGENT_VERSION_SIZE], struct op *op)
+		  const struct guest_wake *wake, char out_version[AGENT_VERSION_SIZE],
+		  struct op *op)
 {
 	auto_json *env = json_loads(row->env_json, 0, NULL);
 	struct guest_identity who = {
@@ -35,6 +36,7 @@ int identity_tell(const struct db_sandbox *row, struct in_addr addr, int vmm_pid
 		.default_workdir = row->workdir,
 		.access_token = row->access_token[0] != '\0' ? row->access_token : NULL,
 		.env = env,
+		.wake = wake,
 	};
 
 	return guest_init(addr, &who, vmm_pidfd, out_version, AGENT_VERSION_SIZE, op);
@@ -53,7 +55,7 @@ static void tell_work(void *arg)
 	struct change *c = arg;
 	char version[AGENT_VERSION_SIZE];
 
-	c->result = identity_tell(&c->row, c->addr, -1, version, &c->op);
+	c->result = identity_tell(&c->row, c->addr, -1, NULL, version, &c->op);
 }
 
 /* The agent does not know: what the row says is not so. */

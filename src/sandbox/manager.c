@@ -27,6 +27,14 @@ static char *dup_or_null(const char *s)
 	return s != NULL && s[0] != '\0' ? str_dup(s) : NULL;
 }
 
+/* How much of a path is its directory, with the slash. */
+static int dir_bytes(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash != NULL ? (int)(slash + 1 - path) : 0;
+}
+
 static void copy_config(struct manager_config *to, const struct manager_config *from)
 {
 	*to = *from;
@@ -38,15 +46,18 @@ static void copy_config(struct manager_config *to, const struct manager_config *
 	to->kvm_stand_in = str_dup(from->kvm_stand_in);
 	to->disk = str_dup(from->disk);
 	to->agent_path = str_dup(from->agent_path);
+	to->vmm_shim_path =
+		str_printf("%.*sviv-vmm-shim.so", dir_bytes(from->agent_path), from->agent_path);
 	to->version = str_dup(from->version);
 	to->fault = dup_or_null(from->fault);
 }
 
 static void free_config(struct manager_config *c)
 {
-	const char *const owned[] = { c->state_dir,    c->run_dir,     c->vmm,        c->vmm_binary,
-				      c->acceleration, c->disk,        c->agent_path, c->version,
-				      c->fault,        c->kvm_stand_in };
+	const char *const owned[] = { c->state_dir,    c->run_dir,      c->vmm,
+				      c->vmm_binary,   c->acceleration, c->disk,
+				      c->agent_path,   c->version,      c->fault,
+				      c->kvm_stand_in, c->vmm_shim_path };
 
 	for (size_t i = 0; i < ARRAY_SIZE(owned); i++)
 		free((void *)(uintptr_t)owned[i]);

@@ -19,6 +19,7 @@
 #include "os/work.h"
 #include "sandbox/metrics-internal.h"
 #include "sandbox/sandbox-internal.h"
+#include "sandbox/steps.h"
 #include "sandbox/sweep.h"
 
 #include <dirent.h>
@@ -45,11 +46,29 @@ static void adopted(struct sandbox *sb)
 	watch_start(sb);
 }
 
+/* Releases all that is left of a VM, and for a paused one the disk, which its checkpoint holds. */
+static void come_to_rest(struct sandbox *sb, enum db_state state)
+{
+	unsigned leaks = plan_release(&create_plan, sb, false, sb->m->config.fault);
+	struct op op;
+
+	op_init(&op, ADOPT_TIMEOUT_MS, -1);
+	if (state == DB_PAUSED && leaks == 0 && sb->res.dirfd >= 0 &&
+	    disk_release(sb->m->disk, sb->res.dirfd, &op) < 0)
+		log_error("sandbox.release_failed", kv_str("id", sb->row.id.s),
+			  kv_str("error", op.err.msg));
+	sb->row.leaked = leaks > 0;
+	sandbox_set_state(sb, state, NULL);
+	if (leaks > 0)
+		reap_later(sb->m);
+}
+
 /* What was found of a sandbox whose VM should run. */
 struct adoption {
 	struct sandbox *sb;
 	struct op op;
 	int result; /* of plan_adopt() */
+	int pause;  /* of pause_recover(), of one that was being paused */
 };
 
 static void adopt_work(void *arg)
@@ -58,6 +77,10 @@ static void adopt_work(void *arg)
 
 	op_init(&a->op, ADOPT_TIMEOUT_MS, -1);
 	a->result = plan_adopt(&create_plan, a->sb, &a->op);
+	if (a->result >= 0 && a->sb->row.state == DB_PAUSING)
+		a->pause = pause_recover(a->sb, a->result > 0, &a->op);
+	if (a->pause < 0)
+		a->result = a->pause;
 }
 
 static void adopt_settle(const struct adoption *a)
@@ -66,7 +89,11 @@ static void adopt_settle(const struct adoption *a)
 
 	sb->unsure = a->result < 0;
 	if (a->result > 0) {
+		if (sb->row.state == DB_PAUSING)
+			sandbox_set_state(sb, DB_RUNNING, "");
 		adopted(sb);
+	} else if (a->result == 0 && a->pause > 0) {
+		come_to_rest(sb, DB_PAUSED);
 	} else if (a->result == 0) {
 		sandbox_stopped(sb, "its VM was gone when vivd started");
 	} else {
@@ -117,6 +144,22 @@ static void finish_removal(struct sandbox *sb)
 	sandbox_drop(sb, leaks);
 }
 
+/* Undoes a resume or start that a killed daemon was in: nobody was given it. */
+static void settle_waking(struct sandbox *sb)
+{
+	struct op op;
+	int r;
+
+	op_init(&op, ADOPT_TIMEOUT_MS, -1);
+	r = statedir_adopt(sb, &op);
+	if (r > 0)
+		r = disk_exists(sb->m->disk, sb->res.dirfd, &op);
+	if (r < 0)
+		log_error("sandbox.unsure", kv_str("id", sb->row.id.s),
+			  kv_str("error", op.err.msg));
+	come_to_rest(sb, sb->row.state == DB_RESUMING || r == 0 ? DB_PAUSED : DB_STOPPED);
+}
+
 static void settle(struct sandbox *sb)
 {
 	switch (sb->row.state) {
@@ -128,9 +171,11 @@ static void settle(struct sandbox *sb)
 	case DB_PAUSING:
 		adopt_now(sb);
 		break;
-	case DB_PAUSED:
 	case DB_RESUMING:
 	case DB_STARTING:
+		settle_waking(sb);
+		break;
+	case DB_PAUSED:
 	case DB_STOPPED:
 		if (sb->row.leaked)
 			reap_later(sb->m);

@@ -7,6 +7,7 @@
 #include "disk/disk.h"
 #include "guest/guest.h"
 #include "net/net.h"
+#include "sandbox/checkpoint.h"
 #include "sandbox/console.h"
 #include "sandbox/journal.h"
 #include "sandbox/metrics.h"
@@ -29,6 +30,10 @@ struct resources {
 	struct vmm *vmm; /* owned; NULL = none */
 	struct console console;
 	struct template template; /* of a sandbox that is being created */
+	int origin_fd;            /* checkpoint that it is restored from; owned; -1 = none */
+	struct checkpoint origin;
+	int draft_fd; /* checkpoint that is being made; owned; -1 = none */
+	struct checkpoint draft;
 	char kernel_version[KERNEL_VERSION_SIZE];
 	char agent_version[AGENT_VERSION_SIZE];
 };
@@ -36,7 +41,7 @@ struct resources {
 #define RESOURCES_INIT                                                                             \
 	{                                                                                          \
 		.dirfd = -1, .run_dirfd = -1, .cgroup_fd = -1, .slot = NET_SLOT_INIT,              \
-		.console = CONSOLE_INIT                                                            \
+		.console = CONSOLE_INIT, .origin_fd = -1, .draft_fd = -1                           \
 	}
 
 struct destroy_waiter {
@@ -44,6 +49,13 @@ struct destroy_waiter {
 	void *arg;
 };
 VEC_DEFINE(destroy_waiters, struct destroy_waiter)
+
+/* Somebody who waits for the end of the operation under way. */
+struct idle_waiter {
+	void (*fn)(struct sandbox *sb, const struct err *gone, void *arg);
+	void *arg;
+};
+VEC_DEFINE(idle_waiters, struct idle_waiter)
 
 struct sandbox {
 	struct manager *m; /* borrowed */
@@ -61,6 +73,7 @@ struct sandbox {
 	struct egress_change *egress_change; /* under way; NULL = none */
 	struct proxy_group streams;
 	struct destroy_waiters waiters;
+	struct idle_waiters idle;
 };
 
 struct manager {
@@ -92,9 +105,6 @@ struct manager {
 	struct create_stats creates;
 };
 
-/* The one plan of cold-booted sandboxes (steps.c). */
-extern const struct plan create_plan;
-
 /** sandbox_new() - put a sandbox into the table; @row moves into it */
 struct sandbox *sandbox_new(struct manager *m, struct db_sandbox *row);
 
@@ -104,12 +114,14 @@ void sandbox_free(struct sandbox *sb);
 /**
  * identity_tell() - tell a guest's agent all that its row says it is (POST /init)
  * @vmm_pidfd:		its POLLIN ends the wait; -1 = none
+ * @wake:		of a guest that was restored; NULL = it was booted, or knows already
  * @out_version:	the agent's version
  *
  * Thread: worker. Return: 0; -errno with op->err set.
  */
 must_check int identity_tell(const struct db_sandbox *row, struct in_addr addr, int vmm_pidfd,
-			     char out_version[AGENT_VERSION_SIZE], struct op *op);
+			     const struct guest_wake *wake, char out_version[AGENT_VERSION_SIZE],
+			     struct op *op);
 
 /** sandbox_by_id() - the sandbox of an id, not of a name or prefix; NULL if there is none */
 struct sandbox *sandbox_by_id(struct manager *m, const struct sandbox_id *id);
@@ -126,6 +138,28 @@ bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last
 /** sandbox_begin(), sandbox_end() - an operation starts to own, and gives back, the resources */
 void sandbox_begin(struct sandbox *sb);
 void sandbox_end(struct sandbox *sb);
+
+/**
+ * sandbox_when_idle() - be called when the operation under way has ended
+ * @fn:	called once, on the loop; @gone is NULL, or says that the sandbox is no more (and @sb is
+ *	NULL)
+ */
+void sandbox_when_idle(struct sandbox *sb,
+		       void (*fn)(struct sandbox *sb, const struct err *gone, void *arg),
+		       void *arg);
+
+/** sandbox_idle() - after sandbox_end(): what waited for it begins, a destroy first; @sb may be
+ * gone afterwards */
+void sandbox_idle(struct sandbox *sb);
+
+/**
+ * pause_recover() - decide what becomes of a pause that a killed daemon was in
+ * @vm_lives:	whether the sandbox's VM was adopted
+ *
+ * Thread: worker. Return: 1 it is paused, row.generation is its checkpoint; 0 it goes on, or was
+ * stopped; -errno with op->err set: unsure.
+ */
+must_check int pause_recover(struct sandbox *sb, bool vm_lives, struct op *op);
 
 /** manager_operation_ended() - the last line of every operation: a shutdown may wait for it */
 void manager_operation_ended(struct manager *m);

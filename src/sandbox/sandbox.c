@@ -16,9 +16,9 @@ static const unsigned followers[DB_STATE_N] = {
 	[DB_CREATING] = 1U << DB_RUNNING,
 	[DB_RUNNING] = 1U << DB_PAUSING | 1U << DB_STOPPED,
 	[DB_PAUSING] = 1U << DB_PAUSED | 1U << DB_RUNNING | 1U << DB_STOPPED,
-	[DB_PAUSED] = 1U << DB_RESUMING,
+	[DB_PAUSED] = 1U << DB_RESUMING | 1U << DB_STARTING,
 	[DB_RESUMING] = 1U << DB_RUNNING | 1U << DB_PAUSED | 1U << DB_STOPPED,
-	[DB_STARTING] = 1U << DB_RUNNING | 1U << DB_STOPPED,
+	[DB_STARTING] = 1U << DB_RUNNING | 1U << DB_STOPPED | 1U << DB_PAUSED,
 	[DB_STOPPED] = 1U << DB_STARTING,
 	[DB_DELETING] = 0,
 };
@@ -59,6 +59,7 @@ void sandbox_free(struct sandbox *sb)
 	fd_close(&sb->cancel_fd);
 	destroy_waiters_done(&sb->waiters);
 	journal_done(&sb->journal);
+	idle_waiters_done(&sb->idle);
 	db_sandbox_done(&sb->row);
 	free(sb);
 }
@@ -107,13 +108,50 @@ void sandbox_end(struct sandbox *sb)
 	m->n_busy--;
 }
 
+void sandbox_when_idle(struct sandbox *sb,
+		       void (*fn)(struct sandbox *sb, const struct err *gone, void *arg), void *arg)
+{
+	assert(sb->busy);
+	idle_waiters_push(&sb->idle, (struct idle_waiter){ fn, arg });
+}
+
+void sandbox_idle(struct sandbox *sb)
+{
+	if (sb->doomed && !sb->busy) {
+		sandbox_start_destroy(sb);
+		return;
+	}
+	/* The first may begin an operation that the others wait for again. */
+	while (sb->idle.n > 0 && !sb->busy) {
+		struct idle_waiter w = sb->idle.at[0];
+
+		sb->idle.n--;
+		memmove(&sb->idle.at[0], &sb->idle.at[1], sb->idle.n * sizeof(w));
+		w.fn(sb, NULL, w.arg);
+	}
+}
+
+/* Whoever waited for a sandbox that is no more. */
+static void tell_gone(struct idle_waiters *waiters, const struct sandbox_id *id)
+{
+	struct err e = { 0 };
+
+	err_set(&e, ERR_NOT_FOUND, "sandbox %s was removed", id->s);
+	vec_foreach (w, waiters)
+		w->fn(NULL, &e, w->arg);
+	idle_waiters_done(waiters);
+}
+
 void sandbox_drop(struct sandbox *sb, unsigned leaks)
 {
 	struct manager *m = sb->m;
 	struct destroy_waiters waiters = sb->waiters;
+	struct idle_waiters idle = sb->idle;
+	struct sandbox_id id = sb->row.id;
 	struct err e = { 0 };
 
 	sb->waiters = (struct destroy_waiters){ 0 };
+	sb->idle = (struct idle_waiters){ 0 };
 	if (leaks > 0) {
 		err_set(&e, ERR_SYSTEM,
 			"sandbox %s: %u resources could not be released yet; vivd goes on trying, "
@@ -133,6 +171,7 @@ void sandbox_drop(struct sandbox *sb, unsigned leaks)
 	vec_foreach (w, &waiters)
 		w->done(err_is_set(&e) ? &e : NULL, w->arg);
 	destroy_waiters_done(&waiters);
+	tell_gone(&idle, &id);
 }
 
 struct sandbox *sandbox_by_id(struct manager *m, const struct sandbox_id *id)

@@ -34,9 +34,10 @@ struct manager_config {
 	const char *kvm_stand_in; /* "tcg": what kvm is to do, tcg does (tests); else "kvm" */
 	const char *disk;
 	const char *agent_path;
-	const char *version; /* of vivd */
-	const char *fault;   /* NULL = none */
-	uint32_t net_range;  /* host byte order */
+	const char *vmm_shim_path; /* set by manager_open(): viv-vmm-shim.so beside the agent */
+	const char *version;       /* of vivd */
+	const char *fault;         /* NULL = none */
+	uint32_t net_range;        /* host byte order */
 	unsigned net_prefix;
 	unsigned slot_pool; /* network slots kept ready; 0 = none */
 	unsigned vmm_uid_base;
@@ -126,6 +127,40 @@ void sandbox_cancel_create(struct manager *m, const struct sandbox_id *id);
  * A create under way is cancelled. Several destroys of one sandbox all end well.
  */
 void sandbox_destroy(struct sandbox *sb, void (*done)(const struct err *e, void *arg), void *arg);
+
+/* How an operation on a sandbox ended: @e is NULL, or the error. */
+typedef void (*sandbox_done_fn)(struct sandbox *sb, const struct err *e, void *arg);
+
+/**
+ * sandbox_pause() - save a running sandbox, memory and all, and let go of everything on the host
+ * but the checkpoint
+ * @done:	called once, later, on the loop; not when this function itself fails
+ *
+ * After a failure it runs on. Return: 0 it is under way; -errno with @e set (ERR_CONFLICT: it is
+ * paused already, or changing).
+ */
+must_check int sandbox_pause(struct sandbox *sb, sandbox_done_fn done, void *arg, struct err *e);
+
+/** sandbox_stop() - as sandbox_pause(), but only its disk is kept: what ran in it ends */
+must_check int sandbox_stop(struct sandbox *sb, sandbox_done_fn done, void *arg, struct err *e);
+
+/**
+ * sandbox_resume_fn - how a resume ended
+ * @sb:		NULL when it is gone
+ * @resumed:	whether this call made it run; false: it ran already, or @e says why it does not
+ */
+typedef void (*sandbox_resume_fn)(struct sandbox *sb, bool resumed, const struct err *e, void *arg);
+
+/**
+ * sandbox_resume() - have a sandbox run: a paused one goes on, a stopped one boots
+ * @memory:	false: a paused one boots from its disk, too, and its memory is given up
+ * @timeout_s:	deadline from then on; 0 = none
+ * @done:	called once, maybe before this function returns; not when it fails
+ *
+ * Waits for an operation that is under way. Return: 0; -errno with @e set.
+ */
+must_check int sandbox_resume(struct sandbox *sb, bool memory, uint64_t timeout_s,
+			      sandbox_resume_fn done, void *arg, struct err *e);
 
 /** sandbox_check_running() - whether it can be used now. Return: 0; -errno with @e set
  * (ERR_NOT_FOUND: stopped or paused; ERR_CONFLICT: it is changing) */

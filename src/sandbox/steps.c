@@ -7,6 +7,7 @@
  * Order matters on the way back: the VMM goes first, and with its cgroup every process of it,
  * before the slot, the directories and the disk layer that it uses.
  */
+#include "sandbox/steps.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/file.h"
@@ -75,14 +76,14 @@ static int statedir_release(struct sandbox *sb, struct op *op)
 	return r < 0 ? err_errno(&op->err, -r, "remove sandbox directory %s", sb->row.id.s) : 0;
 }
 
-static int statedir_adopt(struct sandbox *sb, struct op *op)
+int statedir_adopt(struct sandbox *sb, struct op *op)
 {
 	int r = adopt_dir(sb->m->sandboxes_fd, sb->row.id.s, &sb->res.dirfd);
 
 	return r < 0 ? err_errno(&op->err, -r, "open sandbox directory %s", sb->row.id.s) : r;
 }
 
-static struct disk_spec disk_spec_of(const struct sandbox *sb)
+struct disk_spec disk_spec_of(const struct sandbox *sb)
 {
 	return (struct disk_spec){
 		.dirfd = sb->res.dirfd,
@@ -103,7 +104,7 @@ static int layer_acquire(struct sandbox *sb, struct op *op)
 	return r < 0 ? err_errno(&op->err, -r, "sync directory of sandboxes") : 0;
 }
 
-static int layer_release(struct sandbox *sb, struct op *op)
+int layer_release(struct sandbox *sb, struct op *op)
 {
 	auto_close int dirfd = open_dir(sb->m->sandboxes_fd, sb->row.id.s);
 
@@ -119,7 +120,7 @@ static int layer_adopt(struct sandbox *sb, struct op *op)
 	return disk_exists(sb->m->disk, sb->res.dirfd, op);
 }
 
-static int rundir_acquire(struct sandbox *sb, struct op *op)
+int rundir_acquire(struct sandbox *sb, struct op *op)
 {
 	int fd;
 	int r = file_remove_tree_at(sb->m->run_fd, sb->row.id.s); /* of an earlier start */
@@ -134,7 +135,7 @@ static int rundir_acquire(struct sandbox *sb, struct op *op)
 	return r < 0 ? err_errno(&op->err, -r, "open console log of %s", sb->row.id.s) : 0;
 }
 
-static int rundir_release(struct sandbox *sb, struct op *op)
+int rundir_release(struct sandbox *sb, struct op *op)
 {
 	int r;
 
@@ -154,7 +155,7 @@ static int rundir_adopt(struct sandbox *sb, struct op *op)
 }
 
 /* A new slot's guest may go everywhere; there is none yet. */
-static int slot_acquire(struct sandbox *sb, struct op *op)
+int slot_acquire(struct sandbox *sb, struct op *op)
 {
 	cleanup(net_egress_done) struct net_egress egress = { 0 };
 	int r = egress_read(sb, &egress, &op->err);
@@ -168,7 +169,7 @@ static int slot_acquire(struct sandbox *sb, struct op *op)
 	return net_slot_egress(&sb->res.slot, &egress, op);
 }
 
-static int slot_release(struct sandbox *sb, struct op *op)
+int slot_release(struct sandbox *sb, struct op *op)
 {
 	net_slot_done(&sb->res.slot);
 	return net_slot_release(sb->m->net, &sb->row.id, op);
@@ -190,7 +191,7 @@ static int slot_adopt(struct sandbox *sb, struct op *op)
 	return r < 0 ? r : 1;
 }
 
-static int cgroup_acquire(struct sandbox *sb, struct op *op)
+int cgroup_acquire(struct sandbox *sb, struct op *op)
 {
 	int fd = cgroup_create(sb->m->cgroup_fd, sb->row.id.s, op);
 
@@ -200,7 +201,7 @@ static int cgroup_acquire(struct sandbox *sb, struct op *op)
 	return 0;
 }
 
-static int cgroup_release(struct sandbox *sb, struct op *op)
+int cgroup_release(struct sandbox *sb, struct op *op)
 {
 	fd_close(&sb->res.cgroup_fd);
 	return cgroup_remove(sb->m->cgroup_fd, sb->row.id.s, op);
@@ -222,42 +223,6 @@ static unsigned vmm_uid(const struct sandbox *sb)
 	return m->config.vmm_uid_base + block / 2 + sb->res.slot.number;
 }
 
-static int start_vmm(struct sandbox *sb, const struct kernel *kernel, const char *initrd,
-		     const struct disk *disk, struct op *op)
-{
-	struct vmm_image images[DISK_CHAIN_MAX];
-	unsigned uid = vmm_uid(sb);
-	struct vmm_spec spec = {
-		.id = sb->row.id,
-		.binary = sb->m->config.vmm_binary,
-		.accel = accel_for_vmm(sb->m, sb->row.acceleration),
-		.cpus = sb->row.cpus,
-		.memory_mib = sb->row.memory_mib,
-		.kernel = kernel->vmlinux,
-		.initrd = initrd,
-		.disk = images,
-		.n_disk = disk->n,
-		.tap_fd = sb->res.slot.tap_fd,
-		.mac = NET_GUEST_MAC,
-		.netns_fd = sb->res.slot.netns_fd,
-		.cgroup_fd = sb->res.cgroup_fd,
-		.uid = uid,
-		.gid = uid,
-		.run_dirfd = sb->res.run_dirfd,
-	};
-	int r;
-
-	for (size_t i = 0; i < disk->n; i++) {
-		images[i].fd = disk->chain[i].fd;
-		images[i].format =
-			disk->chain[i].format == DISK_QCOW2 ? VMM_IMAGE_QCOW2 : VMM_IMAGE_RAW;
-	}
-	r = vmm_start(sb->m->vmm, &spec, &sb->res.vmm, op);
-	if (r < 0)
-		accel_explain(sb->m, sb->row.acceleration, &op->err);
-	return r;
-}
-
 /* A hint for people and for speed; without it nothing is different. */
 static void write_handles(const struct sandbox *sb)
 {
@@ -272,10 +237,57 @@ static void write_handles(const struct sandbox *sb)
 	ignore_err(handles_write(sb->res.run_dirfd, &h));
 }
 
-static int vmm_acquire(struct sandbox *sb, struct op *op)
+static int start_with_disk(struct sandbox *sb, struct vmm_spec *spec, const struct disk *disk,
+			   struct op *op)
 {
-	struct disk_spec spec = disk_spec_of(sb);
+	struct vmm_image images[DISK_CHAIN_MAX];
+	unsigned uid = vmm_uid(sb);
+	int r;
+
+	for (size_t i = 0; i < disk->n; i++) {
+		images[i].fd = disk->chain[i].fd;
+		images[i].format =
+			disk->chain[i].format == DISK_QCOW2 ? VMM_IMAGE_QCOW2 : VMM_IMAGE_RAW;
+	}
+	spec->id = sb->row.id;
+	spec->binary = sb->m->config.vmm_binary;
+	spec->accel = accel_for_vmm(sb->m, sb->row.acceleration);
+	spec->cpus = sb->row.cpus;
+	spec->memory_mib = sb->row.memory_mib;
+	spec->disk = images;
+	spec->n_disk = disk->n;
+	spec->tap_fd = sb->res.slot.tap_fd;
+	spec->mac = NET_GUEST_MAC;
+	spec->netns_fd = sb->res.slot.netns_fd;
+	spec->cgroup_fd = sb->res.cgroup_fd;
+	spec->uid = uid;
+	spec->gid = uid;
+	spec->run_dirfd = sb->res.run_dirfd;
+	r = vmm_start(sb->m->vmm, spec, &sb->res.vmm, op);
+	if (r < 0)
+		accel_explain(sb->m, sb->row.acceleration, &op->err);
+	return r;
+}
+
+int vmm_step_start(struct sandbox *sb, struct vmm_spec *spec, struct op *op)
+{
+	struct disk_spec disk_spec = disk_spec_of(sb);
 	cleanup(disk_done) struct disk disk = { .n = 0 };
+	int r = disk_open(sb->m->disk, &disk_spec, &disk, op);
+
+	if (r == 0)
+		r = net_slot_tap(&sb->res.slot, op);
+	if (r == 0)
+		r = start_with_disk(sb, spec, &disk, op);
+	fd_close(&sb->res.slot.tap_fd); /* the VMM has its own; the tap goes with it */
+	if (r == 0)
+		write_handles(sb);
+	return r;
+}
+
+int vmm_acquire(struct sandbox *sb, struct op *op)
+{
+	struct vmm_spec spec = { 0 };
 	struct kernel kernel;
 	char initrd[512];
 	int r = kernel_find(sb->m->config.state_dir, sb->row.kernel_version, &kernel, &op->err);
@@ -291,18 +303,12 @@ static int vmm_acquire(struct sandbox *sb, struct op *op)
 	if (r < 0)
 		return r;
 	str_copy(sb->res.kernel_version, sizeof(sb->res.kernel_version), kernel.version);
-	r = disk_open(sb->m->disk, &spec, &disk, op);
-	if (r == 0)
-		r = net_slot_tap(&sb->res.slot, op);
-	if (r == 0)
-		r = start_vmm(sb, &kernel, initrd, &disk, op);
-	fd_close(&sb->res.slot.tap_fd); /* the VMM has its own; the tap goes with it */
-	if (r == 0)
-		write_handles(sb);
-	return r;
+	spec.kernel = kernel.vmlinux;
+	spec.initrd = initrd;
+	return vmm_step_start(sb, &spec, op);
 }
 
-static int vmm_release(struct sandbox *sb, struct op *op)
+int vmm_release(struct sandbox *sb, struct op *op)
 {
 	int r = 0;
 
@@ -342,14 +348,14 @@ static int explain_with_console(struct sandbox *sb, struct op *op, int r)
 	return r;
 }
 
-static int agent_acquire(struct sandbox *sb, struct op *op)
+int agent_acquire(struct sandbox *sb, struct op *op)
 {
 	struct op child = op_child(op, accel_agent_timeout_ms(sb->m, sb->row.acceleration));
 	int r = guest_wait_ready(vmm_console_fd(sb->res.vmm), vmm_pidfd(sb->res.vmm), feed_console,
 				 &sb->res.console, &child);
 
 	if (r == 0)
-		r = identity_tell(&sb->row, sb->res.slot.addr, vmm_pidfd(sb->res.vmm),
+		r = identity_tell(&sb->row, sb->res.slot.addr, vmm_pidfd(sb->res.vmm), NULL,
 				  sb->res.agent_version, &child);
 	op->err = child.err;
 	if (r < 0)
@@ -370,8 +376,22 @@ static_assert(ARRAY_SIZE(create_steps) <= PLAN_STEPS_MAX, "every step's time is 
 
 const struct plan create_plan = { "create", create_steps, ARRAY_SIZE(create_steps) };
 
+/* What a stopped sandbox still has is not a step here: its directory and its disk stay if the start
+ * fails. */
+static const struct step start_steps[] = {
+	{ "rundir", STEP_VOLATILE, rundir_acquire, rundir_release, NULL },
+	{ "slot", STEP_VOLATILE, slot_acquire, slot_release, NULL },
+	{ "cgroup", STEP_VOLATILE, cgroup_acquire, cgroup_release, NULL },
+	{ "vmm", STEP_VOLATILE, vmm_acquire, vmm_release, NULL },
+	{ "agent", STEP_VOLATILE, agent_acquire, NULL, NULL },
+};
+
+const struct plan start_plan = { "start", start_steps, ARRAY_SIZE(start_steps) };
+
 void resources_close(struct resources *res)
 {
+	fd_close(&res->origin_fd);
+	fd_close(&res->draft_fd);
 	vmm_free(take_ptr(&res->vmm));
 	net_slot_done(&res->slot);
 	fd_close(&res->cgroup_fd);

@@ -44,8 +44,9 @@ static void be_unsure(struct survey *s, const char *id, const char *why)
 
 static bool is_known(const char *name)
 {
-	static const char *const known[] = { ".", "..", "layer", METRICS_FILE,
-					     METRICS_FILE ".tmp" };
+	static const char *const known[] = {
+		".", "..", "layer", "layer.new", "checkpoints", METRICS_FILE, METRICS_FILE ".tmp"
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
 		if (streq(name, known[i]))

@@ -60,9 +60,10 @@ struct db_sandbox {
 	char *vivd_version;
 	char *agent_version;
 	char *disk_driver;
-	char *acceleration; /* "kvm" or "tcg", with what it was booted; "" = not recorded */
-	char *last_error;   /* "" = none */
-	bool leaked;        /* a release failed; the reaper tries again */
+	char *acceleration;  /* "kvm" or "tcg", with what it was booted; "" = not recorded */
+	uint64_t generation; /* checkpoint that it is at, or came from last; 0 = none */
+	char *last_error;    /* "" = none */
+	bool leaked;         /* a release failed; the reaper tries again */
 };
 
 /** db_sandbox_init() - all strings "" and numbers 0 */

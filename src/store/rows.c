@@ -56,6 +56,7 @@ static const struct column columns[] = {
 	COLUMN(TEXT, vivd_version),
 	COLUMN(TEXT, agent_version),
 	COLUMN(TEXT, disk_driver),
+	COLUMN(U64, generation),
 	COLUMN(TEXT, last_error),
 	COLUMN(TEXT, acceleration),
 	COLUMN(BOOL, leaked),

@@ -57,6 +57,8 @@ const char *const schema_migrations[] = {
 	"ALTER TABLE sandbox ADD COLUMN internet_access TEXT NOT NULL DEFAULT '';"
 	"ALTER TABLE sandbox ADD COLUMN traffic_token TEXT NOT NULL DEFAULT '';"
 	"ALTER TABLE sandbox ADD COLUMN mask_host TEXT NOT NULL DEFAULT '';",
+	/* 4 -> 5 */
+	"ALTER TABLE sandbox ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;",
 };
 
 unsigned schema_version(void)

@@ -4,6 +4,7 @@
 #include "sandbox/fault.h"
 #include "sandbox/plan.h"
 #include "sandbox/sandbox-internal.h"
+#include "sandbox/steps.h"
 
 #include <check.h>
 #include <errno.h>

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/freeze.h"
+
+#include "agent/job.h"
+#include "agent/reply.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/op.h"
+#include "base/str.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CGROUP "/sys/fs/cgroup/sandbox"
+
+enum { FROZEN_TIMEOUT_MS = 3000, EVENTS_MAX_BYTES = 4096 };
+
+struct freeze {
+	struct job job;
+	struct agent *agent;
+	struct http_exchange *x; /* NULL = who asked is gone */
+	int result;
+};
+
+int freeze_setup(struct err *e)
+{
+	int fd;
+
+	if (mkdir(CGROUP, 0755) < 0 && errno != EEXIST)
+		return err_errno(e, errno, "make the cgroup " CGROUP);
+	fd = open(CGROUP "/cgroup.procs", O_WRONLY | O_CLOEXEC);
+	return fd < 0 ? err_errno(e, errno, "open " CGROUP "/cgroup.procs") : fd;
+}
+
+/* Whether the kernel says so. The descriptor becomes ready (POLLPRI) when the file changes. */
+static int is_frozen(int fd)
+{
+	char text[EVENTS_MAX_BYTES];
+	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+
+	if (n < 0)
+		return -errno;
+	text[n] = '\0';
+	return strstr(text, "frozen 1") != NULL;
+}
+
+static int await_frozen(void)
+{
+	auto_close int fd = open(CGROUP "/cgroup.events", O_RDONLY | O_CLOEXEC);
+	struct op op;
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	op_init(&op, FROZEN_TIMEOUT_MS, -1);
+	while ((r = is_frozen(fd)) == 0) {
+		r = op_wait_fd(&op, fd, POLLPRI, -1);
+		if (r < 0)
+			return r;
+	}
+	return r < 0 ? r : 0;
+}
+
+static void freeze_work(struct job *job)
+{
+	struct freeze *f = container_of(job, struct freeze, job);
+
+	f->result = file_write_at(AT_FDCWD, CGROUP "/cgroup.freeze", "1");
+	if (f->result == 0)
+		f->result = await_frozen();
+	if (f->result == 0)
+		sync();
+}
+
+static void freeze_done(struct job *job)
+{
+	struct freeze *f = container_of(job, struct freeze, job);
+	static const struct http_exchange_events nothing = { 0 };
+
+	if (f->result < 0)
+		ignore_err(freeze_thaw(f->agent)); /* the first error counts */
+	if (f->x != NULL) {
+		http_exchange_bind(f->x, &nothing, NULL);
+		if (f->result == 0)
+			reply_empty(f->x, 204);
+		else
+			reply_error(f->x, 500, "freeze the processes: %s", strerror(-f->result));
+	}
+	free(f);
+}
+
+static void on_close(struct http_exchange *x, bool complete, void *arg)
+{
+	struct freeze *f = arg;
+
+	(void)x;
+	(void)complete;
+	f->x = NULL;
+}
+
+void freeze_serve(struct http_exchange *x, const struct route_params *params, void *arg)
+{
+	static const struct http_exchange_events events = { .on_close = on_close };
+	struct agent *a = arg;
+	struct freeze *f;
+
+	(void)params;
+	if (a->procs_fd < 0) {
+		reply_error(x, 501, "only the agent of a guest can freeze its processes");
+		return;
+	}
+	/* Whatever is started from now on would wait for itself. */
+	a->frozen = true;
+	f = xcalloc(1, sizeof(*f));
+	f->agent = a;
+	f->x = x;
+	http_exchange_bind(x, &events, f);
+	job_start(&a->loop, &f->job, freeze_work, freeze_done);
+}
+
+int freeze_thaw(struct agent *a)
+{
+	int r = a->procs_fd < 0 ? 0 : file_write_at(AT_FDCWD, CGROUP "/cgroup.freeze", "0");
+
+	if (r == 0)
+		a->frozen = false;
+	return r;
+}
+
+void freeze_serve_undo(struct http_exchange *x, const struct route_params *params, void *arg)
+{
+	int r = freeze_thaw(arg);
+
+	(void)params;
+	if (r == 0)
+		reply_empty(x, 204);
+	else
+		reply_error(x, 500, "thaw the processes: %s", strerror(-r));
+}

@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/checkpoint.h"
+
+#include "base/buf.h"
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/parse.h"
+#include "base/str.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#define DIR_NAME    "checkpoints"
+#define NEW_NAME    "new"
+#define MANIFEST    "manifest.json"
+#define IMAGE_NAME  "image-%016" PRIx64
+#define NAME_FORMAT "%" PRIu64
+
+enum { MANIFEST_VERSION = 1, MANIFEST_MAX_BYTES = 65536, DEVICES_MAX_BYTES = 64 << 20 };
+enum { SHORT_NAME_SIZE = 32 };
+
+static void close_dir(DIR **d)
+{
+	if (*d != NULL)
+		closedir(*d);
+}
+
+static int open_dir(int dirfd, const char *name)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* The path of a directory, for messages. */
+static char *path_of(int dirfd)
+{
+	auto_free char *link = str_printf("/proc/self/fd/%d", dirfd);
+	char path[PATH_MAX];
+	ssize_t n = readlink(link, path, sizeof(path) - 1);
+
+	path[MAX(n, 0)] = '\0';
+	return str_dup(path);
+}
+
+int checkpoint_begin(int owner_fd, struct op *op)
+{
+	auto_close int all = -1;
+	int fd;
+	int r = mkdirat(owner_fd, DIR_NAME, 0700) < 0 && errno != EEXIST ? -errno : 0;
+
+	if (r == 0)
+		all = open_dir(owner_fd, DIR_NAME);
+	if (r == 0)
+		r = all < 0 ? all : file_remove_tree_at(all, NEW_NAME);
+	if (r == 0 && mkdirat(all, NEW_NAME, 0700) < 0)
+		r = -errno;
+	fd = r < 0 ? r : open_dir(all, NEW_NAME);
+	return fd < 0 ? err_errno(&op->err, -fd, "make a directory for a checkpoint") : fd;
+}
+
+int checkpoint_abort(int owner_fd, struct op *op)
+{
+	int r = file_remove_tree_at(owner_fd, DIR_NAME "/" NEW_NAME);
+
+	return r < 0 ? err_errno(&op->err, -r, "remove an unfinished checkpoint") : 0;
+}
+
+static json_t *json_of_hex(uint64_t number)
+{
+	char text[17];
+
+	snprintf(text, sizeof(text), "%016" PRIx64, number);
+	return json_string(text);
+}
+
+static json_t *json_of_memory(const struct memory_stat *m)
+{
+	return json_pack("{s:I, s:I, s:I, s:I}", "ownedPages", (json_int_t)m->owned_pages,
+			 "storedPages", (json_int_t)m->stored_pages, "zeroPages",
+			 (json_int_t)m->zero_pages, "fileBytes", (json_int_t)m->file_bytes);
+}
+
+static json_t *manifest_of(const struct checkpoint *c)
+{
+	return json_pack("{s:i, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s,"
+			 " s:o, s:I, s:o, s:o}",
+			 "version", MANIFEST_VERSION, "generation", (json_int_t)c->generation,
+			 "parent", (json_int_t)c->parent, "kept", c->kept, "createdMs",
+			 (json_int_t)c->created_ms, "cpus", (json_int_t)c->cpus, "memoryMiB",
+			 (json_int_t)c->memory_mib, "diskMiB", (json_int_t)c->disk_mib, "vmm",
+			 c->vmm, "cpu", c->cpu, "acceleration", c->acceleration, "diskDriver",
+			 c->disk_driver, "kernel", c->kernel_version, "agent", c->agent_version,
+			 "image", json_of_hex(c->image_id), "devicesBytes",
+			 (json_int_t)c->devices_bytes, "devicesSum", json_of_hex(c->devices_sum),
+			 "memory", json_of_memory(&c->memory));
+}
+
+static int write_manifest(int fd, const struct checkpoint *c)
+{
+	auto_json *manifest = manifest_of(c);
+	auto_free char *text = manifest != NULL ? json_dumps(manifest, JSON_INDENT(2)) : NULL;
+
+	if (text == NULL)
+		return -ENOMEM;
+	return file_write_atomic_at(fd, MANIFEST, text, strlen(text), 0600);
+}
+
+static int sync_file(int dirfd, const char *name)
+{
+	auto_close int fd = openat(dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	return fdatasync(fd) < 0 ? -errno : 0;
+}
+
+int checkpoint_commit(int owner_fd, int fd, const struct checkpoint *c, struct op *op)
+{
+	auto_close int all = open_dir(owner_fd, DIR_NAME);
+	char name[SHORT_NAME_SIZE];
+	int r = all < 0 ? all : sync_file(fd, "devices");
+
+	snprintf(name, sizeof(name), NAME_FORMAT, c->generation);
+	if (r == 0)
+		r = sync_file(fd, "memory");
+	if (r == 0)
+		r = write_manifest(fd, c); /* syncs the directory, too */
+	if (r == 0 && renameat2(all, NEW_NAME, all, name, RENAME_NOREPLACE) < 0)
+		r = -errno;
+	if (r == 0)
+		r = file_sync_dir(all);
+	if (r == 0)
+		r = file_sync_dir(owner_fd);
+	return r < 0 ? err_errno(&op->err, -r, "complete checkpoint %s", name) : 0;
+}
+
+static int parse_hex(const char *text, uint64_t *out)
+{
+	char *end;
+
+	if (text == NULL || strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16)
+		return -EBADMSG;
+	*out = strtoull(text, &end, 16);
+	return 0;
+}
+
+/* A text of a manifest into an array; too long is as bad as missing. */
+static int take_text(const json_t *m, const char *key, char *out, size_t size)
+{
+	const char *text = json_string_value(json_object_get(m, key));
+
+	return text != NULL ? str_fit(out, size, "%s", text) : -EBADMSG;
+}
+
+static int take_number(const json_t *m, const char *key, uint64_t *out)
+{
+	const json_t *number = json_object_get(m, key);
+
+	if (!json_is_integer(number) || json_integer_value(number) < 0)
+		return -EBADMSG;
+	*out = (uint64_t)json_integer_value(number);
+	return 0;
+}
+
+static int take_memory(const json_t *m, struct memory_stat *out)
+{
+	const json_t *memory = json_object_get(m, "memory");
+	int r = take_number(memory, "ownedPages", &out->owned_pages);
+
+	if (r == 0)
+		r = take_number(memory, "storedPages", &out->stored_pages);
+	if (r == 0)
+		r = take_number(memory, "zeroPages", &out->zero_pages);
+	return r < 0 ? r : take_number(memory, "fileBytes", &out->file_bytes);
+}
+
+static int take_numbers(const json_t *m, struct checkpoint *c)
+{
+	uint64_t version = 0;
+	uint64_t cpus = 0;
+	int r = take_number(m, "version", &version);
+
+	if (r == 0)
+		r = take_number(m, "generation", &c->generation);
+	if (r == 0)
+		r = take_number(m, "parent", &c->parent);
+	if (r == 0)
+		r = take_number(m, "createdMs", &c->created_ms);
+	if (r == 0)
+		r = take_number(m, "cpus", &cpus);
+	if (r == 0)
+		r = take_number(m, "memoryMiB", &c->memory_mib);
+	if (r == 0)
+		r = take_number(m, "diskMiB", &c->disk_mib);
+	if (r == 0)
+		r = take_number(m, "devicesBytes", &c->devices_bytes);
+	c->cpus = (unsigned)cpus;
+	c->kept = json_is_true(json_object_get(m, "kept"));
+	return r == 0 && version == MANIFEST_VERSION && cpus <= UINT_MAX ? 0 : -EBADMSG;
+}
+
+static int take_texts(const json_t *m, struct checkpoint *c)
+{
+	int r = take_text(m, "vmm", c->vmm, sizeof(c->vmm));
+
+	if (r == 0)
+		r = take_text(m, "cpu", c->cpu, sizeof(c->cpu));
+	if (r == 0)
+		r = take_text(m, "acceleration", c->acceleration, sizeof(c->acceleration));
+	if (r == 0)
+		r = take_text(m, "diskDriver", c->disk_driver, sizeof(c->disk_driver));
+	if (r == 0)
+		r = take_text(m, "kernel", c->kernel_version, sizeof(c->kernel_version));
+	if (r == 0)
+		r = take_text(m, "agent", c->agent_version, sizeof(c->agent_version));
+	if (r == 0)
+		r = parse_hex(json_string_value(json_object_get(m, "image")), &c->image_id);
+	if (r == 0)
+		r = parse_hex(json_string_value(json_object_get(m, "devicesSum")), &c->devices_sum);
+	return r;
+}
+
+int checkpoint_parse(const char *text, size_t n, struct checkpoint *out)
+{
+	auto_json *m = json_loadb(text, n, 0, NULL);
+	struct checkpoint c = { 0 };
+	int r = json_is_object(m) ? take_numbers(m, &c) : -EBADMSG;
+
+	if (r == 0)
+		r = take_texts(m, &c);
+	if (r == 0)
+		r = take_memory(m, &c.memory);
+	if (r < 0)
+		return -EBADMSG;
+	*out = c;
+	return 0;
+}
+
+static int read_manifest(int fd, struct checkpoint *out)
+{
+	auto_buf text = BUF_INIT(MANIFEST_MAX_BYTES);
+	int r = file_read_at(fd, MANIFEST, &text);
+
+	return r < 0 ? r : checkpoint_parse(buf_str(&text), text.len, out);
+}
+
+int checkpoint_sum_devices(int dirfd, uint64_t *out_bytes, uint64_t *out_sum)
+{
+	auto_buf bytes = BUF_INIT(DEVICES_MAX_BYTES);
+	int r = file_read_at(dirfd, "devices", &bytes);
+
+	if (r < 0)
+		return r;
+	*out_bytes = bytes.len;
+	*out_sum = XXH3_64bits(buf_head(&bytes), bytes.len);
+	return 0;
+}
+
+static int check_devices(int fd, const struct checkpoint *c, const char *path, struct err *e)
+{
+	uint64_t bytes = 0;
+	uint64_t sum = 0;
+	int r = checkpoint_sum_devices(fd, &bytes, &sum);
+
+	if (r < 0)
+		return err_set(e, ERR_INVALID, "checkpoint %s: its file devices: %s", path,
+			       strerror(-r));
+	if (bytes != c->devices_bytes || sum != c->devices_sum)
+		return err_set(e, ERR_INVALID, "checkpoint %s: its file devices is damaged", path);
+	return 0;
+}
+
+static int check_files(int fd, const struct checkpoint *c, const char *path, struct err *e)
+{
+	struct stat st;
+
+	if (fstatat(fd, "memory", &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_set(e, ERR_INVALID, "checkpoint %s: its file memory: %s", path,
+			       strerror(errno));
+	if ((uint64_t)st.st_size != c->memory.file_bytes)
+		return err_set(e, ERR_INVALID, "checkpoint %s: its file memory has another size",
+			       path);
+	if (c->image_id != 0) {
+		auto_close int image = image_open(fd, c->image_id);
+
+		if (image < 0)
+			return err_set(e, ERR_INVALID, "checkpoint %s: its memory image: %s", path,
+				       strerror(-image));
+	}
+	return check_devices(fd, c, path, e);
+}
+
+int checkpoint_open(int owner_fd, uint64_t generation, struct checkpoint *out, struct op *op)
+{
+	auto_free char *name = str_printf(DIR_NAME "/" NAME_FORMAT, generation);
+	auto_free char *path = NULL;
+	auto_close int fd = open_dir(owner_fd, name);
+	struct checkpoint c;
+	int r;
+
+	if (fd == -ENOENT)
+		return err_set(&op->err, ERR_NOT_FOUND, "there is no checkpoint %ju",
+			       (uintmax_t)generation);
+	if (fd < 0)
+		return err_errno(&op->err, -fd, "open checkpoint %ju", (uintmax_t)generation);
+	path = path_of(fd);
+	r = read_manifest(fd, &c);
+	if (r < 0 || c.generation != generation)
+		return err_set(&op->err, ERR_INVALID, "checkpoint %s: its manifest.json: %s", path,
+			       r == -ENOENT ? "it is missing" : "it is damaged");
+	r = check_files(fd, &c, path, &op->err);
+	if (r < 0)
+		return r;
+	*out = c;
+	return take_fd(&fd);
+}
+
+int checkpoint_remove(int owner_fd, uint64_t generation, struct op *op)
+{
+	auto_free char *name = str_printf(DIR_NAME "/" NAME_FORMAT, generation);
+	auto_free char *going = str_printf(DIR_NAME "/gone-" NAME_FORMAT, generation);
+	int r = file_remove_tree_at(owner_fd, going); /* of one that was killed */
+
+	/* Renamed first: half a checkpoint never bears the name of a whole one. */
+	if (r == 0 && renameat(owner_fd, name, owner_fd, going) < 0 && errno != ENOENT)
+		r = -errno;
+	if (r == 0)
+		r = file_remove_tree_at(owner_fd, going);
+	return r < 0 ? err_errno(&op->err, -r, "remove checkpoint %ju", (uintmax_t)generation) : 0;
+}
+
+static int compare_generations(const void *a, const void *b)
+{
+	const uint64_t *x = a;
+	const uint64_t *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+static bool parse_generation(const char *name, uint64_t *out)
+{
+	return name[0] >= '1' && name[0] <= '9' && parse_u64(name, 1, UINT64_MAX, out) == 0;
+}
+
+int checkpoint_list(int owner_fd, struct generations *out, struct op *op)
+{
+	auto_close int fd = open_dir(owner_fd, DIR_NAME);
+	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+	uint64_t generation;
+
+	if (fd == -ENOENT)
+		return 0;
+	if (d == NULL)
+		return err_errno(&op->err, fd < 0 ? -fd : errno, "list checkpoints");
+	take_fd(&fd); /* owned by d from here on */
+	while ((entry = readdir(d)) != NULL) {
+		if (parse_generation(entry->d_name, &generation))
+			generations_push(out, generation);
+	}
+	if (out->n > 1)
+		qsort(out->at, out->n, sizeof(out->at[0]), compare_generations);
+	return 0;
+}
+
+int image_find(int dirfd, uint64_t *out_id)
+{
+	auto_close int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+
+	if (d == NULL)
+		return -errno;
+	take_fd(&fd); /* owned by d from here on */
+	while ((entry = readdir(d)) != NULL) {
+		if (str_starts(entry->d_name, "image-") &&
+		    parse_hex(entry->d_name + strlen("image-"), out_id) == 0)
+			return 1;
+	}
+	return 0;
+}
+
+int image_open(int dirfd, uint64_t id)
+{
+	char name[SHORT_NAME_SIZE];
+	int fd;
+
+	snprintf(name, sizeof(name), IMAGE_NAME, id);
+	fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	return fd < 0 ? -errno : fd;
+}
+
+int image_link(int from_dirfd, int to_dirfd, uint64_t id)
+{
+	auto_free char *dir = NULL;
+	auto_free char *path = NULL;
+	char name[SHORT_NAME_SIZE];
+
+	if (id == 0)
+		return 0;
+	snprintf(name, sizeof(name), IMAGE_NAME, id);
+	if (linkat(from_dirfd, name, to_dirfd, name, 0) == 0 || errno == EEXIST)
+		return 0;
+	if (errno != EXDEV && errno != EMLINK)
+		return -errno;
+	dir = path_of(from_dirfd);
+	path = str_printf("%s/%s", dir, name);
+	return symlinkat(path, to_dirfd, name) < 0 ? -errno : 0;
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Checkpoints: a VM's devices, memory and disk of one instant, restorable any number of times.
+ *
+ * Theory of operation. A checkpoint is the directory `checkpoints/<generation>/` of its owner (a
+ * sandbox, or a template):
+ *
+ *	manifest.json	what it was made of and with; written last
+ *	devices		state of devices and CPUs (vmm_save_devices())
+ *	memory		what the guest's memory differs from its image by (vmm/memfile.h)
+ *	image-<id>	that image, a link; absent when the memory began as zeros
+ *	layer/		the disk, shared with its owner and with what was made from it (disk_link())
+ *
+ * It is made as `checkpoints/new/`, synced, and renamed when it is whole; from then on nothing of
+ * it is ever written to, and nothing of it is another's: the links count who needs a file. So a
+ * checkpoint goes by deleting its directory, whoever was made from it.
+ */
+#pragma once
+
+#include "base/op.h"
+#include "template/kernel.h"
+#include "vmm/memfile.h"
+
+struct checkpoint {
+	uint64_t generation; /* >= 1, of its owner */
+	uint64_t parent;     /* generation that it came after; 0 = none */
+	bool kept;           /* made by hand: it goes by hand only */
+	uint64_t created_ms; /* CLOCK_REALTIME */
+	unsigned cpus;
+	uint64_t memory_mib;
+	uint64_t disk_mib;
+	char vmm[64];          /* name and version */
+	char cpu[160];         /* accel_cpu(): what the CPU depends on */
+	char acceleration[16]; /* "kvm" or "tcg" */
+	char disk_driver[16];
+	char kernel_version[KERNEL_VERSION_SIZE]; /* of the guest, for people */
+	char agent_version[32];
+	uint64_t image_id; /* 0 = none */
+	uint64_t devices_bytes;
+	uint64_t devices_sum; /* XXH3 */
+	struct memory_stat memory;
+};
+
+/** checkpoint_begin() - make an empty directory for a new one, in place of what a killed process
+ * left. Return: descriptor; -errno with op->err set */
+must_check int checkpoint_begin(int owner_fd, struct op *op);
+
+/** checkpoint_abort() - forget one that was begun; absent = success. Return: 0; -errno, op->err set
+ */
+must_check int checkpoint_abort(int owner_fd, struct op *op);
+
+/**
+ * checkpoint_commit() - make one that was begun whole and durable, under its generation
+ * @fd:	of checkpoint_begin(), with all its files in it
+ *
+ * Return: 0; -errno with op->err set, and it is as it was.
+ */
+must_check int checkpoint_commit(int owner_fd, int fd, const struct checkpoint *c, struct op *op);
+
+/** checkpoint_sum_devices() - size and checksum of the file devices in a directory. Return: 0;
+ * -errno */
+must_check int checkpoint_sum_devices(int fd, uint64_t *out_bytes, uint64_t *out_sum);
+
+/** checkpoint_parse() - read the text of a manifest.json. Return: 0; -EBADMSG it is none */
+must_check int checkpoint_parse(const char *text, size_t n, struct checkpoint *out);
+
+/**
+ * checkpoint_open() - find a checkpoint and read what it was made of
+ *
+ * Sizes and checksums are compared as far as that takes no time: of the memory when it is restored,
+ * of the devices here. Return: descriptor of its directory; -errno with op->err set: ERR_NOT_FOUND
+ * there is none; ERR_INVALID names the file that is missing or damaged.
+ */
+must_check int checkpoint_open(int owner_fd, uint64_t generation, struct checkpoint *out,
+			       struct op *op);
+
+/** checkpoint_remove() - delete one; absent = success. Return: 0; -errno with op->err set */
+must_check int checkpoint_remove(int owner_fd, uint64_t generation, struct op *op);
+
+VEC_DEFINE(generations, uint64_t)
+
+/** checkpoint_list() - the generations that are there, rising. Return: 0; -errno, op->err set */
+must_check int checkpoint_list(int owner_fd, struct generations *out, struct op *op);
+
+/** image_find() - the memory image in a directory. Return: 1 @out_id is its; 0 there is none; -errno
+ */
+must_check int image_find(int dirfd, uint64_t *out_id);
+
+/** image_open() - open an image for reading. Return: descriptor; -errno */
+must_check int image_open(int dirfd, uint64_t id);
+
+/** image_link() - share an image with another directory; 0 = none, nothing to do. Return: 0; -errno
+ */
+must_check int image_link(int from_dirfd, int to_dirfd, uint64_t id);

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * Going on with a sandbox: a paused one from its checkpoint, or, if only its disk is wanted, and a
+ * stopped one, by a boot. Whoever asks while another operation is under way waits for its end, and
+ * is served by what is then: of two that ask at once one resumes, and both get the sandbox.
+ *
+ * Until the row says "running" nothing is lost by a failure or a kill: the checkpoint, or the
+ * stopped disk, is as it was.
+ */
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "os/work.h"
+#include "sandbox/accel-internal.h"
+#include "sandbox/steps.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct resume {
+	struct sandbox *sb;
+	const struct plan *plan; /* resume_plan or start_plan */
+	bool link_disk;          /* a start whose disk is the checkpoint's */
+	bool taken;              /* it was taken over: the sandbox is stopped, no longer paused */
+	struct op op;
+	struct plan_timing timing;
+	int result;
+	unsigned leaks;
+	uint64_t timeout_s; /* 0 = no deadline */
+	sandbox_resume_fn done;
+	void *arg;
+};
+
+/* Takes over the disk of the checkpoint: from here on the sandbox is stopped, not paused. */
+static int take_disk(struct sandbox *sb, struct op *op)
+{
+	struct disk_spec spec = disk_spec_of(sb);
+	int r = disk_release(sb->m->disk, sb->res.dirfd, op);
+
+	if (r == 0)
+		r = disk_link(sb->res.origin_fd, sb->res.dirfd, op);
+	return r < 0 ? r : disk_extend(sb->m->disk, &spec, op);
+}
+
+static int check_host(const struct sandbox *sb, const struct checkpoint *c, struct err *e)
+{
+	char vmm[sizeof(c->vmm)];
+	char cpu[sizeof(c->cpu)];
+
+	snprintf(vmm, sizeof(vmm), "%s %s", vmm_name(sb->m->vmm), sb->m->vmm_version);
+	accel_cpu(sb->row.acceleration, cpu, sizeof(cpu));
+	if (!streq(c->vmm, vmm))
+		return err_set(
+			e, ERR_CONFLICT,
+			"its memory was saved by %s, and this host has %s; `viv start` boots "
+			"it from its disk",
+			c->vmm, vmm);
+	if (!streq(c->cpu, cpu))
+		return err_set(e, ERR_CONFLICT,
+			       "its memory was saved on the CPU %s, and this host has %s; `viv "
+			       "start` boots it from its disk",
+			       c->cpu, cpu);
+	if (c->cpus != sb->row.cpus || c->memory_mib != sb->row.memory_mib)
+		return err_set(e, ERR_INVALID, "it is of a sandbox of another size");
+	return 0;
+}
+
+static int open_origin(struct resume *r)
+{
+	struct sandbox *sb = r->sb;
+	int fd = checkpoint_open(sb->res.dirfd, sb->row.generation, &sb->res.origin, &r->op);
+
+	if (fd < 0)
+		return fd;
+	sb->res.origin_fd = fd;
+	return r->plan == &resume_plan ? check_host(sb, &sb->res.origin, &r->op.err) : 0;
+}
+
+/* A daemon that was started since the sandbox came to rest has not opened it yet. */
+static int open_dir(struct sandbox *sb, struct op *op)
+{
+	int r = sb->res.dirfd >= 0 ? 1 : statedir_adopt(sb, op);
+
+	if (r == 0)
+		return err_set(&op->err, ERR_SYSTEM, "the directory of sandbox %s is gone",
+			       sb->row.id.s);
+	return r < 0 ? r : 0;
+}
+
+static int prepare(struct resume *r)
+{
+	int ready = open_dir(r->sb, &r->op);
+
+	if (ready < 0)
+		return ready;
+	if (r->plan == &start_plan && !r->link_disk)
+		return 0;
+	if (open_origin(r) < 0)
+		return -EINVAL;
+	if (!r->link_disk)
+		return 0;
+	r->taken = take_disk(r->sb, &r->op) == 0;
+	return r->taken ? 0 : -EIO;
+}
+
+static void resume_work(void *arg)
+{
+	struct resume *r = arg;
+
+	r->result = prepare(r);
+	if (r->result == 0)
+		r->result = plan_run(r->plan, r->sb, &r->op, &r->timing, &r->leaks);
+	fd_close(&r->sb->res.origin_fd);
+}
+
+static int set_running(struct resume *r)
+{
+	struct sandbox *sb = r->sb;
+	uint64_t now_ms = clock_realtime_ms();
+
+	sb->timing = r->timing;
+	sb->row.started_ms = now_ms;
+	sb->row.end_ms = r->timeout_s != 0 ? now_ms + r->timeout_s * MS_PER_S : 0;
+	db_set_str(&sb->row.agent_version, sb->res.agent_version);
+	if (r->plan == &start_plan)
+		db_set_str(&sb->row.kernel_version, sb->res.kernel_version);
+	if (!sandbox_set_state(sb, DB_RUNNING, ""))
+		return err_set(&r->op.err, ERR_SYSTEM,
+			       "sandbox %s: the store cannot be written; the log of vivd says why",
+			       sb->row.id.s);
+	watch_start(sb);
+	return 0;
+}
+
+static void log_resumed(const struct sandbox *sb)
+{
+	struct kv fields[2 + PLAN_STEPS_MAX] = {
+		kv_str("id", sb->row.id.s),
+		kv_u64("us", sb->timing.total_ns / NS_PER_US),
+	};
+	size_t n = 2;
+
+	for (size_t i = 0; i < sb->timing.n; i++)
+		fields[n++] = kv_u64(sb->timing.steps[i].name, sb->timing.steps[i].ns / NS_PER_US);
+	log_event(LOG_LEVEL_INFO, "sandbox.resumed", fields, n);
+}
+
+static void failed(struct resume *r)
+{
+	struct sandbox *sb = r->sb;
+	bool paused = r->plan == &resume_plan || (r->link_disk && !r->taken);
+
+	log_error("sandbox.resume_failed", kv_str("id", sb->row.id.s), kv_u64("op", r->op.id),
+		  kv_str("error", r->op.err.msg));
+	err_wrap(&r->op.err, "%s sandbox %s", paused ? "resume" : "start", sb->row.id.s);
+	sb->row.leaked = r->leaks > 0;
+	sandbox_set_state(sb, paused ? DB_PAUSED : DB_STOPPED, r->op.err.msg);
+	if (r->leaks > 0)
+		reap_later(sb->m);
+}
+
+static void resume_done(void *arg)
+{
+	struct resume *r = arg;
+	struct sandbox *sb = r->sb;
+	struct manager *m = sb->m;
+
+	sandbox_end(sb);
+	if (r->result == 0)
+		r->result = set_running(r);
+	if (r->result == 0)
+		log_resumed(sb);
+	else
+		failed(r);
+	r->done(sb, r->result == 0, r->result < 0 ? &r->op.err : NULL, r->arg);
+	free(r);
+	sandbox_idle(sb);
+	manager_operation_ended(m);
+}
+
+static int begin(struct sandbox *sb, bool memory, uint64_t timeout_s, sandbox_resume_fn done,
+		 void *arg, struct err *e)
+{
+	bool paused = sb->row.state == DB_PAUSED;
+	struct resume *r = xcalloc(1, sizeof(*r));
+
+	*r = (struct resume){ .sb = sb,
+			      .plan = paused && memory ? &resume_plan : &start_plan,
+			      .link_disk = paused && !memory,
+			      .timeout_s = timeout_s,
+			      .done = done,
+			      .arg = arg };
+	op_init(&r->op, 0, -1);
+	r->op.fault = sb->m->config.fault;
+	if (!sandbox_set_state(sb, paused && memory ? DB_RESUMING : DB_STARTING, NULL)) {
+		sandbox_set_state(sb, paused ? DB_PAUSED : DB_STOPPED, NULL);
+		free(r);
+		return err_set(e, ERR_SYSTEM,
+			       "sandbox %s: the store cannot be written; the log of vivd says why",
+			       sb->row.id.s);
+	}
+	sandbox_begin(sb);
+	work_submit(sb->m->loop, resume_work, resume_done, r);
+	return 0;
+}
+
+/* Somebody who waits for the end of another operation. */
+struct waiting {
+	bool memory;
+	uint64_t timeout_s;
+	sandbox_resume_fn done;
+	void *arg;
+};
+
+static void on_idle(struct sandbox *sb, const struct err *gone, void *arg)
+{
+	struct waiting w = *(struct waiting *)arg;
+	struct err e = { 0 };
+
+	free(arg);
+	if (gone != NULL)
+		w.done(NULL, false, gone, w.arg);
+	else if (sandbox_resume(sb, w.memory, w.timeout_s, w.done, w.arg, &e) < 0)
+		w.done(sb, false, &e, w.arg);
+}
+
+static void wait_idle(struct sandbox *sb, bool memory, uint64_t timeout_s, sandbox_resume_fn done,
+		      void *arg)
+{
+	struct waiting *w = xcalloc(1, sizeof(*w));
+
+	*w = (struct waiting){ memory, timeout_s, done, arg };
+	sandbox_when_idle(sb, on_idle, w);
+}
+
+int sandbox_resume(struct sandbox *sb, bool memory, uint64_t timeout_s, sandbox_resume_fn done,
+		   void *arg, struct err *e)
+{
+	if (sb->m->closing)
+		return err_set(e, ERR_EXHAUSTED,
+			       "vivd is shutting down; try again when it is back");
+	if (sb->doomed || sb->row.state == DB_DELETING)
+		return err_set(e, ERR_NOT_FOUND, "sandbox %s is being removed", sb->row.id.s);
+	if (sb->busy) {
+		wait_idle(sb, memory, timeout_s, done, arg);
+		return 0;
+	}
+	if (sb->row.state == DB_RUNNING && !sb->unsure) {
+		done(sb, false, NULL, arg);
+		return 0;
+	}
+	if (sb->row.leaked || sb->unsure)
+		return err_set(
+			e, ERR_CONFLICT,
+			"sandbox %s: something of its last VM is not released yet; vivd goes "
+			"on trying, try again",
+			sb->row.id.s);
+	return begin(sb, memory, timeout_s, done, arg, e);
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Going on from a checkpoint. The checkpoint is only read: the disk is its layers with an empty one
+ * on top, the memory its image, mapped privately, with what differs put over it.
+ *
+ * The VM is restored paused, and the guest's processes are frozen, as they were when it was saved.
+ * "wake" is the barrier: vCPUs run, the agent gets fresh entropy, the time, and who it is now, and
+ * only then are the processes thawed. If a part of it fails, nobody gets the sandbox.
+ */
+#include "base/fd.h"
+#include "base/str.h"
+#include "sandbox/accel-internal.h"
+#include "sandbox/steps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+static int shared_layer_acquire(struct sandbox *sb, struct op *op)
+{
+	struct disk_spec spec = disk_spec_of(sb);
+	int r = disk_release(sb->m->disk, sb->res.dirfd, op); /* of a start that was killed */
+
+	if (r == 0)
+		r = disk_link(sb->res.origin_fd, sb->res.dirfd, op);
+	return r < 0 ? r : disk_extend(sb->m->disk, &spec, op);
+}
+
+/* What is open only while a VM is restored. */
+struct restore_files {
+	int devices;
+	int memory;
+	int image;
+	int shim;
+};
+
+static void restore_files_done(struct restore_files *f)
+{
+	fd_close(&f->devices);
+	fd_close(&f->memory);
+	fd_close(&f->image);
+	fd_close(&f->shim);
+}
+
+static int open_restore_files(const struct sandbox *sb, struct restore_files *f, struct op *op)
+{
+	const char *shim = sb->m->config.vmm_shim_path;
+
+	f->devices = openat(sb->res.origin_fd, "devices", O_RDONLY | O_CLOEXEC);
+	if (f->devices < 0)
+		return err_errno(&op->err, errno, "open the checkpoint's devices");
+	f->memory = openat(sb->res.origin_fd, "memory", O_RDONLY | O_CLOEXEC);
+	if (f->memory < 0)
+		return err_errno(&op->err, errno, "open the checkpoint's memory");
+	if (sb->res.origin.image_id == 0)
+		return 0;
+	f->image = image_open(sb->res.origin_fd, sb->res.origin.image_id);
+	if (f->image < 0)
+		return err_errno(&op->err, -f->image, "open the checkpoint's memory image");
+	f->shim = open(shim, O_RDONLY | O_CLOEXEC);
+	return f->shim < 0 ? err_errno(&op->err, errno, "open %s", shim) : 0;
+}
+
+static int restored_vmm_acquire(struct sandbox *sb, struct op *op)
+{
+	cleanup(restore_files_done) struct restore_files f = { -1, -1, -1, -1 };
+	struct vmm_restore restore;
+	struct vmm_spec spec = { .restore = &restore };
+	int r = open_restore_files(sb, &f, op);
+
+	if (r < 0)
+		return r;
+	restore = (struct vmm_restore){
+		.devices_fd = f.devices,
+		.image_fd = f.image,
+		.image_id = sb->res.origin.image_id,
+		.diff_fd = f.memory,
+		.shim_fd = f.shim,
+	};
+	return vmm_step_start(sb, &spec, op);
+}
+
+static int wake_acquire(struct sandbox *sb, struct op *op)
+{
+	struct op child = op_child(op, accel_agent_timeout_ms(sb->m, sb->row.acceleration));
+	struct guest_wake wake = { .generation = sb->res.origin.generation };
+	int r = vmm_resume(sb->res.vmm, &child);
+
+	if (r == 0)
+		r = identity_tell(&sb->row, sb->res.slot.addr, vmm_pidfd(sb->res.vmm), &wake,
+				  sb->res.agent_version, &child);
+	op->err = child.err;
+	return r;
+}
+
+static const struct step resume_steps[] = {
+	{ "layer", STEP_VOLATILE, shared_layer_acquire, layer_release, NULL },
+	{ "rundir", STEP_VOLATILE, rundir_acquire, rundir_release, NULL },
+	{ "slot", STEP_VOLATILE, slot_acquire, slot_release, NULL },
+	{ "cgroup", STEP_VOLATILE, cgroup_acquire, cgroup_release, NULL },
+	{ "vmm", STEP_VOLATILE, restored_vmm_acquire, vmm_release, NULL },
+	{ "wake", STEP_VOLATILE, wake_acquire, NULL, NULL },
+};
+
+const struct plan resume_plan = { "resume", resume_steps, ARRAY_SIZE(resume_steps) };

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Saving a sandbox, as plans: a step's release is the way back from there, so a failure at any
+ * point leaves the sandbox running as before. Nothing of the VM is released here; that comes when
+ * the whole is durable.
+ */
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/str.h"
+#include "sandbox/accel-internal.h"
+#include "sandbox/steps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum { QUIESCE_TIMEOUT_MS = 5000, QUIESCE_TIMEOUT_TCG_MS = 30000 };
+
+/* The guest's processes stand still, and what they wrote is on its disk. */
+static int quiesce_acquire(struct sandbox *sb, struct op *op)
+{
+	bool kvm = streq(sb->row.acceleration, "kvm");
+	struct op child = op_child(op, kvm ? QUIESCE_TIMEOUT_MS : QUIESCE_TIMEOUT_TCG_MS);
+	int r = guest_freeze(sb->res.slot.addr, vmm_pidfd(sb->res.vmm), &child);
+
+	op->err = child.err;
+	return r;
+}
+
+static int quiesce_release(struct sandbox *sb, struct op *op)
+{
+	if (sb->res.vmm == NULL || !vmm_running(sb->res.vmm))
+		return 0; /* it ended meanwhile: there is nobody to thaw */
+	return guest_thaw(sb->res.slot.addr, vmm_pidfd(sb->res.vmm), op);
+}
+
+static int halt_acquire(struct sandbox *sb, struct op *op)
+{
+	return vmm_pause(sb->res.vmm, op);
+}
+
+static int halt_release(struct sandbox *sb, struct op *op)
+{
+	struct pollfd ended = { .fd = vmm_pidfd(sb->res.vmm), .events = POLLIN };
+
+	if (poll(&ended, 1, 0) != 0)
+		return 0; /* it ended meanwhile; the watch tells of it */
+	return vmm_resume(sb->res.vmm, op);
+}
+
+static int draft_acquire(struct sandbox *sb, struct op *op)
+{
+	struct generations known = { 0 };
+	int r = checkpoint_list(sb->res.dirfd, &known, op);
+	struct checkpoint c = {
+		.generation = (known.n > 0 ? known.at[known.n - 1] : 0) + 1,
+		.parent = sb->row.generation,
+		.created_ms = clock_realtime_ms(),
+		.cpus = sb->row.cpus,
+		.memory_mib = sb->row.memory_mib,
+		.disk_mib = sb->row.disk_mib,
+	};
+
+	generations_done(&known);
+	if (r < 0)
+		return r;
+	c.generation = MAX(c.generation, sb->row.generation + 1); /* never one that was there */
+	accel_cpu(sb->row.acceleration, c.cpu, sizeof(c.cpu));
+	snprintf(c.vmm, sizeof(c.vmm), "%s %s", sb->row.vmm_name, sb->row.vmm_version);
+	str_copy(c.acceleration, sizeof(c.acceleration), sb->row.acceleration);
+	str_copy(c.disk_driver, sizeof(c.disk_driver), sb->row.disk_driver);
+	str_copy(c.kernel_version, sizeof(c.kernel_version), sb->row.kernel_version);
+	str_copy(c.agent_version, sizeof(c.agent_version), sb->row.agent_version);
+	sb->res.draft = c;
+	sb->res.draft_fd = checkpoint_begin(sb->res.dirfd, op);
+	return sb->res.draft_fd < 0 ? sb->res.draft_fd : 0;
+}
+
+static int draft_release(struct sandbox *sb, struct op *op)
+{
+	fd_close(&sb->res.draft_fd);
+	return checkpoint_abort(sb->res.dirfd, op);
+}
+
+static int devices_acquire(struct sandbox *sb, struct op *op)
+{
+	struct checkpoint *c = &sb->res.draft;
+	auto_close int fd =
+		openat(sb->res.draft_fd, "devices", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int r;
+
+	if (fd < 0)
+		return err_errno(&op->err, errno, "make the checkpoint's devices");
+	r = vmm_save_devices(sb->res.vmm, fd, op);
+	if (r < 0)
+		return r;
+	r = checkpoint_sum_devices(sb->res.draft_fd, &c->devices_bytes, &c->devices_sum);
+	return r < 0 ? err_errno(&op->err, -r, "read the checkpoint's devices") : 0;
+}
+
+/* Maps the image that the sandbox's memory began as. */
+static int map_image(const struct sandbox *sb, struct memory_image *out, uint64_t *out_id,
+		     struct op *op)
+{
+	auto_close int fd = -1;
+	uint64_t id = 0;
+	int r = image_find(sb->res.dirfd, &id);
+
+	if (r < 0)
+		return err_errno(&op->err, -r, "look for the memory image");
+	*out_id = id;
+	if (r == 0)
+		return 0;
+	fd = image_open(sb->res.dirfd, id);
+	if (fd < 0)
+		return err_errno(&op->err, -fd, "open the memory image");
+	return memory_image_map(fd, id, out, &op->err);
+}
+
+static int memory_acquire(struct sandbox *sb, struct op *op)
+{
+	cleanup(memory_image_done) struct memory_image image = MEMORY_IMAGE_INIT;
+	struct checkpoint *c = &sb->res.draft;
+	auto_close int fd =
+		openat(sb->res.draft_fd, "memory", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	struct ram ram;
+	int r;
+
+	if (fd < 0)
+		return err_errno(&op->err, errno, "make the checkpoint's memory");
+	r = map_image(sb, &image, &c->image_id, op);
+	if (r == 0)
+		r = vmm_ram(sb->res.vmm, &ram, op);
+	return r < 0 ? r : memory_save(&ram, &image, fd, &c->memory, op);
+}
+
+/* What the checkpoint shares with the sandbox. */
+static int share_acquire(struct sandbox *sb, struct op *op)
+{
+	int r = image_link(sb->res.dirfd, sb->res.draft_fd, sb->res.draft.image_id);
+
+	if (r < 0)
+		return err_errno(&op->err, -r, "share the memory image");
+	return disk_link(sb->res.dirfd, sb->res.draft_fd, op);
+}
+
+static int commit_acquire(struct sandbox *sb, struct op *op)
+{
+	int r = checkpoint_commit(sb->res.dirfd, sb->res.draft_fd, &sb->res.draft, op);
+
+	if (r == 0)
+		fd_close(&sb->res.draft_fd);
+	return r;
+}
+
+/* Its top layer is the sandbox's, which will write to it: it must not stay. */
+static int commit_release(struct sandbox *sb, struct op *op)
+{
+	return checkpoint_remove(sb->res.dirfd, sb->res.draft.generation, op);
+}
+
+static const struct step pause_steps[] = {
+	{ "quiesce", STEP_VOLATILE, quiesce_acquire, quiesce_release, NULL },
+	{ "halt", STEP_VOLATILE, halt_acquire, halt_release, NULL },
+	{ "draft", STEP_VOLATILE, draft_acquire, draft_release, NULL },
+	{ "devices", STEP_VOLATILE, devices_acquire, NULL, NULL },
+	{ "memory", STEP_VOLATILE, memory_acquire, NULL, NULL },
+	{ "share", STEP_VOLATILE, share_acquire, NULL, NULL },
+	{ "commit", STEP_VOLATILE, commit_acquire, commit_release, NULL },
+};
+static_assert(ARRAY_SIZE(pause_steps) <= PLAN_STEPS_MAX, "every step's time is kept");
+
+const struct plan pause_plan = { "pause", pause_steps, ARRAY_SIZE(pause_steps) };
+
+static const struct step stop_steps[] = {
+	{ "quiesce", STEP_VOLATILE, quiesce_acquire, quiesce_release, NULL },
+	{ "halt", STEP_VOLATILE, halt_acquire, halt_release, NULL },
+};
+
+const struct plan stop_plan = { "stop", stop_steps, ARRAY_SIZE(stop_steps) };

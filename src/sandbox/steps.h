@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The steps that several plans have, and the plans. */
+#pragma once
+
+#include "sandbox/sandbox-internal.h"
+
+/* Makes a sandbox from its template: boots it. Every sandbox has these resources, wherever it came
+ * from: so its releases are everybody's. */
+extern const struct plan create_plan;
+
+/* Boots a stopped sandbox from its newest disk. */
+extern const struct plan start_plan;
+
+/* Goes on with a sandbox from the checkpoint that res.origin is. */
+extern const struct plan resume_plan;
+
+/* Saves a running sandbox to a checkpoint and leaves it frozen; backwards it runs on. */
+extern const struct plan pause_plan;
+
+/* Brings a running sandbox's disk to rest and leaves it frozen; backwards it runs on. */
+extern const struct plan stop_plan;
+
+/* Steps as struct step has them. */
+
+/** statedir_adopt() - the sandbox's directory */
+int statedir_adopt(struct sandbox *sb, struct op *op);
+
+/** layer_release() - its disk */
+int layer_release(struct sandbox *sb, struct op *op);
+
+/** rundir_acquire(), rundir_release() - its run directory, with the console's log */
+int rundir_acquire(struct sandbox *sb, struct op *op);
+int rundir_release(struct sandbox *sb, struct op *op);
+
+/** slot_acquire(), slot_release() - its network slot, with its rules */
+int slot_acquire(struct sandbox *sb, struct op *op);
+int slot_release(struct sandbox *sb, struct op *op);
+
+/** cgroup_acquire(), cgroup_release() - its VMM's cgroup */
+int cgroup_acquire(struct sandbox *sb, struct op *op);
+int cgroup_release(struct sandbox *sb, struct op *op);
+
+/** vmm_acquire(), vmm_release() - its VMM, booting */
+int vmm_acquire(struct sandbox *sb, struct op *op);
+int vmm_release(struct sandbox *sb, struct op *op);
+
+/** agent_acquire() - the agent of a booted guest, told who it is */
+int agent_acquire(struct sandbox *sb, struct op *op);
+
+/** disk_spec_of() - a sandbox's own disk */
+struct disk_spec disk_spec_of(const struct sandbox *sb);
+
+/**
+ * vmm_step_start() - start a sandbox's VMM with the parts of @spec that say what it begins with;
+ * the rest is filled in here
+ *
+ * Return: 0; -errno with op->err set.
+ */
+must_check int vmm_step_start(struct sandbox *sb, struct vmm_spec *spec, struct op *op);
