@@ -85,16 +85,13 @@ bool identity_token_ok(const struct identity *id, const char *token)
 	return differ == 0;
 }
 
-/* {"generation": n, "clone": bool}; absent = booted */
-static int read_wake(const json_t *json, struct init *init, struct connect_error *e)
+/* {"clone": bool}; absent = booted */
+static void read_wake(const json_t *json, struct init *init)
 {
 	const json_t *wake = json_object_get(json, "wake");
 
 	init->restored = json_is_object(wake);
 	init->wake.clone = json_is_true(json_object_get(wake, "clone"));
-	if (!init->restored)
-		return 0;
-	return field_u64(wake, "generation", INT64_MAX, &init->wake.generation, e);
 }
 
 static int read_init(const json_t *json, struct init *init, struct connect_error *e)
@@ -109,8 +106,7 @@ static int read_init(const json_t *json, struct init *init, struct connect_error
 	    field_u64(json, "timestampMs", INT64_MAX, &init->timestamp_ms, e) < 0 ||
 	    field_bytes(json, "entropy", &init->entropy, &init->n_entropy, e) < 0)
 		return -EPROTO;
-	if (read_wake(json, init, e) < 0)
-		return -EPROTO;
+	read_wake(json, init);
 	if (init->n_entropy > ENTROPY_MAX_BYTES)
 		return connect_error_set(e, CONNECT_INVALID_ARGUMENT,
 					 "entropy of %zu bytes is more than %d", init->n_entropy,

@@ -85,10 +85,12 @@ static int renew_machine_id(void)
 	return r;
 }
 
-static int write_generation(uint64_t generation)
+/* How often this memory was restored: whoever keeps what a clone must not have looks here. */
+static int count_generation(void)
 {
+	static uint64_t generation;
 	auto_free char *path = str_printf("%s/generation", run_dir);
-	auto_free char *line = str_printf("%ju\n", (uintmax_t)generation);
+	auto_free char *line = str_printf("%ju\n", (uintmax_t)++generation);
 	int r = file_mkdirs(run_dir);
 
 	return r < 0 ? r : write_in_place(path, O_CREAT, line);
@@ -103,7 +105,7 @@ int wake_up(struct agent *a, const struct wake *wake, const char **out_what)
 	if (r < 0)
 		return r;
 	*out_what = "write /run/vivarium/generation";
-	r = write_generation(wake->generation);
+	r = count_generation();
 	if (r < 0)
 		return r;
 	*out_what = "renew the boot id";

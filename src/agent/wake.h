@@ -6,8 +6,7 @@
 #include "agent/agent.h"
 
 struct wake {
-	uint64_t generation; /* of the checkpoint that it was restored from */
-	bool clone;          /* others have the same memory: what names this machine becomes new */
+	bool clone; /* others have the same memory: what names this machine becomes new */
 };
 
 /**

@@ -27,9 +27,10 @@
 
 enum { LIST_BYTES_MAX = 4 << 20, MODULE_NAME_SIZE = 64, DEPTH_MAX = 16 };
 
+/* The last is for the agent, which resets the connections of a restored guest. */
 static const char *const wanted[] = {
 	"virtio_mmio",    "virtio_blk", "virtio_net", "virtio_console",
-	"virtio_balloon", "virtio_rng", "tcp_diag", /* the agent resets the connections of a restored guest */
+	"virtio_balloon", "virtio_rng", "tcp_diag",
 };
 
 struct module {

@@ -24,8 +24,7 @@ must_check int guest_wait_ready(int console_fd, int vmm_pidfd,
 
 /* A guest that was restored instead of booted. */
 struct guest_wake {
-	uint64_t generation; /* of the checkpoint: changes /run/vivarium/generation */
-	bool clone;          /* others were made of it: machine-id and boot-id become new */
+	bool clone; /* others have the same memory: machine-id and boot-id become new */
 };
 
 /* What POST /init carries. Everything is borrowed. */

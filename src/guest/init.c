@@ -56,9 +56,7 @@ static char *encode(const struct guest_identity *identity)
 			 identity->env, "entropy", entropy, "timestampMs",
 			 (json_int_t)clock_realtime_ms());
 	if (json != NULL && wake != NULL &&
-	    json_object_set_new(json, "wake",
-				json_pack("{s:I, s:b}", "generation", (json_int_t)wake->generation,
-					  "clone", wake->clone)) < 0)
+	    json_object_set_new(json, "wake", json_pack("{s:b}", "clone", wake->clone)) < 0)
 		return NULL;
 	return json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
 }

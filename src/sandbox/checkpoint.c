@@ -400,6 +400,14 @@ int image_open(int dirfd, uint64_t id)
 	return fd < 0 ? -errno : fd;
 }
 
+int image_unlink(int dirfd, uint64_t id)
+{
+	char name[SHORT_NAME_SIZE];
+
+	snprintf(name, sizeof(name), IMAGE_NAME, id);
+	return unlinkat(dirfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
 int image_link(int from_dirfd, int to_dirfd, uint64_t id)
 {
 	auto_free char *dir = NULL;

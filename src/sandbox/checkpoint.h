@@ -82,12 +82,15 @@ VEC_DEFINE(generations, uint64_t)
 /** checkpoint_list() - the generations that are there, rising. Return: 0; -errno, op->err set */
 must_check int checkpoint_list(int owner_fd, struct generations *out, struct op *op);
 
-/** image_find() - the memory image in a directory. Return: 1 @out_id is its; 0 there is none; -errno
+/** image_find() - the memory image in a directory. Return: 1 there is one; 0 there is none; -errno
  */
 must_check int image_find(int dirfd, uint64_t *out_id);
 
 /** image_open() - open an image for reading. Return: descriptor; -errno */
 must_check int image_open(int dirfd, uint64_t id);
+
+/** image_unlink() - take an image out of a directory. Return: 0; -errno */
+must_check int image_unlink(int dirfd, uint64_t id);
 
 /** image_link() - share an image with another directory; 0 = none, nothing to do. Return: 0; -errno
  */

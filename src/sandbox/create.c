@@ -10,11 +10,13 @@
 #include "sandbox/steps.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
 struct create {
 	struct sandbox *sb;
+	const struct plan *plan; /* create_plan or clone_plan */
 	struct op op;
 	struct plan_timing timing;
 	int result;
@@ -27,10 +29,10 @@ static void create_work(void *arg)
 {
 	struct create *c = arg;
 
-	c->result = plan_run(&create_plan, c->sb, &c->op, &c->timing, &c->leaks);
+	c->result = plan_run(c->plan, c->sb, &c->op, &c->timing, &c->leaks);
+	fd_close(&c->sb->res.origin_fd);
 }
 
-/* Return: 0; -errno with the op's error set: the sandbox is whole, but nobody may have it. */
 /* One line with the time of each step, in microseconds. */
 static void log_created(const struct sandbox *sb)
 {
@@ -46,6 +48,7 @@ static void log_created(const struct sandbox *sb)
 	log_event(LOG_LEVEL_INFO, "sandbox.created", fields, n);
 }
 
+/* Return: 0; -errno with the op's error set: the sandbox is whole, but nobody may have it. */
 static int hand_out(struct create *c)
 {
 	struct sandbox *sb = c->sb;
@@ -108,16 +111,13 @@ static void record_versions(struct manager *m, struct db_sandbox *row)
 	db_set_str(&row->vmm_name, vmm_name(m->vmm));
 	db_set_str(&row->vmm_version, m->vmm_version);
 	db_set_str(&row->vivd_version, m->config.version);
-	db_set_str(&row->acceleration, manager_acceleration(m)->name);
+	if (row->acceleration[0] == '\0')
+		db_set_str(&row->acceleration, manager_acceleration(m)->name);
 	db_set_str(&row->disk_driver, disk_name(m->disk));
 }
 
-static int reserve(struct manager *m, struct db_sandbox *spec, struct template *t, struct err *e)
+static int reserve(struct manager *m, struct db_sandbox *spec, struct err *e)
 {
-	int r = spec_complete(m, spec, t, e);
-
-	if (r < 0)
-		return r;
 	spec->id = id_new();
 	spec->state = DB_CREATING;
 	spec->created_ms = clock_realtime_ms();
@@ -126,31 +126,99 @@ static int reserve(struct manager *m, struct db_sandbox *spec, struct template *
 	return db_sandbox_insert(m->db, spec, e);
 }
 
-int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn done, void *arg,
-		   struct sandbox_id *out_id, struct err *e)
+static int check_open(const struct manager *m, struct err *e)
+{
+	if (!m->closing)
+		return 0;
+	return err_set(e, ERR_EXHAUSTED, "vivd is shutting down; try again when it is back");
+}
+
+/* Reserves a complete wish. Return: what begin() begins; NULL with @e set: nothing was made. */
+static struct create *create_new(struct manager *m, struct db_sandbox *spec,
+				 const struct plan *plan, struct err *e)
 {
 	auto_close int cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	struct template template;
 	struct create *c;
-	int r;
 
-	if (m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
-	if (cancel_fd < 0)
-		return err_errno(e, errno, "make an eventfd");
-	r = reserve(m, spec, &template, e);
-	if (r < 0)
-		return r;
+	if (cancel_fd < 0) {
+		err_errno(e, errno, "make an eventfd");
+		return NULL;
+	}
+	if (reserve(m, spec, e) < 0)
+		return NULL;
 	c = xcalloc(1, sizeof(*c));
-	*c = (struct create){ .sb = sandbox_new(m, spec), .done = done, .arg = arg };
-	c->sb->res.template = template;
+	*c = (struct create){ .sb = sandbox_new(m, spec), .plan = plan };
 	c->sb->cancel_fd = take_fd(&cancel_fd);
+	return c;
+}
+
+static void begin(struct create *c, sandbox_create_fn done, void *arg, struct sandbox_id *out_id)
+{
+	struct manager *m = c->sb->m;
+
+	c->done = done;
+	c->arg = arg;
 	*out_id = c->sb->row.id;
 	op_init(&c->op, 0, c->sb->cancel_fd);
 	c->op.fault = m->config.fault;
 	sandbox_begin(c->sb);
 	work_submit(m->loop, create_work, create_done, c);
+}
+
+int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn done, void *arg,
+		   struct sandbox_id *out_id, struct err *e)
+{
+	struct template template;
+	struct create *c;
+	int r = check_open(m, e);
+
+	if (r == 0)
+		r = spec_complete(m, spec, &template, e);
+	if (r < 0)
+		return r;
+	c = create_new(m, spec, &create_plan, e);
+	if (c == NULL)
+		return -EINVAL;
+	c->sb->res.template = template;
+	begin(c, done, arg, out_id);
+	return 0;
+}
+
+/* What is not a wish: it is as it was saved. */
+static void take_sizes(struct db_sandbox *spec, const struct checkpoint *origin)
+{
+	spec->cpus = origin->cpus;
+	spec->memory_mib = origin->memory_mib;
+	spec->disk_mib = origin->disk_mib;
+	db_set_str(&spec->kernel_version, origin->kernel_version);
+	db_set_str(&spec->acceleration, origin->acceleration);
+}
+
+int sandbox_create_from(struct manager *m, struct db_sandbox *spec,
+			const struct checkpoint_ref *origin, sandbox_create_fn done, void *arg,
+			struct sandbox_id *out_id, struct err *e)
+{
+	auto_close int fd = fcntl(origin->fd, F_DUPFD_CLOEXEC, 3);
+	struct create *c;
+	int r = check_open(m, e);
+
+	if (r == 0)
+		r = spec_check_name(spec->name, e);
+	if (r == 0)
+		r = restore_check_host(m, &origin->checkpoint, e);
+	if (r < 0)
+		return r;
+	if (fd < 0)
+		return err_errno(e, errno, "open the checkpoint again");
+	take_sizes(spec, &origin->checkpoint);
+	c = create_new(m, spec, &clone_plan, e);
+	if (c == NULL)
+		return -EINVAL;
+	c->sb->res.origin_fd = take_fd(&fd);
+	c->sb->res.origin = origin->checkpoint;
+	str_copy(c->sb->res.kernel_version, sizeof(c->sb->res.kernel_version),
+		 origin->checkpoint.kernel_version);
+	begin(c, done, arg, out_id);
 	return 0;
 }
 

@@ -46,13 +46,13 @@ static int take_disk(struct sandbox *sb, struct op *op)
 	return r < 0 ? r : disk_extend(sb->m->disk, &spec, op);
 }
 
-static int check_host(const struct sandbox *sb, const struct checkpoint *c, struct err *e)
+int restore_check_host(const struct manager *m, const struct checkpoint *c, struct err *e)
 {
 	char vmm[sizeof(c->vmm)];
 	char cpu[sizeof(c->cpu)];
 
-	snprintf(vmm, sizeof(vmm), "%s %s", vmm_name(sb->m->vmm), sb->m->vmm_version);
-	accel_cpu(sb->row.acceleration, cpu, sizeof(cpu));
+	snprintf(vmm, sizeof(vmm), "%s %s", vmm_name(m->vmm), m->vmm_version);
+	accel_cpu(c->acceleration, cpu, sizeof(cpu));
 	if (!streq(c->vmm, vmm))
 		return err_set(
 			e, ERR_CONFLICT,
@@ -64,9 +64,16 @@ static int check_host(const struct sandbox *sb, const struct checkpoint *c, stru
 			       "its memory was saved on the CPU %s, and this host has %s; `viv "
 			       "start` boots it from its disk",
 			       c->cpu, cpu);
-	if (c->cpus != sb->row.cpus || c->memory_mib != sb->row.memory_mib)
-		return err_set(e, ERR_INVALID, "it is of a sandbox of another size");
 	return 0;
+}
+
+static int check_origin(const struct sandbox *sb, const struct checkpoint *c, struct err *e)
+{
+	if (c->cpus != sb->row.cpus || c->memory_mib != sb->row.memory_mib ||
+	    !streq(c->acceleration, sb->row.acceleration))
+		return err_set(e, ERR_INVALID, "checkpoint %ju is of a sandbox of another kind",
+			       (uintmax_t)c->generation);
+	return restore_check_host(sb->m, c, e);
 }
 
 static int open_origin(struct resume *r)
@@ -77,7 +84,7 @@ static int open_origin(struct resume *r)
 	if (fd < 0)
 		return fd;
 	sb->res.origin_fd = fd;
-	return r->plan == &resume_plan ? check_host(sb, &sb->res.origin, &r->op.err) : 0;
+	return r->plan == &resume_plan ? check_origin(sb, &sb->res.origin, &r->op.err) : 0;
 }
 
 /* A daemon that was started since the sandbox came to rest has not opened it yet. */

@@ -214,6 +214,33 @@ void adopt_again(struct sandbox *sb);
 /** resources_close() - close all descriptors; nothing on the host changes */
 void resources_close(struct resources *res);
 
+/** spec_check_name() - whether a sandbox may be called this; "" = it has no name. Return: 0; -errno
+ * with @e set */
+must_check int spec_check_name(const char *name, struct err *e);
+
+/** restore_check_host() - whether this host can go on with what was saved there. Return: 0; -errno
+ * with @e set (ERR_CONFLICT: another VMM or CPU) */
+must_check int restore_check_host(const struct manager *m, const struct checkpoint *c,
+				  struct err *e);
+
+/* A checkpoint that is open. */
+struct checkpoint_ref {
+	int fd; /* of its directory (checkpoint_open()); borrowed */
+	struct checkpoint checkpoint;
+};
+
+/**
+ * sandbox_create_from() - make a new sandbox that goes on from a checkpoint, as a clone
+ * @spec:	as for sandbox_create(), complete but for what the checkpoint says: CPUs, memory,
+ *		disk, kernel and acceleration. An empty user or directory means the agent's default.
+ * @origin:	borrowed for the call; the checkpoint may be removed as soon as @done was called
+ *
+ * Return: as sandbox_create(); ERR_CONFLICT also when this host cannot restore it.
+ */
+must_check int sandbox_create_from(struct manager *m, struct db_sandbox *spec,
+				   const struct checkpoint_ref *origin, sandbox_create_fn done,
+				   void *arg, struct sandbox_id *out_id, struct err *e);
+
 /** spec_complete() - check a wish and fill in the defaults. Return: 0; -errno with @e set */
 must_check int spec_complete(struct manager *m, struct db_sandbox *spec, struct template *out,
 			     struct err *e);

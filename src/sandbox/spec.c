@@ -5,7 +5,7 @@
 
 enum { MIN_MEMORY_MIB = 64, MAX_DISK_MIB = 16 * 1024 * 1024, MIB = 1024 * 1024 };
 
-static int check_name(const char *name, struct err *e)
+int spec_check_name(const char *name, struct err *e)
 {
 	if (name[0] == '\0' || name_valid(name))
 		return 0;
@@ -75,7 +75,7 @@ int spec_complete(struct manager *m, struct db_sandbox *spec, struct template *o
 		return err_set(e, ERR_NOT_FOUND, "template '%s' not found", spec->template_name);
 	r = template_open(m->config.state_dir, spec->template_name, out, e);
 	if (r == 0)
-		r = check_name(spec->name, e);
+		r = spec_check_name(spec->name, e);
 	if (r == 0)
 		r = check_cpus(m, spec->cpus, e);
 	if (r == 0)

@@ -8,6 +8,7 @@
  * only then are the processes thawed. If a part of it fails, nobody gets the sandbox.
  */
 #include "base/fd.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "sandbox/accel-internal.h"
 #include "sandbox/steps.h"
@@ -16,6 +17,20 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+/* Has the sandbox share the memory image that its memory begins as, and no other. */
+static int share_image(struct sandbox *sb, struct op *op)
+{
+	uint64_t wanted = sb->res.origin.image_id;
+	uint64_t had = 0;
+	int r = image_find(sb->res.dirfd, &had);
+
+	if (r > 0 && had != wanted)
+		r = image_unlink(sb->res.dirfd, had);
+	if (r >= 0)
+		r = image_link(sb->res.origin_fd, sb->res.dirfd, wanted);
+	return r < 0 ? err_errno(&op->err, -r, "share the memory image") : 0;
+}
+
 static int shared_layer_acquire(struct sandbox *sb, struct op *op)
 {
 	struct disk_spec spec = disk_spec_of(sb);
@@ -23,7 +38,19 @@ static int shared_layer_acquire(struct sandbox *sb, struct op *op)
 
 	if (r == 0)
 		r = disk_link(sb->res.origin_fd, sb->res.dirfd, op);
-	return r < 0 ? r : disk_extend(sb->m->disk, &spec, op);
+	if (r == 0)
+		r = disk_extend(sb->m->disk, &spec, op);
+	return r < 0 ? r : share_image(sb, op);
+}
+
+static int clone_layer_acquire(struct sandbox *sb, struct op *op)
+{
+	int r = shared_layer_acquire(sb, op);
+
+	if (r < 0)
+		return r;
+	r = file_sync_dir(sb->m->sandboxes_fd);
+	return r < 0 ? err_errno(&op->err, -r, "sync directory of sandboxes") : 0;
 }
 
 /* What is open only while a VM is restored. */
@@ -80,10 +107,10 @@ static int restored_vmm_acquire(struct sandbox *sb, struct op *op)
 	return vmm_step_start(sb, &spec, op);
 }
 
-static int wake_acquire(struct sandbox *sb, struct op *op)
+static int wake(struct sandbox *sb, bool clone, struct op *op)
 {
 	struct op child = op_child(op, accel_agent_timeout_ms(sb->m, sb->row.acceleration));
-	struct guest_wake wake = { .generation = sb->res.origin.generation };
+	struct guest_wake wake = { .clone = clone };
 	int r = vmm_resume(sb->res.vmm, &child);
 
 	if (r == 0)
@@ -91,6 +118,16 @@ static int wake_acquire(struct sandbox *sb, struct op *op)
 				  sb->res.agent_version, &child);
 	op->err = child.err;
 	return r;
+}
+
+static int wake_acquire(struct sandbox *sb, struct op *op)
+{
+	return wake(sb, false, op);
+}
+
+static int wake_clone_acquire(struct sandbox *sb, struct op *op)
+{
+	return wake(sb, true, op);
 }
 
 static const struct step resume_steps[] = {
@@ -103,3 +140,15 @@ static const struct step resume_steps[] = {
 };
 
 const struct plan resume_plan = { "resume", resume_steps, ARRAY_SIZE(resume_steps) };
+
+static const struct step clone_steps[] = {
+	{ "statedir", STEP_DATA, statedir_acquire, statedir_release, NULL },
+	{ "layer", STEP_DATA, clone_layer_acquire, layer_release, NULL },
+	{ "rundir", STEP_VOLATILE, rundir_acquire, rundir_release, NULL },
+	{ "slot", STEP_VOLATILE, slot_acquire, slot_release, NULL },
+	{ "cgroup", STEP_VOLATILE, cgroup_acquire, cgroup_release, NULL },
+	{ "vmm", STEP_VOLATILE, restored_vmm_acquire, vmm_release, NULL },
+	{ "wake", STEP_VOLATILE, wake_clone_acquire, NULL, NULL },
+};
+
+const struct plan clone_plan = { "clone", clone_steps, ARRAY_SIZE(clone_steps) };

@@ -57,7 +57,7 @@ static int adopt_dir(int parent_fd, const char *id, int *fd)
 	return 1;
 }
 
-static int statedir_acquire(struct sandbox *sb, struct op *op)
+int statedir_acquire(struct sandbox *sb, struct op *op)
 {
 	int fd = make_dir(sb->m->sandboxes_fd, sb->row.id.s, "sandbox directory", op);
 
@@ -67,7 +67,7 @@ static int statedir_acquire(struct sandbox *sb, struct op *op)
 	return 0;
 }
 
-static int statedir_release(struct sandbox *sb, struct op *op)
+int statedir_release(struct sandbox *sb, struct op *op)
 {
 	int r;
 

@@ -11,6 +11,9 @@ extern const struct plan create_plan;
 /* Boots a stopped sandbox from its newest disk. */
 extern const struct plan start_plan;
 
+/* Makes a sandbox from the checkpoint that res.origin is. */
+extern const struct plan clone_plan;
+
 /* Goes on with a sandbox from the checkpoint that res.origin is. */
 extern const struct plan resume_plan;
 
@@ -22,7 +25,9 @@ extern const struct plan stop_plan;
 
 /* Steps as struct step has them. */
 
-/** statedir_adopt() - the sandbox's directory */
+/** statedir_acquire(), statedir_release(), statedir_adopt() - the sandbox's directory */
+int statedir_acquire(struct sandbox *sb, struct op *op);
+int statedir_release(struct sandbox *sb, struct op *op);
 int statedir_adopt(struct sandbox *sb, struct op *op);
 
 /** layer_release() - its disk */
