@@ -26,6 +26,11 @@ struct disk_ops {
 	/* The name of the base that a layer's file records, into an array of @size bytes.
 	 * Return: 0; -errno: it cannot be told. */
 	int (*base)(int fd, char *out, size_t size);
+
+	/* Writes one layer that reads as several over one another do, into a new file @fd.
+	 * @fds: of these, top first, each of which check() passed. Return: 0; -errno, op->err set
+	 * or not. */
+	int (*merge)(const int *fds, size_t n, int fd, uint64_t size_bytes, struct op *op);
 };
 
 extern const struct disk_ops disk_qcow2;

@@ -10,7 +10,7 @@
  * A layer that has another one above it is never written to again. So disks share them as hard
  * links, and the file system counts who still needs one.
  */
-#include "disk/disk-driver.h"
+#include "disk/layers.h"
 
 #include "base/fd.h"
 #include "base/file.h"
@@ -25,19 +25,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LAYER_DIR     "layer"
-#define LAYER_NEW     "layer.new"
-#define TMP_FILE      "layer.tmp"
-#define BASE_FILE     "base"
-#define NUMBER_FORMAT "%u.%s"
+#define LAYER_NEW "layer.new"
+#define BASE_FILE "base"
 
-enum { STAT_BLOCK_BYTES = 512, SECTOR_BYTES = 512, LAYER_NAME_SIZE = 32 };
-
-/* The numbers of a disk's layers, the top one first. */
-struct layers {
-	unsigned at[DISK_CHAIN_MAX];
-	size_t n;
-};
+enum { STAT_BLOCK_BYTES = 512, SECTOR_BYTES = 512, LINK_TRIES = 3 };
 
 static const struct disk_ops *const drivers[] = { &disk_qcow2 };
 
@@ -55,83 +46,6 @@ const struct disk_ops *disk_driver(const char *name)
 const char *disk_name(const struct disk_ops *ops)
 {
 	return ops->name;
-}
-
-/* The path of the layer's directory: for messages, and for names relative to it. */
-static void layer_path(int dirfd, char out[PATH_MAX])
-{
-	char link[64];
-	ssize_t n;
-
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", dirfd);
-	n = readlink(link, out, PATH_MAX - sizeof("/" LAYER_DIR));
-	n = MAX(n, 0);
-	snprintf(out + n, PATH_MAX - (size_t)n, "/" LAYER_DIR);
-}
-
-static int open_layer(int dirfd)
-{
-	int fd = openat(dirfd, LAYER_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-	return fd < 0 ? -errno : fd;
-}
-
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
-}
-
-static void layer_name(const struct disk_ops *ops, unsigned number, char out[LAYER_NAME_SIZE])
-{
-	snprintf(out, LAYER_NAME_SIZE, NUMBER_FORMAT, number, ops->suffix);
-}
-
-/* Whether a name is that of a layer: a number as we write it, and the driver's suffix. */
-static bool parse_layer(const struct disk_ops *ops, const char *name, unsigned *out)
-{
-	char again[LAYER_NAME_SIZE];
-	unsigned number = 0;
-
-	for (const char *p = name; *p >= '0' && *p <= '9' && number < 1000000; p++)
-		number = number * 10 + (unsigned)(*p - '0');
-	layer_name(ops, number, again);
-	*out = number;
-	return streq(again, name);
-}
-
-static int compare_layers(const void *a, const void *b)
-{
-	const unsigned *x = a;
-	const unsigned *y = b;
-
-	return (*x < *y) - (*x > *y);
-}
-
-/* Return: 0; -E2BIG there are more than may be; -errno. */
-static int list_layers(const struct disk_ops *ops, int layer_fd, struct layers *out)
-{
-	auto_close int fd = openat(layer_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *entry;
-	unsigned number;
-	struct stat st;
-
-	if (d == NULL)
-		return -errno;
-	take_fd(&fd); /* owned by d from here on */
-	out->n = 0;
-	while ((entry = readdir(d)) != NULL) {
-		if (!parse_layer(ops, entry->d_name, &number) ||
-		    fstatat(layer_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-		    !S_ISREG(st.st_mode))
-			continue;
-		if (out->n == ARRAY_SIZE(out->at))
-			return -E2BIG;
-		out->at[out->n++] = number;
-	}
-	qsort(out->at, out->n, sizeof(out->at[0]), compare_layers);
-	return 0;
 }
 
 static int too_small(const struct disk_spec *spec, uint64_t base_bytes, struct op *op)
@@ -199,19 +113,19 @@ static int add_layer(const struct disk_ops *ops, int layer_fd, const char *layer
 	char name[LAYER_NAME_SIZE];
 	int r;
 
-	if (unlinkat(layer_fd, TMP_FILE, 0) < 0 && errno != ENOENT)
+	if (unlinkat(layer_fd, LAYER_TMP, 0) < 0 && errno != ENOENT)
 		return -errno;
-	fd = openat(layer_fd, TMP_FILE, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	fd = openat(layer_fd, LAYER_TMP, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	r = ops->fill(fd, layer, below, size_bytes, op);
 	if (r == 0 && fsync(fd) < 0)
 		r = -errno;
 	layer_name(ops, number, name);
-	if (r == 0 && renameat(layer_fd, TMP_FILE, layer_fd, name) < 0)
+	if (r == 0 && renameat(layer_fd, LAYER_TMP, layer_fd, name) < 0)
 		r = -errno;
 	if (r < 0)
-		unlinkat(layer_fd, TMP_FILE, 0);
+		unlinkat(layer_fd, LAYER_TMP, 0);
 	return r < 0 ? r : file_sync_dir(layer_fd);
 }
 
@@ -241,7 +155,7 @@ int disk_create(const struct disk_ops *ops, const struct disk_spec *spec, struct
 			       layer);
 	if (mkdirat(spec->dirfd, LAYER_DIR, 0700) < 0 && errno != EEXIST)
 		return err_errno(&op->err, errno, "make disk layer %s", layer);
-	layer_fd = open_layer(spec->dirfd);
+	layer_fd = layers_dir(spec->dirfd);
 	if (layer_fd < 0)
 		return err_errno(&op->err, -layer_fd, "open disk layer %s", layer);
 	r = make_first(ops, layer_fd, layer, spec, op);
@@ -255,13 +169,13 @@ int disk_create(const struct disk_ops *ops, const struct disk_spec *spec, struct
 static int open_layers(const struct disk_ops *ops, int dirfd, char layer[PATH_MAX],
 		       struct layers *out, struct op *op)
 {
-	auto_close int layer_fd = open_layer(dirfd);
+	auto_close int layer_fd = layers_dir(dirfd);
 	int r;
 
 	layer_path(dirfd, layer);
 	if (layer_fd < 0)
 		return err_errno(&op->err, -layer_fd, "open disk layer %s", layer);
-	r = list_layers(ops, layer_fd, out);
+	r = layers_list(ops, layer_fd, out);
 	if (r == 0 && out->n == 0)
 		r = -ENOENT;
 	if (r < 0)
@@ -269,24 +183,10 @@ static int open_layers(const struct disk_ops *ops, int dirfd, char layer[PATH_MA
 	return take_fd(&layer_fd);
 }
 
-int disk_extend(const struct disk_ops *ops, const struct disk_spec *spec, struct op *op)
+static void close_dir(DIR **d)
 {
-	char layer[PATH_MAX];
-	char below[LAYER_NAME_SIZE];
-	struct layers layers;
-	auto_close int layer_fd = open_layers(ops, spec->dirfd, layer, &layers, op);
-	int r;
-
-	if (layer_fd < 0)
-		return layer_fd;
-	if (layers.n >= DISK_CHAIN_MAX - 1) /* the base is one of the chain */
-		return err_set(&op->err, ERR_EXHAUSTED, "disk %s has %zu layers, and no more fit",
-			       layer, layers.n);
-	layer_name(ops, layers.at[0], below);
-	r = add_layer(ops, layer_fd, layer, below, layers.at[0] + 1, spec->size_bytes, op);
-	if (r == 0 || err_is_set(&op->err))
-		return r;
-	return err_errno(&op->err, -r, "extend disk %s", layer);
+	if (*d != NULL)
+		closedir(*d);
 }
 
 /* Links everything in a directory of plain files into another one. */
@@ -300,7 +200,7 @@ static int link_all(int from_fd, int to_fd)
 		return -errno;
 	take_fd(&fd); /* owned by d from here on */
 	while ((entry = readdir(d)) != NULL) {
-		if (entry->d_name[0] == '.' || streq(entry->d_name, TMP_FILE))
+		if (entry->d_name[0] == '.' || streq(entry->d_name, LAYER_TMP))
 			continue;
 		if (linkat(from_fd, entry->d_name, to_fd, entry->d_name, 0) < 0)
 			return -errno;
@@ -308,27 +208,110 @@ static int link_all(int from_fd, int to_fd)
 	return file_sync_dir(to_fd);
 }
 
-static int link_layers(int from_fd, int to_dirfd)
+/* Puts an empty layer on top of those in @layer_fd, which will be of the directory @layer. */
+static int extend_layers(const struct disk_ops *ops, int layer_fd, const char *layer,
+			 uint64_t size_bytes, struct op *op)
+{
+	char below[LAYER_NAME_SIZE];
+	struct layers layers;
+	int r = layers_list(ops, layer_fd, &layers);
+
+	if (r == 0 && layers.n == 0)
+		r = -ENOENT;
+	if (r < 0)
+		return err_errno(&op->err, -r, "look for layers in %s", layer);
+	if (layers.n >= DISK_CHAIN_MAX - 1) /* the base is one of the chain */
+		return err_set(&op->err, ERR_EXHAUSTED, "disk %s has %zu layers, and no more fit",
+			       layer, layers.n);
+	layer_name(ops, layers.at[0], below);
+	r = add_layer(ops, layer_fd, layer, below, layers.at[0] + 1, size_bytes, op);
+	if (r == 0 || err_is_set(&op->err))
+		return r;
+	return err_errno(&op->err, -r, "extend disk %s", layer);
+}
+
+int disk_extend(const struct disk_ops *ops, const struct disk_spec *spec, struct op *op)
+{
+	auto_close int layer_fd = layers_dir(spec->dirfd);
+	char layer[PATH_MAX];
+
+	layer_path(spec->dirfd, layer);
+	if (layer_fd < 0)
+		return err_errno(&op->err, -layer_fd, "open disk layer %s", layer);
+	return extend_layers(ops, layer_fd, layer, spec->size_bytes, op);
+}
+
+int disk_merge(const struct disk_ops *ops, const struct disk_spec *spec, struct op *op)
+{
+	auto_close int layer_fd = layers_dir(spec->dirfd);
+	char layer[PATH_MAX];
+
+	layer_path(spec->dirfd, layer);
+	if (layer_fd < 0)
+		return err_errno(&op->err, -layer_fd, "open disk layer %s", layer);
+	return layers_merge(ops, layer_fd, layer, spec->size_bytes, op);
+}
+
+size_t disk_layers(const struct disk_ops *ops, int dirfd)
+{
+	auto_close int layer_fd = layers_dir(dirfd);
+	struct layers layers = { .n = 0 };
+
+	return layer_fd >= 0 && layers_list(ops, layer_fd, &layers) == 0 ? layers.n : 0;
+}
+
+/* Makes the directory of a disk under its temporary name. Return: descriptor; -errno. */
+static int try_link(int from_fd, int to_dirfd)
 {
 	auto_close int to_fd = -1;
-	int r;
+	int r = file_remove_tree_at(to_dirfd, LAYER_NEW); /* of one that was killed */
 
+	if (r < 0)
+		return r;
 	if (mkdirat(to_dirfd, LAYER_NEW, 0700) < 0)
 		return -errno;
 	to_fd = openat(to_dirfd, LAYER_NEW, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (to_fd < 0)
 		return -errno;
 	r = link_all(from_fd, to_fd);
-	if (r < 0)
-		return r;
+	return r < 0 ? r : take_fd(&to_fd);
+}
+
+/* A layer that was listed and then is missing was merged meanwhile: what is there now counts. */
+static int begin_link(int from_fd, int to_dirfd)
+{
+	int r = -ENOENT;
+
+	for (int tries = 0; tries < LINK_TRIES && r == -ENOENT; tries++)
+		r = try_link(from_fd, to_dirfd);
+	return r;
+}
+
+static int end_link(int to_dirfd)
+{
 	if (renameat2(to_dirfd, LAYER_NEW, to_dirfd, LAYER_DIR, RENAME_NOREPLACE) < 0)
 		return -errno;
 	return file_sync_dir(to_dirfd);
 }
 
-int disk_link(int from_dirfd, int to_dirfd, struct op *op)
+/* Puts an own layer on what was shared, for which there must be room. */
+static int make_writable(const struct disk_ops *ops, int layer_fd, const char *layer,
+			 uint64_t size_bytes, struct op *op)
 {
-	auto_close int from_fd = open_layer(from_dirfd);
+	struct layers layers;
+	int r = layers_list(ops, layer_fd, &layers);
+
+	if (r == 0 && layers.n >= DISK_CHAIN_MAX - 1)
+		r = layers_merge(ops, layer_fd, layer, size_bytes, op);
+	return r < 0 ? r : extend_layers(ops, layer_fd, layer, size_bytes, op);
+}
+
+/* Shares a disk; with @extend, an own layer is on top of the new one when it appears. */
+static int share(int from_dirfd, int to_dirfd, const struct disk_ops *extend, uint64_t size_bytes,
+		 struct op *op)
+{
+	auto_close int from_fd = layers_dir(from_dirfd);
+	auto_close int to_fd = -1;
 	char from[PATH_MAX];
 	char to[PATH_MAX];
 	int r;
@@ -337,30 +320,28 @@ int disk_link(int from_dirfd, int to_dirfd, struct op *op)
 	layer_path(to_dirfd, to);
 	if (from_fd < 0)
 		return err_errno(&op->err, -from_fd, "open disk layer %s", from);
-	r = file_remove_tree_at(to_dirfd, LAYER_NEW); /* of one that was killed */
+	to_fd = begin_link(from_fd, to_dirfd);
+	r = to_fd < 0 ? to_fd : 0;
+	if (r == 0 && extend != NULL)
+		r = make_writable(extend, to_fd, to, size_bytes, op);
 	if (r == 0)
-		r = link_layers(from_fd, to_dirfd);
+		r = end_link(to_dirfd);
 	if (r == 0)
 		return 0;
 	ignore_err(file_remove_tree_at(to_dirfd, LAYER_NEW)); /* the first error counts */
-	return err_errno(&op->err, -r, "share the disk %s as %s", from, to);
+	return err_is_set(&op->err) ? r
+				    : err_errno(&op->err, -r, "share the disk %s as %s", from, to);
 }
 
-static int open_one(const struct disk_ops *ops, int layer_fd, const char *layer, unsigned number,
-		    bool top, const struct disk_spec *spec, struct op *op)
+int disk_link(int from_dirfd, int to_dirfd, struct op *op)
 {
-	auto_close int fd = -1;
-	auto_free char *path = NULL;
-	char name[LAYER_NAME_SIZE];
-	int r;
+	return share(from_dirfd, to_dirfd, NULL, 0, op);
+}
 
-	layer_name(ops, number, name);
-	path = str_printf("%s/%s", layer, name);
-	fd = openat(layer_fd, name, (top ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY);
-	if (fd < 0)
-		return err_errno(&op->err, errno, "open disk layer %s", path);
-	r = ops->check(fd, path, spec->size_bytes, op);
-	return r < 0 ? r : take_fd(&fd);
+int disk_clone(const struct disk_ops *ops, int from_dirfd, const struct disk_spec *spec,
+	       struct op *op)
+{
+	return share(from_dirfd, spec->dirfd, ops, spec->size_bytes, op);
 }
 
 static int open_chain(const struct disk_ops *ops, int layer_fd, const char *layer,
@@ -371,7 +352,7 @@ static int open_chain(const struct disk_ops *ops, int layer_fd, const char *laye
 	int fd;
 
 	for (size_t i = 0; i < layers->n; i++) {
-		fd = open_one(ops, layer_fd, layer, layers->at[i], i == 0, spec, op);
+		fd = layer_open(ops, layer_fd, layer, layers->at[i], i == 0, spec, op);
 		if (fd < 0)
 			return fd;
 		out->chain[out->n++] = (struct disk_image){ .format = ops->format, .fd = fd };
@@ -428,14 +409,14 @@ int disk_release(const struct disk_ops *ops, int dirfd, struct op *op)
 
 int disk_exists(const struct disk_ops *ops, int dirfd, struct op *op)
 {
-	auto_close int layer_fd = open_layer(dirfd);
+	auto_close int layer_fd = layers_dir(dirfd);
 	char layer[PATH_MAX];
 	struct layers layers;
 	int r;
 
 	if (layer_fd == -ENOENT || layer_fd == -ENOTDIR)
 		return 0;
-	r = layer_fd < 0 ? layer_fd : list_layers(ops, layer_fd, &layers);
+	r = layer_fd < 0 ? layer_fd : layers_list(ops, layer_fd, &layers);
 	if (r == 0)
 		return layers.n > 0;
 	layer_path(dirfd, layer);
@@ -448,7 +429,7 @@ static int base_of(const struct disk_ops *ops, int layer_fd, char *out, size_t s
 	auto_close int fd = -1;
 	char name[LAYER_NAME_SIZE];
 	struct layers layers;
-	int r = list_layers(ops, layer_fd, &layers);
+	int r = layers_list(ops, layer_fd, &layers);
 
 	if (r < 0)
 		return r;
@@ -461,7 +442,7 @@ static int base_of(const struct disk_ops *ops, int layer_fd, char *out, size_t s
 
 int disk_base(int dirfd, char *out, size_t size)
 {
-	auto_close int layer_fd = open_layer(dirfd);
+	auto_close int layer_fd = layers_dir(dirfd);
 
 	if (layer_fd == -ENOENT)
 		return 0;
@@ -478,13 +459,13 @@ int disk_base(int dirfd, char *out, size_t size)
 
 uint64_t disk_allocated(const struct disk_ops *ops, int dirfd)
 {
-	auto_close int layer_fd = open_layer(dirfd);
+	auto_close int layer_fd = layers_dir(dirfd);
 	char name[LAYER_NAME_SIZE];
 	struct layers layers = { .n = 0 };
 	uint64_t bytes = 0;
 	struct stat st;
 
-	if (layer_fd < 0 || list_layers(ops, layer_fd, &layers) < 0)
+	if (layer_fd < 0 || layers_list(ops, layer_fd, &layers) < 0)
 		return 0;
 	for (size_t i = 0; i < layers.n; i++) {
 		layer_name(ops, layers.at[i], name);

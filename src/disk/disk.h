@@ -55,10 +55,33 @@ must_check int disk_extend(const struct disk_ops *ops, const struct disk_spec *s
  * @from_dirfd:	the owner of the other one, whose top layer is written to no more
  * @to_dirfd:	the new owner, which has no disk; on the same file system
  *
- * Before a VMM gets the new one it is extended. Neither needs the other from here on: the layers
- * are hard links. Return: 0; -errno with op->err set, and nothing is left.
+ * No VMM may have the new one: that is what disk_clone() is for. Neither needs the other from here
+ * on: the layers are hard links. Return: 0; -errno with op->err set, and nothing is left.
  */
 must_check int disk_link(int from_dirfd, int to_dirfd, struct op *op);
+
+/**
+ * disk_clone() - disk_link() and disk_extend() in one: the disk appears with its own top layer, or
+ * not at all, so nobody ever writes to what is shared
+ * @spec:	of the new disk; its owner has none
+ *
+ * If it had no room for one more layer it is merged first.
+ * Return: 0; -errno with op->err set, and nothing is left.
+ */
+must_check int disk_clone(const struct disk_ops *ops, int from_dirfd, const struct disk_spec *spec,
+			  struct op *op);
+
+/** disk_layers() - how many layers a disk has; 0 if that cannot be told */
+size_t disk_layers(const struct disk_ops *ops, int dirfd);
+
+/**
+ * disk_merge() - make one layer of all layers of a disk that no VMM has
+ * @spec:	of it
+ *
+ * Whenever it is killed, or cancelled, the disk is what it was; others that share its layers keep
+ * theirs. Return: 0; -errno with op->err set, and it is as it was.
+ */
+must_check int disk_merge(const struct disk_ops *ops, const struct disk_spec *spec, struct op *op);
 
 /** disk_open() - open a disk for a VMM, its top layer for writing. Return: 0; -errno with op->err
  * set: what is missing or damaged */

@@ -14,7 +14,7 @@
  * changed it: an external data file, for one, would make the next VMM open a path of the guest's
  * choice.
  */
-#include "disk/disk-driver.h"
+#include "disk/qcow2-format.h"
 
 #include "base/fd.h"
 #include "base/str.h"
@@ -26,57 +26,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum {
-	QCOW2_MAGIC = 0x514649fb, /* "QFI\xfb" */
-	QCOW2_VERSION = 3,
-	CLUSTER_BITS = 16,
-	CLUSTER_BYTES = 1 << CLUSTER_BITS,
-	L2_ENTRIES = CLUSTER_BYTES / 8,
-	REFCOUNT_ORDER = 4, /* 16 bits each */
-	REFCOUNTS_PER_BLOCK = CLUSTER_BYTES / 2,
-	EXTENSION_BACKING_FORMAT = (int)0xe2792aca,
-	BACKING_NAME_MAX = 1023,
-	DISK_MAX_TIB = 64, /* its L1 table still fits into the one refcount block by far */
-};
+enum { DISK_MAX_TIB = 64 }; /* its L1 table still fits into the one refcount block by far */
 
 enum { CLUSTER_HEADER, CLUSTER_REFTABLE, CLUSTER_REFBLOCK, CLUSTER_L1 };
 
 /* Bits of incompatible_features that a layer of ours may have. */
 enum { INCOMPATIBLE_DIRTY = 1 << 0, INCOMPATIBLE_CORRUPT = 1 << 1 };
-
-struct qcow2_header {
-	uint32_t magic;
-	uint32_t version;
-	uint64_t backing_offset;
-	uint32_t backing_bytes;
-	uint32_t cluster_bits;
-	uint64_t size;
-	uint32_t crypt_method;
-	uint32_t l1_entries;
-	uint64_t l1_offset;
-	uint64_t reftable_offset;
-	uint32_t reftable_clusters;
-	uint32_t snapshots;
-	uint64_t snapshots_offset;
-	uint64_t incompatible;
-	uint64_t compatible;
-	uint64_t autoclear;
-	uint32_t refcount_order;
-	uint32_t header_bytes;
-};
-static_assert(sizeof(struct qcow2_header) == 104, "as the format lays it out");
-
-/* The start of a file of ours: what comes between header and name is fixed. */
-struct qcow2_start {
-	struct qcow2_header header;
-	uint32_t format_type;
-	uint32_t format_bytes;
-	char format[8];
-	uint32_t end_type;
-	uint32_t end_bytes;
-	char backing[BACKING_NAME_MAX];
-};
-static_assert(offsetof(struct qcow2_start, backing) == 128, "no padding");
 
 /* How many bytes two paths share, up to and with the last slash of both; 1 = only the root. */
 static size_t common_prefix(const char *a, const char *b)
@@ -112,14 +67,14 @@ static int backing_name(const char *layer, const char *base_path, char out[BACKI
 	return str_fit(out + used, BACKING_NAME_MAX + 1 - used, "%s", base + common);
 }
 
-static uint32_t l1_entries_for(uint64_t size_bytes)
+uint32_t qcow2_l1_entries(uint64_t size_bytes)
 {
 	uint64_t per_entry = (uint64_t)CLUSTER_BYTES * L2_ENTRIES;
 
 	return (uint32_t)((size_bytes + per_entry - 1) / per_entry);
 }
 
-static void start_init(struct qcow2_start *s, uint64_t size_bytes, const char *backing, bool raw)
+void qcow2_start_init(struct qcow2_start *s, uint64_t size_bytes, const char *backing, bool raw)
 {
 	static const char formats[2][8] = { "qcow2", "raw" };
 	size_t backing_bytes = strlen(backing);
@@ -132,7 +87,7 @@ static void start_init(struct qcow2_start *s, uint64_t size_bytes, const char *b
 			.backing_bytes = htobe32((uint32_t)backing_bytes),
 			.cluster_bits = htobe32(CLUSTER_BITS),
 			.size = htobe64(size_bytes),
-			.l1_entries = htobe32(l1_entries_for(size_bytes)),
+			.l1_entries = htobe32(qcow2_l1_entries(size_bytes)),
 			.l1_offset = htobe64((uint64_t)CLUSTER_L1 * CLUSTER_BYTES),
 			.reftable_offset = htobe64((uint64_t)CLUSTER_REFTABLE * CLUSTER_BYTES),
 			.reftable_clusters = htobe32(1),
@@ -163,7 +118,7 @@ static int qcow2_fill(int fd, const char *layer, const char *below, uint64_t siz
 	char backing[BACKING_NAME_MAX + 1];
 	struct qcow2_start start;
 	uint64_t refblock_offset = htobe64((uint64_t)CLUSTER_REFBLOCK * CLUSTER_BYTES);
-	uint32_t l1_bytes = l1_entries_for(size_bytes) * (uint32_t)sizeof(uint64_t);
+	uint32_t l1_bytes = qcow2_l1_entries(size_bytes) * (uint32_t)sizeof(uint64_t);
 	unsigned n_clusters = CLUSTER_L1 + (l1_bytes + CLUSTER_BYTES - 1) / CLUSTER_BYTES;
 	uint16_t refcounts[64];
 	int r;
@@ -175,7 +130,7 @@ static int qcow2_fill(int fd, const char *layer, const char *below, uint64_t siz
 		      : str_fit(backing, sizeof(backing), "%s", below);
 	if (r < 0)
 		return err_errno(&op->err, -r, "path from %s to base image %s", layer, below);
-	start_init(&start, size_bytes, backing, over_base);
+	qcow2_start_init(&start, size_bytes, backing, over_base);
 	for (unsigned i = 0; i < n_clusters; i++)
 		refcounts[i] = htobe16(1);
 	r = write_at(fd, &start, sizeof(start), CLUSTER_HEADER);
@@ -228,7 +183,7 @@ static int qcow2_check(int fd, const char *name, uint64_t size_bytes, struct op 
 	return 0;
 }
 
-static int qcow2_base(int fd, char *out, size_t size)
+int qcow2_base(int fd, char *out, size_t size)
 {
 	struct qcow2_header h;
 	uint64_t off_bytes;
@@ -254,4 +209,5 @@ const struct disk_ops disk_qcow2 = {
 	.fill = qcow2_fill,
 	.check = qcow2_check,
 	.base = qcow2_base,
+	.merge = qcow2_merge,
 };

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "disk/layers.h"
+
+#include "base/fd.h"
+#include "base/file.h"
+#include "base/str.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NUMBER_FORMAT "%u.%s"
+
+/* The path of the layer's directory: for messages, and for names relative to it. */
+void layer_path(int dirfd, char out[PATH_MAX])
+{
+	char link[64];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", dirfd);
+	n = readlink(link, out, PATH_MAX - sizeof("/" LAYER_DIR));
+	n = MAX(n, 0);
+	snprintf(out + n, PATH_MAX - (size_t)n, "/" LAYER_DIR);
+}
+
+int layers_dir(int dirfd)
+{
+	int fd = openat(dirfd, LAYER_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static void close_dir(DIR **d)
+{
+	if (*d != NULL)
+		closedir(*d);
+}
+
+void layer_name(const struct disk_ops *ops, unsigned number, char out[LAYER_NAME_SIZE])
+{
+	snprintf(out, LAYER_NAME_SIZE, NUMBER_FORMAT, number, ops->suffix);
+}
+
+/* Whether a name is that of a layer: a number as we write it, and the driver's suffix. */
+static bool parse_layer(const struct disk_ops *ops, const char *name, unsigned *out)
+{
+	char again[LAYER_NAME_SIZE];
+	unsigned number = 0;
+
+	for (const char *p = name; *p >= '0' && *p <= '9' && number < 1000000; p++)
+		number = number * 10 + (unsigned)(*p - '0');
+	layer_name(ops, number, again);
+	*out = number;
+	return streq(again, name);
+}
+
+static int compare_layers(const void *a, const void *b)
+{
+	const unsigned *x = a;
+	const unsigned *y = b;
+
+	return (*x < *y) - (*x > *y);
+}
+
+/* Return: 0; -E2BIG there are more than may be; -errno. */
+int layers_list(const struct disk_ops *ops, int layer_fd, struct layers *out)
+{
+	auto_close int fd = openat(layer_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+	unsigned number;
+	struct stat st;
+
+	if (d == NULL)
+		return -errno;
+	take_fd(&fd); /* owned by d from here on */
+	out->n = 0;
+	while ((entry = readdir(d)) != NULL) {
+		if (!parse_layer(ops, entry->d_name, &number) ||
+		    fstatat(layer_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    !S_ISREG(st.st_mode))
+			continue;
+		if (out->n == ARRAY_SIZE(out->at))
+			return -E2BIG;
+		out->at[out->n++] = number;
+	}
+	qsort(out->at, out->n, sizeof(out->at[0]), compare_layers);
+	return 0;
+}
+
+int layer_open(const struct disk_ops *ops, int layer_fd, const char *layer, unsigned number,
+	       bool top, const struct disk_spec *spec, struct op *op)
+{
+	auto_close int fd = -1;
+	auto_free char *path = NULL;
+	char name[LAYER_NAME_SIZE];
+	int r;
+
+	layer_name(ops, number, name);
+	path = str_printf("%s/%s", layer, name);
+	fd = openat(layer_fd, name, (top ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return err_errno(&op->err, errno, "open disk layer %s", path);
+	r = ops->check(fd, path, spec->size_bytes, op);
+	return r < 0 ? r : take_fd(&fd);
+}
+
+struct layer_fds {
+	int at[DISK_CHAIN_MAX];
+	size_t n;
+};
+
+static void layer_fds_done(struct layer_fds *fds)
+{
+	for (size_t i = 0; i < fds->n; i++)
+		fd_close(&fds->at[i]);
+}
+
+static int merge_into(const struct disk_ops *ops, int layer_fd, const char *layer,
+		      const struct layers *layers, uint64_t size_bytes, struct op *op)
+{
+	cleanup(layer_fds_done) struct layer_fds fds = { .n = 0 };
+	struct disk_spec spec = { .size_bytes = size_bytes };
+	auto_close int fd = -1;
+	int r;
+
+	for (size_t i = 0; i < layers->n; i++) {
+		fds.at[i] = layer_open(ops, layer_fd, layer, layers->at[i], false, &spec, op);
+		if (fds.at[i] < 0)
+			return fds.at[i];
+		fds.n++;
+	}
+	if (unlinkat(layer_fd, LAYER_TMP, 0) < 0 && errno != ENOENT)
+		return -errno;
+	fd = openat(layer_fd, LAYER_TMP, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	r = ops->merge(fds.at, fds.n, fd, size_bytes, op);
+	return r == 0 && fsync(fd) < 0 ? -errno : r;
+}
+
+/* What the top one holds now; the lowest goes last, since it tells of the base until then. */
+static int drop_lower(const struct disk_ops *ops, int layer_fd, const struct layers *layers)
+{
+	char name[LAYER_NAME_SIZE];
+
+	for (size_t i = 1; i < layers->n; i++) {
+		layer_name(ops, layers->at[i], name);
+		if (unlinkat(layer_fd, name, 0) < 0 && errno != ENOENT)
+			return -errno;
+	}
+	return file_sync_dir(layer_fd);
+}
+
+/* The new layer takes the place of the top one, with which the others still read as before. */
+int layers_merge(const struct disk_ops *ops, int layer_fd, const char *layer, uint64_t size_bytes,
+		 struct op *op)
+{
+	char name[LAYER_NAME_SIZE];
+	struct layers layers = { .n = 0 };
+	int r = layers_list(ops, layer_fd, &layers);
+
+	if (r == 0 && layers.n < 2)
+		return 0;
+	if (r == 0)
+		r = merge_into(ops, layer_fd, layer, &layers, size_bytes, op);
+	layer_name(ops, layers.at[0], name);
+	if (r == 0 && renameat(layer_fd, LAYER_TMP, layer_fd, name) < 0)
+		r = -errno;
+	if (r < 0)
+		unlinkat(layer_fd, LAYER_TMP, 0);
+	if (r == 0)
+		r = file_sync_dir(layer_fd);
+	if (r == 0)
+		r = drop_lower(ops, layer_fd, &layers);
+	if (r == 0 || err_is_set(&op->err))
+		return r;
+	return err_errno(&op->err, -r, "merge the layers in %s", layer);
+}

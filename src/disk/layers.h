@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The numbered files of a disk's directory `layer/` (disk.c says what they are). */
+#pragma once
+
+#include "disk/disk-driver.h"
+
+#include <limits.h>
+
+#define LAYER_DIR "layer"
+#define LAYER_TMP "layer.tmp"
+
+enum { LAYER_NAME_SIZE = 32 };
+
+/* The numbers of a disk's layers, the top one first. */
+struct layers {
+	unsigned at[DISK_CHAIN_MAX];
+	size_t n;
+};
+
+/** layer_path() - the path of an owner's `layer/`: for messages, and for names relative to it */
+void layer_path(int dirfd, char out[PATH_MAX]);
+
+/** layers_dir() - open an owner's `layer/`. Return: descriptor, owned; -errno */
+must_check int layers_dir(int dirfd);
+
+/** layer_name() - the file name of a layer */
+void layer_name(const struct disk_ops *ops, unsigned number, char out[LAYER_NAME_SIZE]);
+
+/** layers_list() - the layers in a directory. Return: 0; -E2BIG there are more than may be; -errno
+ */
+must_check int layers_list(const struct disk_ops *ops, int layer_fd, struct layers *out);
+
+/**
+ * layer_open() - open a layer, and look whether it is one of this disk
+ * @layer:	path of the directory
+ * @top:	for writing, too
+ * @spec:	its size_bytes counts
+ *
+ * Return: descriptor, owned; -errno with op->err set.
+ */
+must_check int layer_open(const struct disk_ops *ops, int layer_fd, const char *layer,
+			  unsigned number, bool top, const struct disk_spec *spec, struct op *op);
+
+/** layers_merge() - make one of all layers in a directory, as disk_merge(). Return: 0; -errno with
+ * op->err set */
+must_check int layers_merge(const struct disk_ops *ops, int layer_fd, const char *layer,
+			    uint64_t size_bytes, struct op *op);
