@@ -23,6 +23,7 @@
 #define NEW_NAME    "new"
 #define MANIFEST    "manifest.json"
 #define IMAGE_NAME  "image-%016" PRIx64
+#define GONE_PREFIX "gone-"
 #define NAME_FORMAT "%" PRIu64
 
 enum { MANIFEST_VERSION = 1, MANIFEST_MAX_BYTES = 65536, DEVICES_MAX_BYTES = 64 << 20 };
@@ -72,6 +73,7 @@ int checkpoint_abort(int owner_fd, struct op *op)
 {
 	int r = file_remove_tree_at(owner_fd, DIR_NAME "/" NEW_NAME);
 
+	unlinkat(owner_fd, DIR_NAME, AT_REMOVEDIR); /* if it was the only one */
 	return r < 0 ? err_errno(&op->err, -r, "remove an unfinished checkpoint") : 0;
 }
 
@@ -328,7 +330,7 @@ int checkpoint_open(int owner_fd, uint64_t generation, struct checkpoint *out, s
 int checkpoint_remove(int owner_fd, uint64_t generation, struct op *op)
 {
 	auto_free char *name = str_printf(DIR_NAME "/" NAME_FORMAT, generation);
-	auto_free char *going = str_printf(DIR_NAME "/gone-" NAME_FORMAT, generation);
+	auto_free char *going = str_printf(DIR_NAME "/" GONE_PREFIX NAME_FORMAT, generation);
 	int r = file_remove_tree_at(owner_fd, going); /* of one that was killed */
 
 	/* Renamed first: half a checkpoint never bears the name of a whole one. */
@@ -371,6 +373,55 @@ int checkpoint_list(int owner_fd, struct generations *out, struct op *op)
 	if (out->n > 1)
 		qsort(out->at, out->n, sizeof(out->at[0]), compare_generations);
 	return 0;
+}
+
+/* Finishes the deletions that a killed process was in. */
+static int remove_gone(int owner_fd)
+{
+	auto_close int fd = open_dir(owner_fd, DIR_NAME);
+	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+	int first = 0;
+
+	if (d == NULL)
+		return fd == -ENOENT ? 0 : fd < 0 ? fd : -errno;
+	take_fd(&fd); /* owned by d from here on */
+	while ((entry = readdir(d)) != NULL) {
+		int r = str_starts(entry->d_name, GONE_PREFIX)
+				? file_remove_tree_at(dirfd(d), entry->d_name)
+				: 0;
+
+		first = first < 0 ? first : r;
+	}
+	return first;
+}
+
+/* Whether a checkpoint is there because nobody deleted it yet. */
+static bool is_passing(int owner_fd, uint64_t generation)
+{
+	auto_free char *name = str_printf(DIR_NAME "/" NAME_FORMAT, generation);
+	auto_close int fd = open_dir(owner_fd, name);
+	struct checkpoint c;
+
+	return fd >= 0 && read_manifest(fd, &c) == 0 && !c.kept;
+}
+
+int checkpoint_tidy(int owner_fd, uint64_t newest, struct op *op)
+{
+	struct generations all = { 0 };
+	int first = remove_gone(owner_fd);
+	int r = 0;
+
+	if (first < 0)
+		err_errno(&op->err, -first, "finish the removal of a checkpoint");
+	r = checkpoint_list(owner_fd, &all, op);
+	for (size_t i = 0; r == 0 && i < all.n && all.at[i] < newest; i++) {
+		if (is_passing(owner_fd, all.at[i]) &&
+		    checkpoint_remove(owner_fd, all.at[i], op) < 0)
+			first = -EIO;
+	}
+	generations_done(&all);
+	return r < 0 ? r : first;
 }
 
 int image_find(int dirfd, uint64_t *out_id)

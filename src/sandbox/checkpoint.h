@@ -77,6 +77,14 @@ must_check int checkpoint_open(int owner_fd, uint64_t generation, struct checkpo
 /** checkpoint_remove() - delete one; absent = success. Return: 0; -errno with op->err set */
 must_check int checkpoint_remove(int owner_fd, uint64_t generation, struct op *op);
 
+/**
+ * checkpoint_tidy() - delete what a newer checkpoint made useless: those before @newest that nobody
+ * wanted to keep, and the rest of those whose deletion was cut short; one that cannot be read stays
+ *
+ * Return: 0; -errno with op->err set: the first failure, the others are tried all the same.
+ */
+must_check int checkpoint_tidy(int owner_fd, uint64_t newest, struct op *op);
+
 VEC_DEFINE(generations, uint64_t)
 
 /** checkpoint_list() - the generations that are there, rising. Return: 0; -errno, op->err set */

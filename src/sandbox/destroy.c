@@ -80,6 +80,7 @@ void sandbox_destroy(struct sandbox *sb, void (*done)(const struct err *e, void 
 {
 	destroy_waiters_push(&sb->waiters, (struct destroy_waiter){ done, arg });
 	sb->doomed = true;
+	sandbox_hurry(sb);
 	if (sb->busy)
 		sandbox_cancel_create(sb->m, &sb->row.id); /* anything else is waited for */
 	else

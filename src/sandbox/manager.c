@@ -289,6 +289,7 @@ void manager_shutdown(struct manager *m, void (*done)(void *arg), void *arg)
 		struct sandbox *sb = *at;
 
 		watch_stop(sb);
+		sandbox_hurry(sb);
 		if (sb->cancel_fd >= 0)
 			sandbox_cancel_create(m, &sb->row.id);
 	}

@@ -4,9 +4,9 @@
  *
  * Pause and stop put a sandbox to rest. The row says "pausing" first; streams into it are reset; a
  * worker saves it (steps-save.c) and then releases all of the host that it held. A failure before
- * it is saved leads back to "running". From the commit of the checkpoint on there is no way back
- * and none is needed: what fails then is a leak that the reaper tries again, and the sandbox is
- * paused.
+ * it is saved leads back to "running"; if the way back fails, too, it is tried again as after a
+ * restart (adopt_again()). From the commit of the checkpoint on there is no way back and none is
+ * needed: what fails then is a leak that the reaper tries again, and the sandbox is paused.
  *
  * A client that goes away cancels nothing: the operation is the daemon's.
  *
@@ -22,6 +22,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+
+enum { MERGE_LAYERS = DISK_CHAIN_MAX / 2 };
 
 struct pause {
 	struct sandbox *sb;
@@ -30,7 +33,8 @@ struct pause {
 	struct plan_timing timing;
 	int result;
 	unsigned leaks;
-	uint64_t outdated; /* generation that the new one replaces; 0 = none */
+	unsigned stuck; /* steps of the way back that failed */
+	bool tidy;      /* there is a new checkpoint */
 	sandbox_done_fn done;
 	void *arg;
 };
@@ -56,11 +60,8 @@ static void pause_work(void *arg)
 {
 	struct pause *p = arg;
 	struct sandbox *sb = p->sb;
-	unsigned back = 0;
 
-	p->result = plan_run(p->plan, sb, &p->op, &p->timing, &back);
-	if (back > 0)
-		log_error("pause.way_back", kv_str("id", sb->row.id.s), kv_u64("failed", back));
+	p->result = plan_run(p->plan, sb, &p->op, &p->timing, &p->stuck);
 	if (p->result < 0)
 		return;
 	p->leaks = plan_release(&create_plan, sb, false, p->op.fault);
@@ -68,22 +69,33 @@ static void pause_work(void *arg)
 		release_disk(sb, &p->leaks);
 }
 
-/* What the new checkpoint made useless: the one before, unless somebody made it by hand. */
+/* Each resume puts a layer on the disk. They are merged long before there are too many, while
+ * nobody waits: then it ends, and the next pause tries again. */
+static void merge_disk(struct sandbox *sb, struct op *op)
+{
+	struct disk_spec spec = disk_spec_of(sb);
+	struct checkpoint c;
+	auto_close int fd = checkpoint_open(sb->res.dirfd, sb->res.draft.generation, &c, op);
+
+	if (fd < 0 || disk_layers(sb->m->disk, fd) < MERGE_LAYERS)
+		return;
+	spec.dirfd = fd;
+	if (disk_merge(sb->m->disk, &spec, op) == 0)
+		log_info("sandbox.disk_merged", kv_str("id", sb->row.id.s));
+}
+
+/* What the new checkpoint made useless goes. */
 static void tidy_work(void *arg)
 {
 	struct pause *p = arg;
-	struct checkpoint c;
+	struct sandbox *sb = p->sb;
 	struct op op;
 
-	op_init(&op, 0, -1);
-	{
-		auto_close int fd = checkpoint_open(p->sb->res.dirfd, p->outdated, &c, &op);
-
-		if (fd >= 0 && c.kept)
-			return;
-	}
-	if (checkpoint_remove(p->sb->res.dirfd, p->outdated, &op) < 0)
-		log_error("pause.tidy", kv_str("id", p->sb->row.id.s), kv_str("error", op.err.msg));
+	op_init(&op, 0, sb->cancel_fd);
+	if (checkpoint_tidy(sb->res.dirfd, sb->res.draft.generation, &op) == 0)
+		merge_disk(sb, &op);
+	if (err_is_set(&op.err) && op.err.kind != ERR_CANCELLED)
+		log_error("pause.tidy", kv_str("id", sb->row.id.s), kv_str("error", op.err.msg));
 }
 
 static void tidy_done(void *arg)
@@ -119,13 +131,29 @@ static void paused(struct pause *p)
 	sb->timing = p->timing;
 	sb->row.leaked = p->leaks > 0;
 	if (keeps_memory(p)) {
-		p->outdated = sb->row.generation;
+		p->tidy = true;
 		sb->row.generation = sb->res.draft.generation;
 	}
 	sandbox_set_state(sb, keeps_memory(p) ? DB_PAUSED : DB_STOPPED, "");
 	log_timing(sb, keeps_memory(p) ? "sandbox.paused" : "sandbox.stopped_by_hand");
 	if (p->leaks > 0)
 		reap_later(sb->m);
+}
+
+/* It runs on; or, if a part of the way back failed, that is gone again until it does. */
+static void not_paused(struct pause *p)
+{
+	struct sandbox *sb = p->sb;
+
+	log_error("sandbox.pause_failed", kv_str("id", sb->row.id.s), kv_u64("op", p->op.id),
+		  kv_u64("stuck", p->stuck), kv_str("error", p->op.err.msg));
+	err_wrap(&p->op.err, "pause sandbox %s", sb->row.id.s);
+	sb->unsure = p->stuck > 0;
+	sandbox_set_state(sb, sb->unsure ? DB_PAUSING : DB_RUNNING, p->op.err.msg);
+	if (sb->unsure)
+		reap_later(sb->m);
+	else
+		watch_start(sb); /* tells at once if the VM is gone */
 }
 
 static void pause_done(void *arg)
@@ -136,18 +164,18 @@ static void pause_done(void *arg)
 	if (p->result == 0) {
 		paused(p);
 	} else {
-		log_error("sandbox.pause_failed", kv_str("id", sb->row.id.s),
-			  kv_u64("op", p->op.id), kv_str("error", p->op.err.msg));
-		err_wrap(&p->op.err, "pause sandbox %s", sb->row.id.s);
-		sandbox_set_state(sb, DB_RUNNING, p->op.err.msg);
-		watch_start(sb); /* tells at once if the VM is gone */
+		not_paused(p);
 	}
 	if (p->done != NULL)
 		p->done(sb, p->result < 0 ? &p->op.err : NULL, p->arg);
-	if (p->outdated != 0)
-		work_submit(sb->m->loop, tidy_work, tidy_done, p);
-	else
+	if (!p->tidy) {
 		tidy_done(p);
+		return;
+	}
+	sb->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (sandbox_is_awaited(sb))
+		sandbox_hurry(sb);
+	work_submit(sb->m->loop, tidy_work, tidy_done, p);
 }
 
 static int check_can_rest(const struct sandbox *sb, const struct plan *plan, struct err *e)

@@ -46,6 +46,20 @@ static void adopted(struct sandbox *sb)
 	watch_start(sb);
 }
 
+/* Finishes what comes behind a pause. */
+static void tidy(struct sandbox *sb)
+{
+	struct op op;
+	int r;
+
+	op_init(&op, ADOPT_TIMEOUT_MS, -1);
+	r = statedir_adopt(sb, &op);
+	if (r > 0)
+		r = checkpoint_tidy(sb->res.dirfd, sb->row.generation, &op);
+	if (r < 0)
+		log_error("pause.tidy", kv_str("id", sb->row.id.s), kv_str("error", op.err.msg));
+}
+
 /* Releases all that is left of a VM, and for a paused one the disk, which its checkpoint holds. */
 static void come_to_rest(struct sandbox *sb, enum db_state state)
 {
@@ -57,6 +71,8 @@ static void come_to_rest(struct sandbox *sb, enum db_state state)
 	    disk_release(sb->m->disk, sb->res.dirfd, &op) < 0)
 		log_error("sandbox.release_failed", kv_str("id", sb->row.id.s),
 			  kv_str("error", op.err.msg));
+	if (state == DB_PAUSED)
+		tidy(sb);
 	sb->row.leaked = leaks > 0;
 	sandbox_set_state(sb, state, NULL);
 	if (leaks > 0)
@@ -176,6 +192,10 @@ static void settle(struct sandbox *sb)
 		settle_waking(sb);
 		break;
 	case DB_PAUSED:
+		tidy(sb);
+		if (sb->row.leaked)
+			reap_later(sb->m);
+		break;
 	case DB_STOPPED:
 		if (sb->row.leaked)
 			reap_later(sb->m);

@@ -41,9 +41,7 @@ static int take_disk(struct sandbox *sb, struct op *op)
 	struct disk_spec spec = disk_spec_of(sb);
 	int r = disk_release(sb->m->disk, sb->res.dirfd, op);
 
-	if (r == 0)
-		r = disk_link(sb->res.origin_fd, sb->res.dirfd, op);
-	return r < 0 ? r : disk_extend(sb->m->disk, &spec, op);
+	return r < 0 ? r : disk_clone(sb->m->disk, sb->res.origin_fd, &spec, op);
 }
 
 int restore_check_host(const struct manager *m, const struct checkpoint *c, struct err *e)
@@ -124,7 +122,8 @@ static void resume_work(void *arg)
 	fd_close(&r->sb->res.origin_fd);
 }
 
-static int set_running(struct resume *r)
+/* Return: whether the store has it. */
+static bool set_running(struct resume *r)
 {
 	struct sandbox *sb = r->sb;
 	uint64_t now_ms = clock_realtime_ms();
@@ -135,12 +134,7 @@ static int set_running(struct resume *r)
 	db_set_str(&sb->row.agent_version, sb->res.agent_version);
 	if (r->plan == &start_plan)
 		db_set_str(&sb->row.kernel_version, sb->res.kernel_version);
-	if (!sandbox_set_state(sb, DB_RUNNING, ""))
-		return err_set(&r->op.err, ERR_SYSTEM,
-			       "sandbox %s: the store cannot be written; the log of vivd says why",
-			       sb->row.id.s);
-	watch_start(sb);
-	return 0;
+	return sandbox_set_state(sb, DB_RUNNING, "");
 }
 
 static void log_resumed(const struct sandbox *sb)
@@ -170,23 +164,55 @@ static void failed(struct resume *r)
 		reap_later(sb->m);
 }
 
-static void resume_done(void *arg)
+static void finish(void *arg)
 {
 	struct resume *r = arg;
 	struct sandbox *sb = r->sb;
 	struct manager *m = sb->m;
 
 	sandbox_end(sb);
-	if (r->result == 0)
-		r->result = set_running(r);
-	if (r->result == 0)
+	if (r->result == 0) {
+		watch_start(sb);
 		log_resumed(sb);
-	else
+	} else {
 		failed(r);
+	}
 	r->done(sb, r->result == 0, r->result < 0 ? &r->op.err : NULL, r->arg);
 	free(r);
 	sandbox_idle(sb);
 	manager_operation_ended(m);
+}
+
+/* The VM runs, but a daemon that is killed now would not know of it, and take it away from whoever
+ * was given it: so nobody is. */
+static void undo_work(void *arg)
+{
+	struct resume *r = arg;
+	struct sandbox *sb = r->sb;
+	struct op op;
+
+	op_init(&op, 0, -1);
+	r->leaks = plan_release(&create_plan, sb, false, r->op.fault);
+	if (r->plan != &resume_plan || r->leaks > 0)
+		return;
+	if (disk_release(sb->m->disk, sb->res.dirfd, &op) < 0)
+		log_error("resume.undo", kv_str("id", sb->row.id.s), kv_str("error", op.err.msg));
+}
+
+static void resume_done(void *arg)
+{
+	struct resume *r = arg;
+	struct sandbox *sb = r->sb;
+
+	if (r->result < 0 || set_running(r)) {
+		finish(r);
+		return;
+	}
+	r->result = err_set(&r->op.err, ERR_SYSTEM,
+			    "sandbox %s: the store cannot be written; the log of vivd says why",
+			    sb->row.id.s);
+	sandbox_set_state(sb, DB_PAUSING, NULL);
+	work_submit(sb->m->loop, undo_work, finish, r);
 }
 
 static int begin(struct sandbox *sb, bool memory, uint64_t timeout_s, sandbox_resume_fn done,

@@ -63,13 +63,13 @@ struct sandbox {
 	struct resources res;
 	struct plan_timing timing;
 	struct journal journal;
-	bool busy;           /* an operation owns res */
-	bool doomed;         /* destroy as soon as it is not busy */
-	bool changing;       /* its agent is being told of a change of the row */
-	bool unsure;         /* adoption could not be decided yet; nothing of it is touched */
-	int cancel_fd;       /* eventfd of a create under way; owned; -1 */
-	struct watch *watch; /* loop handles on its VM; NULL = not watched */
-	struct meter *meter; /* what it used; owned */
+	bool busy;     /* an operation owns res */
+	bool doomed;   /* destroy as soon as it is not busy */
+	bool changing; /* its agent is being told of a change of the row */
+	bool unsure;   /* adoption could not be decided yet; nothing of it is touched */
+	int cancel_fd; /* eventfd that ends a create, or what a pause does at leisure; owned; -1 */
+	struct watch *watch;                 /* loop handles on its VM; NULL = not watched */
+	struct meter *meter;                 /* what it used; owned */
 	struct egress_change *egress_change; /* under way; NULL = none */
 	struct proxy_group streams;
 	struct destroy_waiters waiters;
@@ -147,6 +147,12 @@ void sandbox_end(struct sandbox *sb);
 void sandbox_when_idle(struct sandbox *sb,
 		       void (*fn)(struct sandbox *sb, const struct err *gone, void *arg),
 		       void *arg);
+
+/** sandbox_hurry() - somebody waits: end what is done while nobody does. Harmless at any time */
+void sandbox_hurry(struct sandbox *sb);
+
+/** sandbox_is_awaited() - whether somebody waits for the end of the operation under way */
+bool sandbox_is_awaited(const struct sandbox *sb);
 
 /** sandbox_idle() - after sandbox_end(): what waited for it begins, a destroy first; @sb may be
  * gone afterwards */

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 
 /* DESIGN section 6: which state may follow which. Deleting is allowed from anywhere. */
 static const unsigned followers[DB_STATE_N] = {
@@ -113,6 +114,18 @@ void sandbox_when_idle(struct sandbox *sb,
 {
 	assert(sb->busy);
 	idle_waiters_push(&sb->idle, (struct idle_waiter){ fn, arg });
+	sandbox_hurry(sb);
+}
+
+void sandbox_hurry(struct sandbox *sb)
+{
+	if (sb->row.state == DB_PAUSED && sb->cancel_fd >= 0)
+		ignore_err(eventfd_write(sb->cancel_fd, 1)); /* it cannot overflow by ones */
+}
+
+bool sandbox_is_awaited(const struct sandbox *sb)
+{
+	return sb->doomed || sb->idle.n > 0 || sb->m->closing;
 }
 
 void sandbox_idle(struct sandbox *sb)

@@ -37,9 +37,7 @@ static int shared_layer_acquire(struct sandbox *sb, struct op *op)
 	int r = disk_release(sb->m->disk, sb->res.dirfd, op); /* of a start that was killed */
 
 	if (r == 0)
-		r = disk_link(sb->res.origin_fd, sb->res.dirfd, op);
-	if (r == 0)
-		r = disk_extend(sb->m->disk, &spec, op);
+		r = disk_clone(sb->m->disk, sb->res.origin_fd, &spec, op);
 	return r < 0 ? r : share_image(sb, op);
 }
 

@@ -328,6 +328,7 @@ static int vmm_step_adopt(struct sandbox *sb, struct op *op)
 		return 0;
 	if (pid < 0)
 		return err_errno(&op->err, -pid, "read cgroup of %s", sb->row.id.s);
+	vmm_free(take_ptr(&sb->res.vmm)); /* of an earlier attempt; it has room for one of us */
 	return vmm_adopt(sb->m->vmm, &sb->row.id, sb->res.run_dirfd, pid, &sb->res.vmm, op);
 }
 

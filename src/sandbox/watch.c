@@ -192,9 +192,12 @@ static void watch_deadline(struct watch *w)
 
 void watch_start(struct sandbox *sb)
 {
-	struct watch *w = xcalloc(1, sizeof(*w));
+	struct watch *w;
 
 	assert(sb->watch == NULL);
+	if (sb->m->closing)
+		return; /* it is the next daemon's */
+	w = xcalloc(1, sizeof(*w));
 	w->sb = sb;
 	sb->watch = w;
 	watch_fd(w, &w->process, vmm_pidfd(sb->res.vmm), on_process);
