@@ -55,8 +55,8 @@ class Instance:
         self.state.mkdir()
         for shared in ("templates", "kernels"):
             (self.state / shared).symlink_to(pathlib.Path(prepared) / shared)
-        # No slots beside those of sandboxes, and no probe VM: what is there is what a test made.
-        self.settings = {"slot_pool": 0, "acceleration": "tcg", **settings}
+        # No slots beside those of sandboxes, no probe VM, no images made behind: what is there is what a test made.
+        self.settings = {"slot_pool": 0, "acceleration": "tcg", "warm_images": 0, **settings}
         self.launcher = []  # what vivd is started by, if by anything
         self.process = None
         self.log = self.dir / "vivd.log"

@@ -98,6 +98,7 @@ static json_t *own_fields_in_full(const struct sandbox *sb)
 	set_text(own, "agentVersion", row->agent_version);
 	set_text(own, "diskDriver", row->disk_driver);
 	set_text(own, "acceleration", row->acceleration);
+	set_text(own, "origin", sandbox_origin(sb));
 	if (sandbox_address(sb, &addr, NULL) == 0)
 		set_text(own, "address", inet_ntop(AF_INET, &addr, text, sizeof(text)));
 	if (sandbox_pid(sb) != 0)

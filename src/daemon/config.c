@@ -92,6 +92,10 @@ static const struct setting settings[] = {
 	{ "slot_pool", SETTING_NUMBER, "4",
 	  "network slots that are kept ready for the next sandboxes; 0: none", FIELD(slot_pool),
 	  .max = 64 },
+	{ "warm_images", SETTING_NUMBER, "4",
+	  "images of a booted VM that are kept of each template, so that creates need not boot; 0: "
+	  "none",
+	  FIELD(warm_images), .max = 64 },
 	{ "vmm_uid_base", SETTING_NUMBER, "1879048192",
 	  "first of the user ids that VMMs run as; nobody else may use those that follow",
 	  FIELD(vmm_uid_base), .min = 65536, .max = 0xf0000000 },

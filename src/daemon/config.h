@@ -52,6 +52,7 @@ struct config {
 	uint32_t network_addr; /* host byte order */
 	unsigned network_prefix;
 	unsigned slot_pool;
+	unsigned warm_images;
 	unsigned vmm_uid_base;
 	unsigned worker_threads;
 	const char *agent;

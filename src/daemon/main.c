@@ -105,6 +105,7 @@ static struct manager_config manager_config_of(const struct config *c)
 		.net_range = c->network_addr,
 		.net_prefix = c->network_prefix,
 		.slot_pool = c->slot_pool,
+		.warm_images = c->warm_images,
 		.vmm_uid_base = c->vmm_uid_base,
 		.default_cpus = c->default_cpus,
 		.max_cpus = c->max_cpus,
@@ -153,7 +154,7 @@ static int serve(const struct config *c, struct err *e)
 		r = doors_open(&d.loop, d.manager, c, &d.doors, e);
 	if (r == 0) {
 		accel_start(d.manager);
-		prune_kernels(d.manager);
+		prune_at_start(d.manager);
 		say_ready(c);
 	} else if (d.manager != NULL) {
 		manager_shutdown(d.manager, on_quiet, &d);

@@ -95,16 +95,16 @@ static json_t *json_of_memory(const struct memory_stat *m)
 static json_t *manifest_of(const struct checkpoint *c)
 {
 	return json_pack("{s:i, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s,"
-			 " s:o, s:I, s:o, s:o}",
+			 " s:s, s:o, s:I, s:o, s:o}",
 			 "version", MANIFEST_VERSION, "generation", (json_int_t)c->generation,
 			 "parent", (json_int_t)c->parent, "kept", c->kept, "createdMs",
 			 (json_int_t)c->created_ms, "cpus", (json_int_t)c->cpus, "memoryMiB",
 			 (json_int_t)c->memory_mib, "diskMiB", (json_int_t)c->disk_mib, "vmm",
 			 c->vmm, "cpu", c->cpu, "acceleration", c->acceleration, "diskDriver",
 			 c->disk_driver, "kernel", c->kernel_version, "agent", c->agent_version,
-			 "image", json_of_hex(c->image_id), "devicesBytes",
-			 (json_int_t)c->devices_bytes, "devicesSum", json_of_hex(c->devices_sum),
-			 "memory", json_of_memory(&c->memory));
+			 "initramfs", c->initramfs, "image", json_of_hex(c->image_id),
+			 "devicesBytes", (json_int_t)c->devices_bytes, "devicesSum",
+			 json_of_hex(c->devices_sum), "memory", json_of_memory(&c->memory));
 }
 
 static int write_manifest(int fd, const struct checkpoint *c)
@@ -162,6 +162,15 @@ static int take_text(const json_t *m, const char *key, char *out, size_t size)
 	const char *text = json_string_value(json_object_get(m, key));
 
 	return text != NULL ? str_fit(out, size, "%s", text) : -EBADMSG;
+}
+
+/* As take_text(), but it may be missing. */
+static int take_optional(const json_t *m, const char *key, char *out, size_t size)
+{
+	if (json_object_get(m, key) != NULL)
+		return take_text(m, key, out, size);
+	out[0] = '\0';
+	return 0;
 }
 
 static int take_number(const json_t *m, const char *key, uint64_t *out)
@@ -225,6 +234,8 @@ static int take_texts(const json_t *m, struct checkpoint *c)
 		r = take_text(m, "kernel", c->kernel_version, sizeof(c->kernel_version));
 	if (r == 0)
 		r = take_text(m, "agent", c->agent_version, sizeof(c->agent_version));
+	if (r == 0)
+		r = take_optional(m, "initramfs", c->initramfs, sizeof(c->initramfs));
 	if (r == 0)
 		r = parse_hex(json_string_value(json_object_get(m, "image")), &c->image_id);
 	if (r == 0)
@@ -325,6 +336,23 @@ int checkpoint_open(int owner_fd, uint64_t generation, struct checkpoint *out, s
 		return r;
 	*out = c;
 	return take_fd(&fd);
+}
+
+int checkpoint_move(int from_fd, int to_fd, uint64_t generation, struct op *op)
+{
+	auto_free char *name = str_printf(DIR_NAME "/" NAME_FORMAT, generation);
+	auto_close int all = -1;
+	int r = mkdirat(to_fd, DIR_NAME, 0700) < 0 && errno != EEXIST ? -errno : 0;
+
+	if (r == 0)
+		r = file_sync_dir(to_fd);
+	if (r == 0 && renameat2(from_fd, name, to_fd, name, RENAME_NOREPLACE) < 0)
+		r = -errno;
+	if (r == 0)
+		r = all = open_dir(to_fd, DIR_NAME);
+	if (r >= 0)
+		r = file_sync_dir(all);
+	return r < 0 ? err_errno(&op->err, -r, "move checkpoint %ju", (uintmax_t)generation) : 0;
 }
 
 int checkpoint_remove(int owner_fd, uint64_t generation, struct op *op)
@@ -439,6 +467,14 @@ int image_find(int dirfd, uint64_t *out_id)
 			return 1;
 	}
 	return 0;
+}
+
+int image_name(int dirfd, const char *from, uint64_t id)
+{
+	char name[SHORT_NAME_SIZE];
+
+	snprintf(name, sizeof(name), IMAGE_NAME, id);
+	return renameat(dirfd, from, dirfd, name) < 0 ? -errno : 0;
 }
 
 int image_open(int dirfd, uint64_t id)

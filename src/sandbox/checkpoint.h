@@ -35,7 +35,8 @@ struct checkpoint {
 	char disk_driver[16];
 	char kernel_version[KERNEL_VERSION_SIZE]; /* of the guest, for people */
 	char agent_version[32];
-	uint64_t image_id; /* 0 = none */
+	char initramfs[KERNEL_INITRAMFS_SIZE]; /* that a template's image booted; "" = not said */
+	uint64_t image_id;                     /* 0 = none */
 	uint64_t devices_bytes;
 	uint64_t devices_sum; /* XXH3 */
 	struct memory_stat memory;
@@ -74,6 +75,10 @@ must_check int checkpoint_parse(const char *text, size_t n, struct checkpoint *o
 must_check int checkpoint_open(int owner_fd, uint64_t generation, struct checkpoint *out,
 			       struct op *op);
 
+/** checkpoint_move() - give a whole checkpoint to another owner on the same file system, under its
+ * number, durably. Return: 0; -errno with op->err set, and it is as it was */
+must_check int checkpoint_move(int from_fd, int to_fd, uint64_t generation, struct op *op);
+
 /** checkpoint_remove() - delete one; absent = success. Return: 0; -errno with op->err set */
 must_check int checkpoint_remove(int owner_fd, uint64_t generation, struct op *op);
 
@@ -93,6 +98,9 @@ must_check int checkpoint_list(int owner_fd, struct generations *out, struct op 
 /** image_find() - the memory image in a directory. Return: 1 there is one; 0 there is none; -errno
  */
 must_check int image_find(int dirfd, uint64_t *out_id);
+
+/** image_name() - give a file in a directory the name of an image. Return: 0; -errno */
+must_check int image_name(int dirfd, const char *from, uint64_t id);
 
 /** image_open() - open an image for reading. Return: descriptor; -errno */
 must_check int image_open(int dirfd, uint64_t id);

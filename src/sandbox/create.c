@@ -8,6 +8,7 @@
 #include "sandbox/accel.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/steps.h"
+#include "sandbox/warm-internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 struct create {
 	struct sandbox *sb;
 	const struct plan *plan; /* create_plan or clone_plan */
+	bool may_boot;           /* it is restored from its template's image, but need not be */
 	struct op op;
 	struct plan_timing timing;
 	int result;
@@ -25,12 +27,28 @@ struct create {
 	void *arg;
 };
 
+/* An image of its template was of no use: if it boots, that was the image's fault. */
+static void boot_instead(struct create *c)
+{
+	struct sandbox *sb = c->sb;
+
+	log_warning("warm.unusable", kv_str("id", sb->row.id.s),
+		    kv_str("template", sb->row.template_name), kv_str("error", c->op.err.msg));
+	c->op.err = (struct err){ 0 };
+	c->plan = &create_plan;
+	c->result = plan_run(c->plan, sb, &c->op, &c->timing, &c->leaks);
+	if (c->result == 0)
+		warm_forget(&sb->res.template, sb->res.origin.generation);
+}
+
 static void create_work(void *arg)
 {
 	struct create *c = arg;
 
 	c->result = plan_run(c->plan, c->sb, &c->op, &c->timing, &c->leaks);
 	fd_close(&c->sb->res.origin_fd);
+	if (c->result < 0 && c->may_boot && c->leaks == 0 && op_check(&c->op) == 0)
+		boot_instead(c);
 }
 
 /* One line with the time of each step, in microseconds. */
@@ -66,6 +84,8 @@ static int hand_out(struct create *c)
 	watch_start(sb);
 	log_created(sb);
 	create_stats_add(&sb->m->creates, sb->timing.total_ns);
+	if (c->plan == &create_plan)
+		warm_want(sb->m, &sb->row);
 	c->done(sb, NULL, c->arg);
 	accel_start(sb->m); /* what a probe may have lacked is there: a sandbox was made */
 	return 0;
@@ -165,25 +185,6 @@ static void begin(struct create *c, sandbox_create_fn done, void *arg, struct sa
 	work_submit(m->loop, create_work, create_done, c);
 }
 
-int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn done, void *arg,
-		   struct sandbox_id *out_id, struct err *e)
-{
-	struct template template;
-	struct create *c;
-	int r = check_open(m, e);
-
-	if (r == 0)
-		r = spec_complete(m, spec, &template, e);
-	if (r < 0)
-		return r;
-	c = create_new(m, spec, &create_plan, e);
-	if (c == NULL)
-		return -EINVAL;
-	c->sb->res.template = template;
-	begin(c, done, arg, out_id);
-	return 0;
-}
-
 /* What is not a wish: it is as it was saved. */
 static void take_sizes(struct db_sandbox *spec, const struct checkpoint *origin)
 {
@@ -192,6 +193,42 @@ static void take_sizes(struct db_sandbox *spec, const struct checkpoint *origin)
 	spec->disk_mib = origin->disk_mib;
 	db_set_str(&spec->kernel_version, origin->kernel_version);
 	db_set_str(&spec->acceleration, origin->acceleration);
+}
+
+static void set_origin(struct create *c, int fd, const struct checkpoint *origin)
+{
+	struct resources *res = &c->sb->res;
+
+	res->origin_fd = fd;
+	res->origin = *origin;
+	str_copy(res->kernel_version, sizeof(res->kernel_version), origin->kernel_version);
+}
+
+int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn done, void *arg,
+		   struct sandbox_id *out_id, struct err *e)
+{
+	auto_close int image_fd = -1;
+	struct checkpoint image;
+	struct template template;
+	struct create *c;
+	int r = check_open(m, e);
+
+	if (r == 0)
+		r = spec_complete(m, spec, &template, e);
+	if (r < 0)
+		return r;
+	image_fd = warm_find(m, &template, warm_wish_of(spec), &image);
+	if (image_fd >= 0)
+		take_sizes(spec, &image);
+	c = create_new(m, spec, image_fd >= 0 ? &clone_plan : &create_plan, e);
+	if (c == NULL)
+		return -EINVAL;
+	c->sb->res.template = template;
+	c->may_boot = image_fd >= 0;
+	if (image_fd >= 0)
+		set_origin(c, take_fd(&image_fd), &image);
+	begin(c, done, arg, out_id);
+	return 0;
 }
 
 int sandbox_create_from(struct manager *m, struct db_sandbox *spec,
@@ -214,10 +251,7 @@ int sandbox_create_from(struct manager *m, struct db_sandbox *spec,
 	c = create_new(m, spec, &clone_plan, e);
 	if (c == NULL)
 		return -EINVAL;
-	c->sb->res.origin_fd = take_fd(&fd);
-	c->sb->res.origin = origin->checkpoint;
-	str_copy(c->sb->res.kernel_version, sizeof(c->sb->res.kernel_version),
-		 origin->checkpoint.kernel_version);
+	set_origin(c, take_fd(&fd), &origin->checkpoint);
 	begin(c, done, arg, out_id);
 	return 0;
 }

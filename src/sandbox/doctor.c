@@ -8,6 +8,7 @@
 #include "sandbox/doctor-internal.h"
 #include "sandbox/leaks.h"
 #include "sandbox/sandbox-internal.h"
+#include "sandbox/warm.h"
 
 #include <stdlib.h>
 
@@ -164,11 +165,11 @@ static void second_done(void *arg)
 	visit_end(arg);
 }
 
-/* What a probe of the acceleration made is not in any row. */
+/* What a probe of the acceleration, or the making of an image, has is not in any row. */
 static void keep_probe(struct visit *v)
 {
 	for (size_t i = v->leaks.n; i-- > 0;) {
-		if (accel_owns(v->m, &v->leaks.at[i].id))
+		if (accel_owns(v->m, &v->leaks.at[i].id) || warm_owns(v->m, &v->leaks.at[i].id))
 			things_drop(&v->leaks, i);
 	}
 }

@@ -8,6 +8,7 @@
 #include "sandbox/accel-internal.h"
 #include "sandbox/metrics-internal.h"
 #include "sandbox/sandbox-internal.h"
+#include "sandbox/warm-internal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -262,6 +263,7 @@ int manager_open(uv_loop_t *loop, const struct manager_config *config, struct ma
 		return r;
 	}
 	pool_open(m);
+	warm_open(m);
 	*out = m;
 	return 0;
 }
@@ -270,6 +272,8 @@ void manager_operation_ended(struct manager *m)
 {
 	void (*closed)(void *arg) = m->closed;
 
+	if (!m->closing && m->n_busy == 0)
+		warm_idle(m);
 	if (!m->closing || m->n_busy > 0 || closed == NULL)
 		return;
 	m->closed = NULL;
@@ -277,6 +281,7 @@ void manager_operation_ended(struct manager *m)
 	vec_foreach (at, &m->all)
 		proxy_abort_all(&(*at)->streams);
 	pool_close(m);
+	warm_close(m);
 	closed(m->closed_arg);
 }
 
@@ -295,6 +300,7 @@ void manager_shutdown(struct manager *m, void (*done)(void *arg), void *arg)
 	}
 	reap_stop(m);
 	accel_cancel(m);
+	warm_cancel(m);
 	manager_operation_ended(m);
 }
 

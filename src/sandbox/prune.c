@@ -12,7 +12,7 @@
 struct pruning {
 	struct manager *m;
 	bool dry_run;
-	bool kernels_only; /* and their initramfs images */
+	bool at_start; /* all but templates: what is of an earlier version, or a dead build's */
 	struct survey survey;
 	struct op op;
 	int result;
@@ -57,7 +57,7 @@ static void set_failed(struct prune_item *item, const struct err *e)
 
 static bool wanted(const struct pruning *p, enum cache_kind kind)
 {
-	return !p->kernels_only || kind == CACHE_KERNEL || kind == CACHE_INITRAMFS;
+	return !p->at_start || kind != CACHE_TEMPLATE;
 }
 
 static void take_away(struct pruning *p, struct cache_item *cached)
@@ -69,7 +69,7 @@ static void take_away(struct pruning *p, struct cache_item *cached)
 	int r = 0;
 
 	if (!wanted(p, cached->kind))
-		cache_need(cached, "only kernels are looked at");
+		cache_need(cached, "a start removes no templates");
 	if (!p->dry_run && cached->needed == NULL)
 		r = cache_discard(p->survey.usage.state_dir, cached, &e);
 	if (r < 0) {
@@ -152,8 +152,8 @@ static void log_pruned(const struct prune_items *items, const struct err *e, voi
 	}
 }
 
-void prune_kernels(struct manager *m)
+void prune_at_start(struct manager *m)
 {
 	if (!m->closing)
-		start(&(struct pruning){ .m = m, .kernels_only = true, .done = log_pruned });
+		start(&(struct pruning){ .m = m, .at_start = true, .done = log_pruned });
 }

@@ -34,6 +34,7 @@ struct resources {
 	struct checkpoint origin;
 	int draft_fd; /* checkpoint that is being made; owned; -1 = none */
 	struct checkpoint draft;
+	const char *kernel_words; /* added to its kernel's command line; static; NULL = none */
 	char kernel_version[KERNEL_VERSION_SIZE];
 	char agent_version[AGENT_VERSION_SIZE];
 };
@@ -101,6 +102,7 @@ struct manager {
 	uv_timer_t *reaper;      /* armed while something is leaked or unsure */
 	uint64_t reap_ms;        /* its current back-off */
 	struct pool *pool;       /* keeps slots ready; NULL = none are wanted */
+	struct warm *warm;       /* makes images of templates; NULL = none are wanted */
 	struct sampler *sampler; /* ticks while a VM is watched; NULL = none is */
 	struct create_stats creates;
 };

@@ -275,6 +275,16 @@ uint64_t sandbox_disk_allocated(const struct sandbox *sb)
 	return disk_allocated(sb->m->disk, sb->res.dirfd);
 }
 
+const char *sandbox_origin(const struct sandbox *sb)
+{
+	uint64_t id;
+	int r = sb->busy || sb->res.dirfd < 0 ? -EBUSY : image_find(sb->res.dirfd, &id);
+
+	if (r < 0)
+		return "";
+	return r > 0 ? "warm" : "boot";
+}
+
 char *sandbox_console(const struct sandbox *sb)
 {
 	if (sb->busy)

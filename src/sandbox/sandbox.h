@@ -39,7 +39,8 @@ struct manager_config {
 	const char *fault;         /* NULL = none */
 	uint32_t net_range;        /* host byte order */
 	unsigned net_prefix;
-	unsigned slot_pool; /* network slots kept ready; 0 = none */
+	unsigned slot_pool;   /* network slots kept ready; 0 = none */
+	unsigned warm_images; /* kept of each template; 0 = none are made or used */
 	unsigned vmm_uid_base;
 	unsigned default_cpus;
 	unsigned max_cpus;
@@ -227,6 +228,10 @@ const struct plan_timing *sandbox_timing(const struct sandbox *sb);
 
 /** sandbox_disk_allocated() - bytes that its layer takes on the host */
 uint64_t sandbox_disk_allocated(const struct sandbox *sb);
+
+/** sandbox_origin() - how its memory began: "boot", or "warm": as an image of a VM that had booted;
+ * "" = not known now */
+const char *sandbox_origin(const struct sandbox *sb);
 
 /** sandbox_console() - the last of its console, NUL-terminated; caller frees */
 char *sandbox_console(const struct sandbox *sb);

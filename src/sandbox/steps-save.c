@@ -19,7 +19,7 @@
 enum { QUIESCE_TIMEOUT_MS = 5000, QUIESCE_TIMEOUT_TCG_MS = 30000 };
 
 /* The guest's processes stand still, and what they wrote is on its disk. */
-static int quiesce_acquire(struct sandbox *sb, struct op *op)
+int quiesce_acquire(struct sandbox *sb, struct op *op)
 {
 	bool kvm = streq(sb->row.acceleration, "kvm");
 	struct op child = op_child(op, kvm ? QUIESCE_TIMEOUT_MS : QUIESCE_TIMEOUT_TCG_MS);
@@ -36,7 +36,7 @@ static int quiesce_release(struct sandbox *sb, struct op *op)
 	return guest_thaw(sb->res.slot.addr, vmm_pidfd(sb->res.vmm), op);
 }
 
-static int halt_acquire(struct sandbox *sb, struct op *op)
+int halt_acquire(struct sandbox *sb, struct op *op)
 {
 	return vmm_pause(sb->res.vmm, op);
 }
@@ -50,7 +50,7 @@ static int halt_release(struct sandbox *sb, struct op *op)
 	return vmm_resume(sb->res.vmm, op);
 }
 
-static int draft_acquire(struct sandbox *sb, struct op *op)
+int draft_acquire(struct sandbox *sb, struct op *op)
 {
 	struct generations known = { 0 };
 	int r = checkpoint_list(sb->res.dirfd, &known, op);
@@ -84,7 +84,7 @@ static int draft_release(struct sandbox *sb, struct op *op)
 	return checkpoint_abort(sb->res.dirfd, op);
 }
 
-static int devices_acquire(struct sandbox *sb, struct op *op)
+int devices_acquire(struct sandbox *sb, struct op *op)
 {
 	struct checkpoint *c = &sb->res.draft;
 	auto_close int fd =
@@ -146,7 +146,7 @@ static int share_acquire(struct sandbox *sb, struct op *op)
 	return disk_link(sb->res.dirfd, sb->res.draft_fd, op);
 }
 
-static int commit_acquire(struct sandbox *sb, struct op *op)
+int commit_acquire(struct sandbox *sb, struct op *op)
 {
 	int r = checkpoint_commit(sb->res.dirfd, sb->res.draft_fd, &sb->res.draft, op);
 

@@ -285,6 +285,17 @@ int vmm_step_start(struct sandbox *sb, struct vmm_spec *spec, struct op *op)
 	return r;
 }
 
+/* A booted guest's memory begins as zeros, whatever the sandbox was restored from before. */
+static int forget_image(struct sandbox *sb, struct op *op)
+{
+	uint64_t id = 0;
+	int r = image_find(sb->res.dirfd, &id);
+
+	if (r > 0)
+		r = image_unlink(sb->res.dirfd, id);
+	return r < 0 ? err_errno(&op->err, -r, "remove the memory image") : 0;
+}
+
 int vmm_acquire(struct sandbox *sb, struct op *op)
 {
 	struct vmm_spec spec = { 0 };
@@ -302,9 +313,13 @@ int vmm_acquire(struct sandbox *sb, struct op *op)
 			     sizeof(initrd), op);
 	if (r < 0)
 		return r;
+	r = forget_image(sb, op);
+	if (r < 0)
+		return r;
 	str_copy(sb->res.kernel_version, sizeof(sb->res.kernel_version), kernel.version);
 	spec.kernel = kernel.vmlinux;
 	spec.initrd = initrd;
+	spec.cmdline = sb->res.kernel_words;
 	return vmm_step_start(sb, &spec, op);
 }
 

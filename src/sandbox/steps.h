@@ -52,6 +52,21 @@ int vmm_release(struct sandbox *sb, struct op *op);
 /** agent_acquire() - the agent of a booted guest, told who it is */
 int agent_acquire(struct sandbox *sb, struct op *op);
 
+/** quiesce_acquire() - its guest's processes stand still, and what they wrote is on its disk */
+int quiesce_acquire(struct sandbox *sb, struct op *op);
+
+/** halt_acquire() - its vCPUs stand still */
+int halt_acquire(struct sandbox *sb, struct op *op);
+
+/** draft_acquire() - begin a checkpoint in its directory */
+int draft_acquire(struct sandbox *sb, struct op *op);
+
+/** devices_acquire() - save its devices and CPUs into that */
+int devices_acquire(struct sandbox *sb, struct op *op);
+
+/** commit_acquire() - make the checkpoint whole and durable */
+int commit_acquire(struct sandbox *sb, struct op *op);
+
 /** disk_spec_of() - a sandbox's own disk */
 struct disk_spec disk_spec_of(const struct sandbox *sb);
 

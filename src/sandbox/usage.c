@@ -52,7 +52,7 @@ static bool is_known(const char *name)
 		if (streq(name, known[i]))
 			return true;
 	}
-	return false;
+	return str_starts(name, "image-"); /* that its memory began as */
 }
 
 /* Whether there is nothing in a sandbox's directory but what this version knows of. */

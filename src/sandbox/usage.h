@@ -72,6 +72,6 @@ must_check int prune_start(struct manager *m, bool dry_run,
 					void *arg),
 			   void *arg, struct err *e);
 
-/** prune_kernels() - remove the kernels and initramfs images that nothing uses, and log it: what a
+/** prune_at_start() - remove the kernels and initramfs images that nothing uses, and log it: what a
  * new kernel or a new agent has made old, when vivd starts. Thread: loop */
-void prune_kernels(struct manager *m);
+void prune_at_start(struct manager *m);

@@ -8,7 +8,7 @@
 
 #include "base/op.h"
 
-enum { KERNEL_VERSION_SIZE = 64 };
+enum { KERNEL_VERSION_SIZE = 64, KERNEL_INITRAMFS_SIZE = 64 };
 
 struct kernel {
 	char version[KERNEL_VERSION_SIZE]; /* "6.1.0-56-cloud-amd64" */
@@ -39,3 +39,8 @@ must_check int kernel_find(const char *state_dir, const char *version, struct ke
  */
 must_check int kernel_initramfs(const char *state_dir, const struct kernel *kernel,
 				const char *agent_path, char *out_path, size_t size, struct op *op);
+
+/** kernel_initramfs_name() - the name of the initramfs images with an agent, by its digest. Return:
+ * 0; -errno with @e set */
+must_check int kernel_initramfs_name(const char *agent_path, char out[KERNEL_INITRAMFS_SIZE],
+				     struct err *e);

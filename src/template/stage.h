@@ -13,9 +13,9 @@
 /* A file or directory being made under a temporary name; its lock tells the living from the dead.
  */
 struct stage {
-	int dirfd;     /* directory that holds it; borrowed */
-	int fd;        /* holds the lock; owned; -1 = none */
-	char name[64]; /* "" = none */
+	int dirfd;      /* directory that holds it; borrowed */
+	int fd;         /* holds the lock; owned; -1 = none */
+	char name[128]; /* "" = none */
 };
 
 /**

@@ -112,6 +112,7 @@ START_TEST(test_defaults)
 	ck_assert_uint_eq(c.network_addr, 0x0a0b0000);
 	ck_assert_uint_eq(c.network_prefix, 16);
 	ck_assert_uint_eq(c.slot_pool, 4);
+	ck_assert_uint_eq(c.warm_images, 4);
 	ck_assert_uint_eq(c.vmm_uid_base, 0x70000000);
 	ck_assert_uint_eq(c.worker_threads, 16);
 	ck_assert(str_ends(c.agent, "/viv-agent"));
@@ -185,6 +186,7 @@ START_TEST(test_bad_files)
 	file_refused("state_dir = /a\001b\n", "control characters");
 	file_refused("vmm_uid_base = 0\n", "65536");
 	file_refused("slot_pool = 65\n", "a number from 0 to 64");
+	file_refused("warm_images = 65\n", "a number from 0 to 64");
 	file_refused("slot_pool = -1\n", "a number from 0 to 64");
 	memset(long_line, 'x', sizeof(long_line) - 1);
 	long_line[sizeof(long_line) - 1] = '\0';

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Warm templates: a template may have images of a VM that was booted from it (doc/theory/warm.md).
+ * A create for which there is one restores it instead of booting; after a create that booted, an
+ * image for the next one is made in the background. All functions are called on the loop thread.
+ */
+#pragma once
+
+#include "base/vec.h"
+#include "sandbox/sandbox.h"
+
+/* An image that is there. */
+struct warm_image {
+	uint64_t generation; /* its number among the template's */
+	unsigned cpus;
+	uint64_t memory_mib;
+	uint64_t disk_mib;
+	uint64_t created_ms;   /* CLOCK_REALTIME */
+	uint64_t used_ms;      /* when a sandbox was last made of it */
+	uint64_t bytes;        /* that it takes on the host */
+	char acceleration[16]; /* "kvm" or "tcg" */
+	bool usable; /* a create may use it: kernel, agent, VMM and CPU are those of now */
+};
+VEC_DEFINE(warm_image_list, struct warm_image)
+
+/** warm_list() - the images of a template, in order of their making. Return: 0; -errno with @e set
+ */
+must_check int warm_list(struct manager *m, const char *template_name, struct warm_image_list *out,
+			 struct err *e);
+
+/** warm_is_making() - whether an image of a template is being made, or waits for it */
+bool warm_is_making(const struct manager *m, const char *template_name);
+
+/* How the making of an image ended: @e is NULL, or the error. */
+typedef void (*warm_done_fn)(const struct err *e, void *arg);
+
+/**
+ * warm_make() - make an image of a template now, unless there is one
+ * @spec:	template_name, cpus, memory_mib, disk_mib; 0 and "" mean the default; stays the
+ *		caller's
+ * @done:	called once, later, on the loop; not when this function itself fails
+ *
+ * Return: 0 it is under way; 1 there is one already, and @done is not called; -errno with @e set.
+ */
+must_check int warm_make(struct manager *m, struct db_sandbox *spec, warm_done_fn done, void *arg,
+			 struct err *e);
+
+/** warm_owns() - whether the VM that an image is being made of has this id: what it has on the host
+ * is no leftover, though no sandbox owns it */
+bool warm_owns(const struct manager *m, const struct sandbox_id *id);

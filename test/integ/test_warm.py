@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Warm templates: images of a booted VM, that creates restore instead of booting."""
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+
+import pytest
+import vivarium
+
+MEMORY = 256
+
+
+def own_templates(instance, prepared):
+    """A directory of templates of the instance's own, that it may add to."""
+    theirs, ours = pathlib.Path(prepared) / "templates", instance.state / "templates"
+    ours.unlink()
+    ours.mkdir()
+    version = os.readlink(theirs / "base")
+    (ours / version).mkdir()
+    shutil.copy(theirs / version / "manifest.json", ours / version)
+    try:
+        os.link(theirs / version / "root.img", ours / version / "root.img")
+    except OSError:
+        os.symlink(theirs / version / "root.img", ours / version / "root.img")
+    (ours / "base").symlink_to(version)
+
+
+@pytest.fixture
+def make_warm(make_instance, prepared):
+    """Makes instances that keep images of their templates."""
+    def make(**settings):
+        instance = make_instance(**{"warm_images": 4, **settings})
+        own_templates(instance, prepared)
+        return instance
+
+    return make
+
+
+def create(instance, **fields):
+    status, reply = instance.create(**{"memoryMB": MEMORY, **fields})
+    assert status == 201, (reply, instance.log_text())
+    return reply["sandboxID"]
+
+
+def origin(instance, box):
+    return instance.get(f"/sandboxes/{box}")["vivarium"]["origin"]
+
+
+def sh(instance, box, command, **kw):
+    r = instance.viv("exec", box, "--", "sh", "-c", command, **kw)
+    assert r.returncode == 0, r.stderr
+    return r.stdout.decode().strip()
+
+
+def images(instance, template="base"):
+    """The directories of a template's images."""
+    found = (instance.state / "templates" / template).resolve().glob("checkpoints/*")
+    return sorted(p for p in found if p.name.isdigit())
+
+
+def make_image(instance):
+    """Has an image made, as a create does that finds none. Returns its directory."""
+    before = images(instance)
+    box = create(instance)
+    assert origin(instance, box) == "boot"
+    new = vivarium.wait_for(lambda: set(images(instance)) - set(before), timeout=300, what="an image is made")
+    instance.request("DELETE", f"/sandboxes/{box}")
+    return new.pop()
+
+
+def digest(image):
+    (path,) = image.glob("image-*")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+IDENTITY = "hostname; echo $WHO; cat /etc/machine-id /proc/sys/kernel/random/boot_id; head -c 32 /dev/urandom | md5sum"
+
+
+def test_sandboxes_of_an_image(make_warm):
+    instance = make_warm()
+    assert instance.start(), instance.log_text()
+    image = make_image(instance)
+    before = digest(image)
+    seen = []
+    for n in range(5):
+        box = create(instance, name=f"box-{n}", envVars={"WHO": f"me-{n}"}, secure=n == 0)
+        assert origin(instance, box) == "warm", instance.log_text()
+        seen.append(sh(instance, box, IDENTITY).splitlines())
+        assert seen[-1][:2] == [f"box-{n}", f"me-{n}"]
+        sh(instance, box, "dd if=/dev/urandom of=/tmp/x bs=1M count=24 2>/dev/null; cat /tmp/x >/dev/null; sync")
+    for column in zip(*seen):
+        assert len(set(column)) == 5, seen
+    assert digest(image) == before
+    assert images(instance) == [image]
+
+
+def test_rest_and_boot_of_one_that_was_restored(make_warm):
+    """Its memory begins as the image; after a boot it begins as zeros, and nothing of the image comes back."""
+    instance = make_warm()
+    assert instance.start(), instance.log_text()
+    make_image(instance)
+    box = create(instance)
+    sh(instance, box, "echo disk > /home/user/file; echo memory > /dev/shm/file; sync")
+    for _ in range(2):
+        assert instance.request("POST", f"/sandboxes/{box}/pause", {})[0] == 204
+        assert instance.request("POST", f"/v2/sandboxes/{box}/connect", {})[0] == 201
+        assert sh(instance, box, "cat /home/user/file /dev/shm/file") == "disk\nmemory"
+        assert origin(instance, box) == "warm"
+    assert instance.request("POST", f"/sandboxes/{box}/pause", {"memory": False})[0] == 204
+    assert instance.request("POST", f"/v2/sandboxes/{box}/connect", {})[0] == 201
+    assert origin(instance, box) == "boot"
+    assert sh(instance, box, "cat /home/user/file; ls /dev/shm") == "disk"
+    total = sh(instance, box, "head -c 32M /dev/zero | tr '\\0' 'x' > /dev/shm/x; md5sum < /dev/shm/x")
+    assert instance.request("POST", f"/sandboxes/{box}/pause", {})[0] == 204
+    assert instance.request("POST", f"/v2/sandboxes/{box}/connect", {})[0] == 201
+    assert sh(instance, box, "md5sum < /dev/shm/x; cat /home/user/file") == f"{total}\ndisk"
+
+
+def test_images_that_are_not_used(make_warm):
+    """An image of no use costs time only; other sizes and other versions of the template have their own."""
+    instance = make_warm(warm_images=1)
+    assert instance.start(), instance.log_text()
+    first = make_image(instance)
+    instance.stop()
+    assert instance.start(fault="clone.vmm.after=fail"), instance.log_text()
+    box = create(instance)
+    assert origin(instance, box) == "boot" and "warm.unusable" in instance.log_text()
+    assert not first.exists()
+    second = vivarium.wait_for(lambda: images(instance), timeout=300, what="it is made anew")[0]
+    instance.stop()
+    assert instance.start(), instance.log_text()
+    (second / "devices").write_bytes(b"damaged")
+    assert origin(instance, create(instance)) == "boot"
+    third = vivarium.wait_for(lambda: set(images(instance)) - {second}, timeout=300, what="it is made again").pop()
+    vivarium.wait_for(lambda: images(instance) == [third], what="there is one at most")
+    templates = instance.state / "templates"
+    shutil.copytree(templates / "base", templates / "base@0123456789abcdef",
+                    ignore=shutil.ignore_patterns("checkpoints"))
+    (templates / "base").unlink()
+    (templates / "base").symlink_to("base@0123456789abcdef")
+    assert origin(instance, create(instance)) == "boot"
+
+
+@pytest.mark.parametrize("point", ["vmm.after", "image.after", "publish.after"])
+def test_killed_while_one_is_made(make_warm, point):
+    instance = make_warm()
+    assert instance.start(fault=f"warm.{point}=kill"), instance.log_text()
+    box = create(instance)
+    assert instance.wait_dead(timeout=300) == -signal.SIGKILL
+    assert instance.start(warm_images=0), instance.log_text()
+    templates = instance.state / "templates"
+    vivarium.wait_for(lambda: not [p for p in templates.glob(".base.build-*")], what="the stage is swept")
+    left = vivarium.inventory(instance, instance.tag)
+    assert len(left["processes"]) == 1 and len(left["netns"]) == 1 and left["cgroups"] == [".", box], left
+    assert [p.name for p in instance.run_dir.glob("i*")] == [box]
+    assert len(images(instance)) == (point == "publish.after")
