@@ -217,7 +217,9 @@ static int take_numbers(const json_t *m, struct checkpoint *c)
 		r = take_number(m, "devicesBytes", &c->devices_bytes);
 	c->cpus = (unsigned)cpus;
 	c->kept = json_is_true(json_object_get(m, "kept"));
-	return r == 0 && version == MANIFEST_VERSION && cpus <= UINT_MAX ? 0 : -EBADMSG;
+	if (r < 0 || version != MANIFEST_VERSION || cpus == 0 || cpus > UINT_MAX)
+		return -EBADMSG;
+	return c->generation > c->parent && c->memory_mib > 0 && c->disk_mib > 0 ? 0 : -EBADMSG;
 }
 
 static int take_texts(const json_t *m, struct checkpoint *c)

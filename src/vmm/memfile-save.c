@@ -120,8 +120,10 @@ static int add_run(struct writer *w, struct ram_run run, const unsigned char *pa
 	return r;
 }
 
+/* All of its page: where there is nothing else, the file ends behind it all the same. */
 static int write_header(struct writer *w, uint64_t ram_bytes)
 {
+	unsigned char page[MEMORY_DIFF_HEADER_BYTES] = { 0 };
 	size_t table_bytes = w->runs.n * sizeof(w->runs.at[0]);
 	struct memory_diff_header h = {
 		.magic = MEMORY_DIFF_MAGIC,
@@ -135,7 +137,8 @@ static int write_header(struct writer *w, uint64_t ram_bytes)
 	};
 
 	h.header_sum = XXH3_64bits(&h, offsetof(struct memory_diff_header, header_sum));
-	return write_all_at(w->fd, &h, sizeof(h), 0);
+	memcpy(page, &h, sizeof(h));
+	return write_all_at(w->fd, page, sizeof(page), 0);
 }
 
 static int finish(struct writer *w, uint64_t ram_bytes)

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Memory diffs at their edges. The guest is a mapping of this process. */
+#include "base/fd.h"
+#include "base/str.h"
+#include "vmm/memfile-internal.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { PAGES = 4096, BYTES = PAGES * RAM_PAGE_BYTES };
+
+static unsigned char *guest;
+static int pidfd = -1;
+
+static void setup(void)
+{
+	guest = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ck_assert(guest != MAP_FAILED);
+	ck_assert_int_eq(madvise(guest, BYTES, MADV_NOHUGEPAGE), 0);
+	pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	ck_assert_int_ge(pidfd, 0);
+}
+
+static void teardown(void)
+{
+	munmap(guest, BYTES);
+	fd_close(&pidfd);
+}
+
+static struct ram ram_at(unsigned char *place)
+{
+	return (struct ram){
+		.pid = getpid(), .pidfd = pidfd, .address = (uintptr_t)place, .bytes = BYTES
+	};
+}
+
+static void fill(uint32_t page, uint32_t n, int byte)
+{
+	memset(guest + (size_t)page * RAM_PAGE_BYTES, byte, (size_t)n * RAM_PAGE_BYTES);
+}
+
+static struct op new_op(void)
+{
+	struct op op;
+
+	op_init(&op, 60000, -1);
+	return op;
+}
+
+static const struct memory_image none = MEMORY_IMAGE_INIT;
+
+/* A guest that began as an image whose pages are all 0x22. */
+static struct memory_image begin_with_image(int *out_fd)
+{
+	static unsigned char page[RAM_PAGE_BYTES];
+	struct memory_image image;
+	struct err e = { 0 };
+	int fd = memfd_create("image", MFD_CLOEXEC);
+
+	memset(page, 0x22, sizeof(page));
+	for (int i = 0; i < PAGES; i++)
+		ck_assert_int_eq(fd_write_all(fd, page, sizeof(page)), 0);
+	ck_assert_int_eq(memory_image_map(fd, 7, &image, &e), 0);
+	ck_assert(mmap(guest, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) ==
+		  guest);
+	*out_fd = fd;
+	return image;
+}
+
+static struct memory_stat save_ok(const struct memory_image *image, int fd)
+{
+	struct ram ram = ram_at(guest);
+	struct memory_stat stat;
+	struct op op = new_op();
+
+	ck_assert_msg(memory_save(&ram, image, fd, &stat, &op) == 0, "%s", op.err.msg);
+	ck_assert_uint_eq(stat.file_bytes, lseek(fd, 0, SEEK_END));
+	ck_assert_msg(memory_verify(fd, BYTES, image->id, &op) == 0, "%s", op.err.msg);
+	return stat;
+}
+
+/* Restored into a fresh mapping of the image, it is the guest; so is the image made of both. */
+static void restores(const struct memory_image *image, int image_fd, int fd)
+{
+	int flags = MAP_PRIVATE | (image_fd < 0 ? MAP_ANONYMOUS : 0);
+	unsigned char *again = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, flags, image_fd, 0);
+	struct ram ram = ram_at(again);
+	auto_close int merged = memfd_create("merged", MFD_CLOEXEC);
+	struct op op = new_op();
+	unsigned char *bytes;
+
+	ck_assert_msg(memory_restore(&ram, image->id, fd, &op) == 0, "%s", op.err.msg);
+	ck_assert_int_eq(memcmp(again, guest, BYTES), 0);
+	munmap(again, BYTES);
+	ck_assert_msg(memory_merge(image, fd, BYTES, merged, &op) == 0, "%s", op.err.msg);
+	bytes = mmap(NULL, BYTES, PROT_READ, MAP_SHARED, merged, 0);
+	ck_assert(bytes != MAP_FAILED);
+	ck_assert_int_eq(memcmp(bytes, guest, BYTES), 0);
+	munmap(bytes, BYTES);
+}
+
+START_TEST(test_nothing_owned)
+{
+	auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
+	struct memory_stat stat = save_ok(&none, fd);
+
+	ck_assert_uint_eq(stat.owned_pages + stat.stored_pages + stat.zero_pages, 0);
+	ck_assert_uint_eq(stat.file_bytes, MEMORY_DIFF_HEADER_BYTES);
+	restores(&none, -1, fd);
+}
+END_TEST
+
+/* Owned, but as it was: nothing is stored. */
+START_TEST(test_nothing_differs)
+{
+	auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
+	auto_close int image_fd = -1;
+	cleanup(memory_image_done) struct memory_image image = begin_with_image(&image_fd);
+	struct memory_stat stat;
+
+	fill(100, 50, 0x22);
+	stat = save_ok(&image, fd);
+	ck_assert_uint_eq(stat.owned_pages, 50);
+	ck_assert_uint_eq(stat.stored_pages + stat.zero_pages, 0);
+	restores(&image, image_fd, fd);
+}
+END_TEST
+
+START_TEST(test_zeros_over_an_image)
+{
+	auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
+	auto_close int image_fd = -1;
+	cleanup(memory_image_done) struct memory_image image = begin_with_image(&image_fd);
+	struct memory_stat stat;
+
+	fill(0, 3, 0); /* the first ones */
+	fill(3, 2, 5);
+	fill(5, 600, 0);       /* more than a run */
+	fill(PAGES - 1, 1, 0); /* the last one */
+	stat = save_ok(&image, fd);
+	ck_assert_uint_eq(stat.zero_pages, 604);
+	ck_assert_uint_eq(stat.stored_pages, 2);
+	ck_assert_uint_lt(stat.file_bytes, MEMORY_DIFF_HEADER_BYTES + 3 * RAM_PAGE_BYTES);
+	restores(&image, image_fd, fd);
+}
+END_TEST
+
+/* Zeros over zeros are nothing, wherever they lie. */
+START_TEST(test_zeros_over_zeros)
+{
+	auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
+	struct memory_stat stat;
+
+	fill(10, 5, 1);
+	fill(12, 1, 0);
+	stat = save_ok(&none, fd);
+	ck_assert_uint_eq(stat.owned_pages, 5);
+	ck_assert_uint_eq(stat.stored_pages, 4);
+	ck_assert_uint_eq(stat.zero_pages, 0);
+	restores(&none, -1, fd);
+}
+END_TEST
+
+START_TEST(test_long_runs)
+{
+	auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
+	struct memory_stat stat;
+
+	for (uint32_t i = 0; i < PAGES; i++)
+		fill(i, 1, 1 + (int)(i % 250));
+	stat = save_ok(&none, fd);
+	ck_assert_uint_eq(stat.stored_pages, PAGES);
+	restores(&none, -1, fd);
+}
+END_TEST
+
+/* Each second page: as many runs as there can be, more than a batch or a call holds. */
+START_TEST(test_short_runs)
+{
+	auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
+	struct memory_stat stat;
+
+	for (uint32_t i = 1; i < PAGES; i += 2) /* the last page is a run, too */
+		fill(i, 1, 1 + (int)(i % 250));
+	stat = save_ok(&none, fd);
+	ck_assert_uint_eq(stat.stored_pages, PAGES / 2);
+	ck_assert_uint_eq(stat.file_bytes,
+			  MEMORY_DIFF_HEADER_BYTES +
+				  PAGES / 2 * (RAM_PAGE_BYTES + sizeof(struct memory_diff_run)));
+	restores(&none, -1, fd);
+}
+END_TEST
+
+static void refused(int fd, uint64_t image_id, const char *why)
+{
+	struct ram ram = ram_at(guest);
+	struct op op = new_op();
+
+	ck_assert_int_lt(memory_verify(fd, BYTES, image_id, &op), 0);
+	ck_assert_int_eq(op.err.kind, ERR_INVALID);
+	ck_assert_msg(strstr(op.err.msg, why) != NULL, "no '%s' in: %s", why, op.err.msg);
+	op = new_op();
+	ck_assert_int_lt(memory_restore(&ram, image_id, fd, &op), 0);
+}
+
+/* One bit anywhere that counts, and any cut. */
+START_TEST(test_damage)
+{
+	auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
+	struct memory_stat stat;
+
+	fill(1, 2, 1);
+	fill(9, 1, 2);
+	stat = save_ok(&none, fd);
+	for (uint64_t at = 0; at < stat.file_bytes;
+	     at += at == 63 ? 4096 - 63 : 1 + at / 4096 * 97) {
+		unsigned char byte;
+		unsigned char other;
+
+		ck_assert_int_eq(pread(fd, &byte, 1, (off_t)at), 1);
+		other = byte ^ 0x10;
+		ck_assert_int_eq(pwrite(fd, &other, 1, (off_t)at), 1);
+		refused(fd, 0, "memory file");
+		ck_assert_int_eq(pwrite(fd, &byte, 1, (off_t)at), 1);
+	}
+	refused(fd, 7, "belongs to the memory image");
+	ck_assert_int_eq(ftruncate(fd, (off_t)stat.file_bytes - 1), 0);
+	refused(fd, 0, "cut off");
+	ck_assert_int_eq(ftruncate(fd, (off_t)stat.file_bytes + 1), 0);
+	refused(fd, 0, "too long");
+	ck_assert_int_eq(ftruncate(fd, 63), 0);
+	refused(fd, 0, "cut off");
+	ck_assert_int_eq(ftruncate(fd, 0), 0);
+	refused(fd, 0, "cut off");
+}
+END_TEST
+
+START_TEST(test_no_room)
+{
+	char where[] = "/tmp/viv-memfile-XXXXXX";
+	struct ram ram = ram_at(guest);
+	struct memory_stat stat;
+	struct op op = new_op();
+	int fd;
+
+	ck_assert_ptr_nonnull(mkdtemp(where));
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		ck_abort_msg("needs root: a mount namespace for a small file system");
+	ck_assert_int_eq(mount("viv-test", where, "tmpfs", 0, "size=1m"), 0);
+	fd = openat(open(where, O_PATH | O_CLOEXEC), "memory", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	ck_assert_int_ge(fd, 0);
+	fill(0, 1000, 3);
+	ck_assert_int_lt(memory_save(&ram, &none, fd, &stat, &op), 0);
+	ck_assert_int_eq(op.err.kind, ERR_EXHAUSTED);
+	refused(fd, 0, "memory file"); /* what is there is none */
+	close(fd);
+	umount2(where, MNT_DETACH);
+	rmdir(where);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("memfile");
+	TCase *t = tcase_create("diffs");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, test_nothing_owned);
+	tcase_add_test(t, test_nothing_differs);
+	tcase_add_test(t, test_zeros_over_an_image);
+	tcase_add_test(t, test_zeros_over_zeros);
+	tcase_add_test(t, test_long_runs);
+	tcase_add_test(t, test_short_runs);
+	tcase_add_test(t, test_damage);
+	tcase_add_test(t, test_no_room);
+	suite_add_tcase(s, t);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
