@@ -17,14 +17,24 @@ enum { REAP_FIRST_MS = 1000, REAP_MOST_MS = 60000 };
 struct release {
 	struct sandbox *sb;
 	bool data;
+	bool paused; /* its disk goes: the checkpoint holds it */
 	unsigned leaks;
 };
 
 static void release_work(void *arg)
 {
 	struct release *rel = arg;
+	struct sandbox *sb = rel->sb;
+	struct op op;
 
-	rel->leaks = plan_release(&create_plan, rel->sb, rel->data, rel->sb->m->config.fault);
+	rel->leaks = plan_release(&create_plan, sb, rel->data, sb->m->config.fault);
+	if (!rel->paused || rel->leaks > 0 || sb->res.dirfd < 0)
+		return;
+	op_init(&op, 0, -1);
+	if (disk_release(sb->m->disk, sb->res.dirfd, &op) == 0)
+		return;
+	log_error("pause.disk", kv_str("id", sb->row.id.s), kv_str("error", op.err.msg));
+	rel->leaks++;
 }
 
 static void release_done(void *arg)
@@ -53,7 +63,7 @@ static void start_release(struct sandbox *sb, bool data)
 {
 	struct release *rel = xcalloc(1, sizeof(*rel));
 
-	*rel = (struct release){ .sb = sb, .data = data };
+	*rel = (struct release){ .sb = sb, .data = data, .paused = sb->row.state == DB_PAUSED };
 	watch_stop(sb);
 	egress_detach(sb);
 	proxy_abort_all(&sb->streams);
