@@ -7,6 +7,7 @@
 #include "base/guestwords.h"
 #include "base/str.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 /* A call on its way; its strings live until the proxy is done with them. */
@@ -21,8 +22,14 @@ static void on_fail(struct http_exchange *x, int code, void *arg)
 	const struct guest_call *call = arg;
 	struct err e = { 0 };
 
-	err_set(&e, ERR_AGENT, "the agent of sandbox %s did not answer: %s", call->id,
-		strerror(code));
+	if (code == ESHUTDOWN)
+		err_set(&e, ERR_AGENT,
+			"sandbox %s was paused or stopped before its agent answered; "
+			"whether the command has run is unknown",
+			call->id);
+	else
+		err_set(&e, ERR_AGENT, "the agent of sandbox %s did not answer: %s", call->id,
+			strerror(code));
 	reply_error(x, &e);
 }
 

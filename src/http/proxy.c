@@ -11,8 +11,9 @@
  *	OVER		nothing is open; the memory waits for the timer to close
  *
  * A stream ends in one of three ways: whole; by the exchange's on_close(incomplete), which resets
- * the upstream; or by the upstream, which before a head is the caller's to answer (on_fail) and
- * later aborts the exchange, so that a broken response never looks like a whole one.
+ * the upstream; or by the upstream or proxy_abort_all(), which before a head is the caller's to
+ * answer (on_fail) and later aborts the exchange, so that a broken response never looks like a
+ * whole one.
  *
  * The head of the request is written anew for the detour, which few take, so that nobody keeps it.
  * When the detour leads nowhere either, what the address said first holds: refused.
@@ -119,7 +120,7 @@ static void proxy_fail(struct proxy_conn *p, int code)
 {
 	struct http_exchange *x = take_ptr(&p->x);
 
-	if (p->state == PROXY_DETOUR && code != EBUSY)
+	if (p->state == PROXY_DETOUR && code != EBUSY && code != ESHUTDOWN)
 		code = ECONNREFUSED;
 	upstream_close(p, true);
 	group_remove(p);
@@ -529,18 +530,22 @@ void proxy_start(uv_loop_t *loop, struct http_exchange *x, const struct proxy_sp
 	timer_start(p);
 }
 
-static void proxy_abort(struct proxy_conn *p)
+static void proxy_abort(struct proxy_conn *p, int code)
 {
-	if (p->x != NULL) {
+	if (p->state == PROXY_TUNNEL) {
+		tunnel_abort(take_ptr(&p->tunnel));
+		proxy_over(p);
+	} else if (p->state == PROXY_ENDING) {
+		group_remove(p); /* the client gets what it has not read yet */
+	} else if (code != 0) {
+		upstream_broken(p, code);
+	} else {
 		http_exchange_abort(p->x); /* the rest follows from its on_close */
-		return;
 	}
-	tunnel_abort(take_ptr(&p->tunnel));
-	proxy_over(p);
 }
 
-void proxy_abort_all(struct proxy_group *g)
+void proxy_abort_all(struct proxy_group *g, int code)
 {
 	while (g->first != NULL)
-		proxy_abort(g->first);
+		proxy_abort(g->first, code);
 }

@@ -43,8 +43,8 @@ struct proxy_spec {
 	const struct http_field *reply_fields;   /* added to the reply; NULL = none */
 	void (*on_fail)(struct http_exchange *x, int code, void *arg);
 	/* nothing was answered yet and the upstream is out of reach: code is a positive errno
-	 * (ECONNREFUSED: nobody listens on the port; EBUSY: the detour is full); it must answer
-	 * the exchange */
+	 * (ECONNREFUSED: nobody listens on the port; EBUSY: the detour is full; or that
+	 * of proxy_abort_all()); it must answer the exchange */
 	void (*on_done)(void *arg); /* the stream ended, in whatever way; may be NULL */
 	void *arg;
 };
@@ -52,5 +52,14 @@ struct proxy_spec {
 /** proxy_start() - hand an exchange over to the proxy, which binds it and answers it */
 void proxy_start(uv_loop_t *loop, struct http_exchange *x, const struct proxy_spec *spec);
 
-/** proxy_abort_all() - reset every stream of a group, towards both sides, and no other's */
-void proxy_abort_all(struct proxy_group *g);
+/**
+ * proxy_abort_all() - end every stream of a group, and no other's
+ * @code:	for on_fail of those that have nothing of a response yet, a positive errno: a client
+ *		that finds its connection reset cannot tell an end from a fault of the network;
+ *		0 = they are reset, too
+ *
+ * Upstream all are reset, and so are the clients of tunnels and of responses that have begun: a
+ * part must not look like the whole. A whole response is still delivered. The owner lets no new
+ * streams in from before this call on.
+ */
+void proxy_abort_all(struct proxy_group *g, int code);

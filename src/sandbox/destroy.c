@@ -10,6 +10,7 @@
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/steps.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 enum { REAP_FIRST_MS = 1000, REAP_MOST_MS = 60000 };
@@ -66,7 +67,7 @@ static void start_release(struct sandbox *sb, bool data)
 	*rel = (struct release){ .sb = sb, .data = data, .paused = sb->row.state == DB_PAUSED };
 	watch_stop(sb);
 	egress_detach(sb);
-	proxy_abort_all(&sb->streams);
+	proxy_abort_all(&sb->streams, ESHUTDOWN);
 	sandbox_begin(sb);
 	work_submit(sb->m->loop, release_work, release_done, rel);
 }

@@ -279,7 +279,7 @@ void manager_operation_ended(struct manager *m)
 	m->closed = NULL;
 	/* Tunnels into sandboxes are nobody's exchanges any more: only we can end them. */
 	vec_foreach (at, &m->all)
-		proxy_abort_all(&(*at)->streams);
+		proxy_abort_all(&(*at)->streams, 0);
 	pool_close(m);
 	warm_close(m);
 	closed(m->closed_arg);

@@ -217,7 +217,7 @@ static int rest(struct sandbox *sb, const struct plan *plan, sandbox_done_fn don
 	p->op.fault = sb->m->config.fault;
 	watch_stop(sb);
 	egress_detach(sb);
-	proxy_abort_all(&sb->streams);
+	proxy_abort_all(&sb->streams, ESHUTDOWN);
 	sandbox_begin(sb);
 	work_submit(sb->m->loop, pause_work, pause_done, p);
 	return 0;

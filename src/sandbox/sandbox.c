@@ -53,7 +53,7 @@ void sandbox_free(struct sandbox *sb)
 {
 	assert(sb->watch == NULL && !sb->busy);
 	egress_detach(sb);
-	proxy_abort_all(&sb->streams);
+	proxy_abort_all(&sb->streams, 0);
 	list_remove(&sb->m->all, sb);
 	resources_close(&sb->res);
 	meter_free(sb->meter);

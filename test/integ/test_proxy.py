@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ways into a sandbox: by headers, by host, by signature; over TCP and the unix socket."""
 
+import json
 import re
 import socket
 import time
@@ -16,6 +17,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def log_message(self, *args): pass
     def do_GET(self):
+        if self.path == "/wait":
+            threading.Event().wait()
         if self.path == "/hang-up":
             self.close_connection = True
             return
@@ -301,9 +304,16 @@ def test_signatures_of_no_sandbox(served, unix):
 def test_the_end_of_one_is_not_that_of_another(served):
     vid, token = create(served)
     streams = {(v, port): tcp.upgrade(served, tcp.by_headers(v, port))[0] for v in (vid, served.vid) for port in PORTS}
+    waiting = {port: tcp.connection(served) for port in PORTS}
+    for port, c in waiting.items():
+        c.request("GET", "/wait", headers=tcp.by_headers(vid, port))
     target = signed(served, "/etc/passwd", "read", token=token)
     assert tcp.request(served, "GET", target)[0] == 200
     assert served.viv("rm", vid).returncode == 0
+    for c in waiting.values():  # a request that has no answer yet gets one
+        response = c.getresponse()
+        assert (response.status, json.loads(response.read())) == (502, {
+            "sandboxId": vid, "message": "The sandbox was not found", "code": 502})
     for port in PORTS:
         with streams[vid, port] as s, pytest.raises(ConnectionResetError):
             s.recv(1)

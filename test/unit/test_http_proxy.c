@@ -544,7 +544,7 @@ static void abort_first(struct world *w)
 	(void)w;
 	ck_assert_uint_eq(groups[0].n, 4);
 	ck_assert_uint_eq(groups[1].n, 1);
-	proxy_abort_all(&groups[0]);
+	proxy_abort_all(&groups[0], ESHUTDOWN);
 	ck_assert_uint_eq(groups[0].n, 0);
 }
 
@@ -579,10 +579,15 @@ static void abort_client(struct world *w)
 	hear(up[4], UP_GET("/1"));
 
 	uv_async_send(&w->call);
-	hear_reset(waiting);
+	hear(waiting, REPLY_502(3) "108");
 	hear_reset(streaming);
 	hear_reset(tunnelled);
-	hear_reset(sending);
+	hear(sending, REPLY_502(3) "108");
+	say(waiting, GET("/1")); /* the connection is as good as before */
+	auto_close int next = pick_up(listening);
+	hear(next, UP_GET("/1"));
+	say(next, OK_LENGTH(2) "ok");
+	hear(waiting, OK_LENGTH(2) "ok");
 	for (int i = 0; i < 4; i++)
 		hear_reset(up[i]);
 	say(up[4], OK_LENGTH(2) "ok");
@@ -595,7 +600,84 @@ START_TEST(abort_all_of_one_group)
 {
 	world.called = abort_first;
 	run(abort_client);
-	ck_assert_int_eq(seen.done, 5);
+	ck_assert_int_eq(seen.done, 6);
+	ck_assert_int_eq(seen.fails, 2);
+	ck_assert_int_eq(seen.fail_code, ESHUTDOWN);
+}
+END_TEST
+
+static void reset_first(struct world *w)
+{
+	(void)w;
+	proxy_abort_all(&groups[0], 0);
+	ck_assert_uint_eq(groups[0].n, 0);
+}
+
+static void reset_client(struct world *w)
+{
+	auto_close int listening = be_upstream();
+	auto_close int waiting = dial_tcp(&w->tcp_addr[0]);
+	auto_close int up = -1;
+
+	say(waiting, GET("/0"));
+	up = pick_up(listening);
+	hear(up, UP_GET("/0"));
+	uv_async_send(&w->call);
+	hear_reset(waiting);
+	hear_reset(up);
+}
+
+START_TEST(abort_all_without_answers)
+{
+	world.called = reset_first;
+	run(reset_client);
+	ck_assert_int_eq(seen.done, 1);
+	ck_assert_int_eq(seen.fails, 0);
+}
+END_TEST
+
+/* A response that is whole here but not yet with its client survives the end of the upstream. */
+static void abort_ended(struct world *w)
+{
+	(void)w;
+	ck_assert_uint_eq(groups[0].n, 1);
+	proxy_abort_all(&groups[0], ESHUTDOWN);
+	ck_assert_uint_eq(groups[0].n, 0);
+}
+
+/* More than a socket's buffer takes, less than what makes the proxy wait. */
+enum { WHOLE = 262144 };
+
+static void abort_ended_client(struct world *w)
+{
+	auto_close int listening = be_upstream();
+	auto_close int fd = dial_unix(&w->unix_addr);
+	auto_free char *body = malloc(WHOLE);
+	auto_close int up = -1;
+	char byte;
+
+	memset(body, 'x', WHOLE);
+	say(fd, GET("/0"));
+	up = pick_up(listening);
+	hear(up, UP_GET("/0"));
+	say(up, OK_LENGTH(262144));
+	ck_assert_int_eq(fd_write_all(up, body, WHOLE), 0);
+	ck_assert_int_eq(read(up, &byte, 1), 0); /* the proxy has all of it */
+	uv_async_send(&w->call);
+	hear(fd, OK_LENGTH(262144));
+	for (size_t n = 0; n < WHOLE;) {
+		ssize_t r = read(fd, body, WHOLE - n);
+
+		ck_assert_int_gt(r, 0);
+		n += (size_t)r;
+	}
+}
+
+START_TEST(abort_all_keeps_what_is_whole)
+{
+	world.called = abort_ended;
+	run(abort_ended_client);
+	ck_assert_int_eq(seen.done, 1);
 	ck_assert_int_eq(seen.fails, 0);
 }
 END_TEST
@@ -682,6 +764,8 @@ int main(void)
 	tcase_add_test(t, tunnel);
 	tcase_add_test(t, tunnel_resets);
 	tcase_add_test(t, abort_all_of_one_group);
+	tcase_add_test(t, abort_all_without_answers);
+	tcase_add_test(t, abort_all_keeps_what_is_whole);
 	tcase_add_test(t, server_freed_with_streams);
 	tcase_add_test(t, many_streams);
 	suite_add_tcase(s, t);
