@@ -368,13 +368,27 @@ struct db *manager_store(const struct manager *m)
 	return m->db;
 }
 
-struct manager_versions manager_versions(struct manager *m)
+/* Kernels come and go by `vivd prepare`, a process of its own: what was found is good for as long
+ * as their directory is the same. The loop waits for one stat() then, of an inode in memory. */
+static void look_for_kernel(struct manager *m)
 {
+	auto_free char *path = str_printf("%s/kernels", m->config.state_dir);
 	struct kernel kernel = { .version = "" };
+	struct stat st = { 0 };
+	bool there = stat(path, &st) == 0;
 
+	if (there && st.st_mtim.tv_sec == m->kernels_changed.tv_sec &&
+	    st.st_mtim.tv_nsec == m->kernels_changed.tv_nsec)
+		return;
 	if (kernel_find(m->config.state_dir, NULL, &kernel, NULL) < 0)
 		kernel.version[0] = '\0';
 	str_copy(m->newest_kernel, sizeof(m->newest_kernel), kernel.version);
+	m->kernels_changed = st.st_mtim;
+}
+
+struct manager_versions manager_versions(struct manager *m)
+{
+	look_for_kernel(m);
 	return (struct manager_versions){
 		.vivd = m->config.version,
 		.vmm = vmm_name(m->vmm),

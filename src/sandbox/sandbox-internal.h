@@ -93,6 +93,7 @@ struct manager {
 	char vmm_version[32];
 	struct accel *accel; /* owned; how guests are run */
 	char newest_kernel[KERNEL_VERSION_SIZE];
+	struct timespec kernels_changed; /* when newest_kernel was so; 0 = not looked for */
 	uint64_t host_memory_mib;
 	struct sandbox_list all; /* oldest first */
 	unsigned n_busy;
