@@ -332,21 +332,34 @@ static void on_exit_of_worker(uv_poll_t *handle, int status, int events)
 	worker_gone(handle->data, "viv-tls was killed or failed");
 }
 
-static uv_poll_t *watch(struct tls *t, int fd, uv_poll_cb fn)
+/* Return: 0, and *out is owned; -errno. */
+static int watch(struct tls *t, int fd, uv_poll_cb fn, uv_poll_t **out)
 {
 	uv_poll_t *h = xcalloc(1, sizeof(*h));
+	int r = uv_poll_init(t->loop, h, fd);
 
+	if (r < 0) {
+		free(h); /* libuv does not know a handle whose init failed */
+		return r;
+	}
 	h->data = t;
-	uv_poll_init(t->loop, h, fd);
 	uv_poll_start(h, UV_READABLE, fn);
-	return h;
+	*out = h;
+	return 0;
 }
 
 static void worker_up(struct tls *t, const struct worker *w)
 {
+	int r;
+
 	t->worker = *w;
-	t->control = watch(t, w->control, on_control);
-	t->exit = watch(t, w->process.pidfd, on_exit_of_worker);
+	r = watch(t, w->control, on_control, &t->control);
+	if (r == 0)
+		r = watch(t, w->process.pidfd, on_exit_of_worker, &t->exit);
+	if (r < 0) {
+		worker_gone(t, "vivd cannot watch it: out of memory or of epoll watches");
+		return;
+	}
 	accept_on(t);
 	log_info("tls.worker_started", kv_u64("pid", (uint64_t)w->process.pid));
 }
@@ -427,11 +440,16 @@ int tls_open(uv_loop_t *loop, const struct tls_spec *spec, int listen_fd, struct
 		.handles = 2,
 	};
 	r = start_worker(t, &w, e);
+	if (r == 0) {
+		r = uv_poll_init(loop, &t->accepting, listen_fd);
+		if (r < 0)
+			err_errno(e, -r, "watch the socket of tls_listen");
+	}
 	if (r < 0) {
+		worker_drop(&w);
 		tls_free(t);
 		return r;
 	}
-	uv_poll_init(loop, &t->accepting, listen_fd);
 	uv_timer_init(loop, &t->timer);
 	t->accepting.data = t;
 	t->timer.data = t;

@@ -72,6 +72,13 @@ static void handle_closed(uv_handle_t *h)
 		free(c);
 }
 
+/* One that was never opened has no data. */
+static void handle_close(uv_handle_t *h)
+{
+	if (h->data != NULL)
+		uv_close(h, handle_closed);
+}
+
 static void conn_close(struct tls_conn *c)
 {
 	if (c->state == CONN_CLOSED)
@@ -81,9 +88,9 @@ static void conn_close(struct tls_conn *c)
 	if (c->next != NULL)
 		c->next->link = c->link;
 	c->list->n--;
-	uv_close((uv_handle_t *)&c->client, handle_closed);
-	uv_close((uv_handle_t *)&c->clear, handle_closed);
-	uv_close((uv_handle_t *)&c->timer, handle_closed);
+	handle_close((uv_handle_t *)&c->client);
+	handle_close((uv_handle_t *)&c->clear);
+	handle_close((uv_handle_t *)&c->timer);
 	SSL_free(c->ssl);
 	free(take_ptr(&c->up.bytes));
 	free(take_ptr(&c->down.bytes));
@@ -461,6 +468,39 @@ static void set_options(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
 }
 
+static int open_poll(struct tls_conn *c, uv_loop_t *loop, uv_poll_t *handle, int fd)
+{
+	int r = uv_poll_init(loop, handle, fd);
+
+	if (r < 0)
+		return r;
+	handle->data = c;
+	c->handles++;
+	return 0;
+}
+
+/* Return: 0; -errno: some of them are open. */
+static int open_handles(struct tls_conn *c, uv_loop_t *loop)
+{
+	int r;
+
+	uv_timer_init(loop, &c->timer);
+	c->timer.data = c;
+	c->handles = 1;
+	r = open_poll(c, loop, &c->client, c->client_fd);
+	return r < 0 ? r : open_poll(c, loop, &c->clear, c->clear_fd);
+}
+
+static void list_add(struct tls_conn *c)
+{
+	c->next = c->list->first;
+	c->link = &c->list->first;
+	if (c->next != NULL)
+		c->next->link = &c->next;
+	c->list->first = c;
+	c->list->n++;
+}
+
 void tls_conn_new(uv_loop_t *loop, struct tls_conn_list *list, SSL_CTX *ctx, int client, int clear)
 {
 	auto_close int client_fd = client;
@@ -473,21 +513,15 @@ void tls_conn_new(uv_loop_t *loop, struct tls_conn_list *list, SSL_CTX *ctx, int
 		return;
 	}
 	c = xcalloc(1, sizeof(*c));
-	*c = (struct tls_conn){ .list = list, .ssl = ssl, .handles = 3, .next = list->first };
+	*c = (struct tls_conn){ .list = list, .ssl = ssl };
 	set_options(client_fd);
-	uv_poll_init(loop, &c->client, client_fd);
-	uv_poll_init(loop, &c->clear, clear_fd);
-	uv_timer_init(loop, &c->timer);
-	c->client.data = c;
-	c->clear.data = c;
-	c->timer.data = c;
 	c->client_fd = take_fd(&client_fd);
 	c->clear_fd = take_fd(&clear_fd);
-	c->link = &list->first;
-	if (c->next != NULL)
-		c->next->link = &c->next;
-	list->first = c;
-	list->n++;
+	list_add(c);
+	if (open_handles(c, loop) < 0) {
+		conn_close(c);
+		return;
+	}
 	uv_timer_start(&c->timer, on_deadline, HANDSHAKE_MS, 0);
 	watch(c, &c->client, UV_READABLE);
 	conn_settle(c);
