@@ -4,22 +4,21 @@
  * signals come by a descriptor, so each way out is a return.
  */
 #include "base/str.h"
+#include "cli/terminal.h"
 #include "cli/usage.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
-#include <termios.h>
 #include <unistd.h>
 
-enum { KEY_CTRL_C = 3, KEYS_MAX = 16, ROWS_USUAL = 24, COLUMNS_USUAL = 80, HEAD_LINES = 3 };
+enum { KEY_CTRL_C = 3, KEYS_MAX = 16, HEAD_LINES = 3 };
 
 #define SCREEN_ENTER "\033[?1049h\033[?25l"
 #define SCREEN_LEAVE "\033[?25h\033[?1049l"
 #define SCREEN_HOME  "\033[H"
-#define LINE_END     "\033[K\n"
+#define LINE_END     "\033[K\r\n" /* a raw terminal takes each byte as it is */
 #define SCREEN_REST  "\033[J"
 
 enum order { BY_CPU, BY_MEMORY, BY_DISK, BY_NAME, ORDER_N };
@@ -30,10 +29,8 @@ static const char *const order_names[] = {
 static_assert(ARRAY_SIZE(order_names) == ORDER_N, "each order has a name");
 
 struct screen {
-	struct termios before;
+	struct terminal terminal;
 	bool on;
-	unsigned lines;
-	unsigned columns;
 };
 
 static void screen_leave(struct screen *s)
@@ -43,35 +40,19 @@ static void screen_leave(struct screen *s)
 	s->on = false;
 	fputs(SCREEN_LEAVE, stdout);
 	fflush(stdout);
-	tcsetattr(STDIN_FILENO, TCSAFLUSH, &s->before);
+	terminal_give_back(&s->terminal);
 }
 
-/* Return: 0; -errno. */
-static int screen_enter(struct screen *s)
+/* Return: 0; -errno, @e set. */
+static int screen_enter(struct screen *s, struct err *e)
 {
-	struct termios raw;
+	int r = terminal_take(&s->terminal, e);
 
-	if (tcgetattr(STDIN_FILENO, &s->before) < 0)
-		return -errno;
-	raw = s->before;
-	/* No signals from keys: ^Z would leave the terminal as it is now. */
-	raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO | ISIG);
-	raw.c_cc[VMIN] = 0;
-	raw.c_cc[VTIME] = 0;
-	if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &raw) < 0)
-		return -errno;
+	if (r < 0)
+		return r;
 	s->on = true;
 	fputs(SCREEN_ENTER, stdout);
 	return 0;
-}
-
-static void screen_measure(struct screen *s)
-{
-	struct winsize size;
-	bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0;
-
-	s->lines = known ? size.ws_row : ROWS_USUAL;
-	s->columns = known && size.ws_col > 0 ? size.ws_col : COLUMNS_USUAL;
 }
 
 static int compare_names(const struct usage_row *a, const struct usage_row *b)
@@ -183,12 +164,16 @@ static void draw(struct screen *s, struct usage_rows *rows, enum order order)
 					  "q: quit",
 					  order_names[order]);
 
-	screen_measure(s);
+	struct terminal_size size;
+
+	/* Drawn every second: a new size needs no more haste. After SIGCONT it is raw again. */
+	ignore_err(terminal_read_signals(&s->terminal));
+	size = terminal_size();
 	sort(rows, order);
 	fputs(SCREEN_HOME, stdout);
-	print_summary(rows, s->columns, LINE_END);
-	put_line(keys, s->columns, LINE_END);
-	print_rows(rows, s->lines > HEAD_LINES + 1 ? s->lines - HEAD_LINES - 1 : 0, s->columns,
+	print_summary(rows, size.cols, LINE_END);
+	put_line(keys, size.cols, LINE_END);
+	print_rows(rows, size.rows > HEAD_LINES + 1 ? size.rows - HEAD_LINES - 1 : 0, size.cols,
 		   LINE_END);
 	fputs(SCREEN_REST, stdout);
 	fflush(stdout);
@@ -244,15 +229,13 @@ static int watch(struct cli *cli, struct screen *s, struct op *op)
 
 static int watch_on_screen(struct cli *cli)
 {
-	cleanup(screen_leave) struct screen s = { .on = false };
+	cleanup(screen_leave) struct screen s = { .terminal = TERMINAL_INIT };
 	struct op op;
-	int r = screen_enter(&s);
 	int code;
 
-	if (r < 0) {
-		fprintf(stderr, "viv top: set up the terminal: %s\n", strerror(-r));
-		return EXIT_FAILED;
-	}
+	op_init(&op, 0, -1);
+	if (screen_enter(&s, &op.err) < 0)
+		return cli_fail(cli, &op, EXIT_FAILED);
 	code = watch(cli, &s, &op);
 	screen_leave(&s);
 	return code == EXIT_FAILED ? cli_fail(cli, &op, EXIT_FAILED) : code;
