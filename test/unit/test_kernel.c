@@ -329,7 +329,7 @@ static void put_modules(void)
 				       "kernel/n/virtio_net.ko\nkernel/n/net_failover.ko\n"
 				       "kernel/n/failover.ko\nkernel/c/virtio_console.ko\n"
 				       "kernel/v/virtio_balloon.ko\nkernel/h/virtio-rng.ko\n"
-				       "kernel/x/unused.ko\n");
+				       "kernel/t/tcp_diag.ko\nkernel/x/unused.ko\n");
 	put_module("kernel/v/virtio.ko", "virtio-ring", COMPRESSION_N);
 	put_module("kernel/v/virtio_mmio.ko", "virtio,virtio_ring,core_x", COMPRESSION_N);
 	put_module("kernel/v/virtio_ring.ko.xz", "", XZ);
@@ -340,6 +340,7 @@ static void put_modules(void)
 	put_module("kernel/c/virtio_console.ko", "virtio", COMPRESSION_N);
 	put_module("kernel/v/virtio_balloon.ko", "virtio", COMPRESSION_N);
 	put_module("kernel/h/virtio-rng.ko", "virtio", COMPRESSION_N);
+	put_module("kernel/t/tcp_diag.ko", "", COMPRESSION_N);
 	put_module("kernel/x/unused.ko", "", COMPRESSION_N);
 }
 
@@ -366,7 +367,7 @@ START_TEST(modules_order)
 	ck_assert_str_eq(buf_str(&order),
 			 "virtio_ring.ko\nvirtio.ko\nvirtio_mmio.ko\nvirtio_blk.ko\nfailover.ko\n"
 			 "net_failover.ko\nvirtio_net.ko\nvirtio_console.ko\nvirtio_balloon.ko\n"
-			 "virtio_rng.ko\n");
+			 "virtio_rng.ko\ntcp_diag.ko\n");
 	ck_assert_int_eq(mapped_open(AT_FDCWD, packed, &m), 0);
 	ck_assert_int_eq(memcmp(m.p, ELFMAG, SELFMAG), 0);
 	ck_assert_int_ne(access(unused, F_OK), 0);

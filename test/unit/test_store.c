@@ -295,7 +295,7 @@ START_TEST(test_schema_has_intents_only)
 			     " AS c WHERE t.type = 'table'",
 			     check_column, &columns, NULL),
 		SQLITE_OK);
-	ck_assert_int_eq(columns, 30 + 3 + 6);
+	ck_assert_int_eq(columns, 31 + 3 + 6);
 	sqlite3_close(sql);
 }
 END_TEST
