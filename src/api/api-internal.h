@@ -14,6 +14,9 @@ struct api {
 	char *public_domain; /* the same as clients are told it, maybe with a port; owned */
 };
 
+/* The envd version whose API the agent serves, as E2B's clients compare it. */
+extern const char api_envd_version[];
+
 /* Lets pages of any origin read a reply; ended by a NULL name. */
 extern const struct http_field api_cors_fields[];
 
@@ -78,6 +81,10 @@ void sandboxes_port(struct http_exchange *x, const struct route_params *p, void 
 void sandboxes_exec(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_network(struct http_exchange *x, const struct route_params *p, void *arg);
 void api_absent(struct http_exchange *x, const struct route_params *p, void *arg);
+void templates_list(struct http_exchange *x, const struct route_params *p, void *arg);
+void templates_get(struct http_exchange *x, const struct route_params *p, void *arg);
+void templates_delete(struct http_exchange *x, const struct route_params *p, void *arg);
+void templates_warm(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_console(struct http_exchange *x, const struct route_params *p, void *arg);
 void doctor_get(struct http_exchange *x, const struct route_params *p, void *arg);
 void doctor_post(struct http_exchange *x, const struct route_params *p, void *arg);

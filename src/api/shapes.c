@@ -7,8 +7,7 @@
 
 #include <arpa/inet.h>
 
-/* The envd version whose API the agent serves, as E2B's clients compare it. */
-static const char envd_version[] = "0.6.13";
+const char api_envd_version[] = "0.6.13";
 /* Dead in E2B's API, but its clients require a string. */
 static const char client_id[] = "vivarium";
 /* Far enough for "no deadline" where a client insists on a date. */
@@ -114,7 +113,7 @@ json_t *json_of_sandbox(const struct api *api, const struct sandbox *sb)
 	const struct db_sandbox *row = sandbox_row(sb);
 	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:o}", "sandboxID", row->id.s, "templateID",
 			      row->template_name, "clientID", client_id, "envdVersion",
-			      envd_version, "vivarium", own_fields(sb));
+			      api_envd_version, "vivarium", own_fields(sb));
 
 	set_text(o, "envdAccessToken", row->access_token);
 	set_text(o, "domain", api->public_domain != NULL ? api->public_domain : "");
@@ -127,7 +126,7 @@ static json_t *listed(const struct sandbox *sb, json_t *own)
 	const struct db_sandbox *row = sandbox_row(sb);
 	json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:o, s:o}", "sandboxID",
 			      row->id.s, "templateID", row->template_name, "clientID", client_id,
-			      "envdVersion", envd_version, "state", e2b_state(row->state),
+			      "envdVersion", api_envd_version, "state", e2b_state(row->state),
 			      "cpuCount", row->cpus, "memoryMB", (json_int_t)row->memory_mib,
 			      "diskSizeMB", (json_int_t)row->disk_mib, "metadata",
 			      json_of_map(row->metadata_json), "vivarium", own);

@@ -15,10 +15,10 @@
 #include <unistd.h>
 
 static const struct verb *const verbs[] = {
-	&verb_run,     &verb_create, &verb_exec,   &verb_shell,   &verb_ps,    &verb_attach,
-	&verb_kill,    &verb_wait,   &verb_ls,     &verb_inspect, &verb_rm,    &verb_cp,
-	&verb_port,    &verb_logs,   &verb_doctor, &verb_df,      &verb_prune, &verb_key,
-	&verb_network, &verb_stats,  &verb_top,    &verb_version,
+	&verb_run,     &verb_create, &verb_exec,   &verb_shell,    &verb_ps,      &verb_attach,
+	&verb_kill,    &verb_wait,   &verb_ls,     &verb_inspect,  &verb_rm,      &verb_cp,
+	&verb_port,    &verb_logs,   &verb_doctor, &verb_df,       &verb_prune,   &verb_key,
+	&verb_network, &verb_stats,  &verb_top,    &verb_template, &verb_version,
 };
 
 static void print_help(FILE *to)

@@ -10,6 +10,7 @@
 
 #include "base/id.h"
 #include "base/op.h"
+#include "base/vec.h"
 
 struct template
 {
@@ -37,3 +38,16 @@ bool template_exists(const char *state_dir, const char *name);
 
 /** template_write_manifest() - write manifest.json durably. Return: 0; -errno with @e set */
 must_check int template_write_manifest(int dirfd, const struct template *t, struct err *e);
+
+VEC_DEFINE(templates, struct template)
+
+/** template_list() - all templates that are whole, by name. Return: 0; -errno with @e set */
+must_check int template_list(const char *state_dir, struct templates *out, struct err *e);
+
+/**
+ * template_remove() - remove a template with its images: its name at once, and then its files
+ *
+ * Disks over it hold links to what they need. Thread: worker. Return: 0; -errno with @e set
+ * (ERR_NOT_FOUND; ERR_CONFLICT: it is being built).
+ */
+must_check int template_remove(const char *state_dir, const char *name, struct err *e);

@@ -2,7 +2,6 @@
 """Warm templates: images of a booted VM, that creates restore instead of booting."""
 
 import hashlib
-import json
 import os
 import pathlib
 import shutil
@@ -158,3 +157,40 @@ def test_killed_while_one_is_made(make_warm, point):
     assert len(left["processes"]) == 1 and len(left["netns"]) == 1 and left["cgroups"] == [".", box], left
     assert [p.name for p in instance.run_dir.glob("i*")] == [box]
     assert len(images(instance)) == (point == "publish.after")
+
+
+def template(instance, name="base"):
+    return instance.get(f"/templates/{name}")
+
+
+def test_templates(make_warm):
+    """They are listed, inspected, warmed and removed, as a client of the API and as a user sees it."""
+    instance = make_warm()
+    assert instance.start(), instance.log_text()
+    (listed,) = instance.get("/templates")
+    assert instance.get("/v2/templates") == [listed]
+    assert listed["templateID"] == "base" and listed["buildStatus"] == "ready" and listed["names"] == ["base"]
+    assert template(instance)["builds"][0]["buildID"] == listed["buildID"]
+    assert template(instance)["vivarium"]["images"] == []
+    for _ in range(2):
+        r = instance.viv("template", "warm", "--memory", f"{MEMORY}M", "base", timeout=300)
+        assert (r.returncode, r.stdout) == (0, b"base\n"), r.stderr
+    (image,) = template(instance)["vivarium"]["images"]
+    assert image["usable"] and image["memoryMB"] == MEMORY and image["bytes"] > 1 << 20
+    assert " 1  " in instance.viv("template", "ls").stdout.decode()
+    box = create(instance)
+    assert origin(instance, box) == "warm"
+    r = instance.viv("template", "rm", "base")
+    assert r.returncode == 1 and box.encode() in r.stderr
+    (item,) = [i for i in instance.get("/df")["items"] if i["kind"] == "template"]
+    assert not item["unused"] and item["bytes"] > image["bytes"]
+    assert instance.request("DELETE", f"/sandboxes/{box}")[0] == 204
+    r = instance.viv("template", "rm", "base")
+    assert (r.returncode, r.stdout) == (0, b"base\n"), r.stderr
+    assert not [p for p in (instance.state / "templates").iterdir() if not p.name.endswith(".lock")]
+    assert instance.get("/templates") == []
+    for method, target in (("GET", "/templates/base"), ("DELETE", "/templates/base"), ("GET", "/templates/no%2Fsuch"),
+                           ("POST", "/templates/base/warm")):
+        status, reply = instance.request(method, target)
+        assert status == 404, reply
+    assert instance.create()[0] == 404

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Templates: GET /templates, GET /v2/templates, GET and DELETE /templates/{id}, and, which E2B has
+ * not, POST /templates/{id}/warm: make an image of a booted VM now, and answer when it is there.
+ */
+#include "sandbox/templates.h"
+#include "api/api-internal.h"
+#include "api/body.h"
+#include "api/late-reply.h"
+#include "base/clock.h"
+#include "base/str.h"
+#include "sandbox/warm.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { UUID_SIZE = 37 };
+
+/* Clients want a UUID for a build: it is told from the digest of the build's disk. */
+static void build_id(const struct template *t, char out[UUID_SIZE])
+{
+	const char *h = t->sha256;
+
+	snprintf(out, UUID_SIZE, "%.8s-%.4s-4%.3s-8%.3s-%.12s", h, h + 8, h + 13, h + 17, h + 20);
+}
+
+static json_t *json_of_time(uint64_t ms)
+{
+	char text[CLOCK_RFC3339_SIZE];
+
+	clock_rfc3339(ms, text);
+	return json_string(text);
+}
+
+static json_t *json_of_image(const struct warm_image *image)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:o, s:o, s:I, s:s, s:b}", "generation",
+			 (json_int_t)image->generation, "cpus", (json_int_t)image->cpus, "memoryMB",
+			 (json_int_t)image->memory_mib, "diskSizeMB", (json_int_t)image->disk_mib,
+			 "createdAt", json_of_time(image->created_ms), "usedAt",
+			 json_of_time(image->used_ms), "bytes", (json_int_t)image->bytes,
+			 "acceleration", image->acceleration, "usable", image->usable);
+}
+
+/* Our own fields. */
+static json_t *own_fields(struct manager *m, const struct template *t)
+{
+	struct warm_image_list images = { 0 };
+	json_t *list = json_array();
+
+	/* One that was removed just now has none. */
+	ignore_err(warm_list(m, t->name, &images, NULL));
+	vec_foreach (image, &images)
+		ignore_err(json_array_append_new(list, json_of_image(image))); /* no memory: 500 */
+	warm_image_list_done(&images);
+	return json_pack("{s:s, s:s, s:s, s:I, s:o, s:b}", "sha256", t->sha256, "user", t->user,
+			 "workdir", t->workdir, "rootBytes", (json_int_t)t->root_bytes, "images",
+			 list, "making", warm_is_making(m, t->name));
+}
+
+static json_t *json_of_build(struct manager *m, const struct template *t)
+{
+	struct template_sizes sizes = template_sizes(m, t);
+	char uuid[UUID_SIZE];
+
+	build_id(t, uuid);
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:i, s:I, s:I}", "buildID", uuid, "status",
+			 "ready", "createdAt", json_of_time(t->created_ms), "updatedAt",
+			 json_of_time(t->created_ms), "finishedAt", json_of_time(t->created_ms),
+			 "cpuCount", sizes.cpus, "memoryMB", (json_int_t)sizes.memory_mib,
+			 "diskSizeMB", (json_int_t)sizes.disk_mib);
+}
+
+/* What both forms of E2B's Template have. */
+static json_t *json_of_template(struct manager *m, const struct template *t)
+{
+	return json_pack("{s:s, s:[s], s:[s], s:b, s:o, s:o, s:n, s:i, s:o}", "templateID", t->name,
+			 "names", t->name, "aliases", t->name, "public", false, "createdAt",
+			 json_of_time(t->created_ms), "updatedAt", json_of_time(t->created_ms),
+			 "lastSpawnedAt", "spawnCount", 0, "vivarium", own_fields(m, t));
+}
+
+static json_t *json_of_listed_template(struct manager *m, const struct template *t)
+{
+	struct template_sizes sizes = template_sizes(m, t);
+	json_t *o = json_of_template(m, t);
+	char uuid[UUID_SIZE];
+
+	build_id(t, uuid);
+	if (o != NULL &&
+	    json_object_update_new(o,
+				   json_pack("{s:s, s:s, s:i, s:I, s:I, s:s, s:n, s:i}", "buildID",
+					     uuid, "buildStatus", "ready", "cpuCount", sizes.cpus,
+					     "memoryMB", (json_int_t)sizes.memory_mib, "diskSizeMB",
+					     (json_int_t)sizes.disk_mib, "envdVersion",
+					     api_envd_version, "createdBy", "buildCount", 1)) == 0)
+		return o;
+	json_decref(o);
+	return NULL;
+}
+
+void templates_list(struct http_exchange *x, const struct route_params *p, void *arg)
+{
+	struct api *api = arg;
+	struct templates templates = { 0 };
+	json_t *list = json_array();
+	struct err e = { 0 };
+
+	(void)p;
+	if (manager_templates(api->m, &templates, &e) < 0) {
+		json_decref(list);
+		reply_error(x, &e);
+		return;
+	}
+	vec_foreach (t, &templates)
+		ignore_err(json_array_append_new(list, json_of_listed_template(api->m, t)));
+	templates_done(&templates);
+	reply_json(x, 200, NULL, list);
+}
+
+void templates_get(struct http_exchange *x, const struct route_params *p, void *arg)
+{
+	struct api *api = arg;
+	struct template t;
+	struct err e = { 0 };
+	json_t *o;
+
+	if (manager_template(api->m, p->at[0], &t, &e) < 0) {
+		reply_error(x, &e);
+		return;
+	}
+	o = json_of_template(api->m, &t);
+	if (o != NULL)
+		ignore_err(json_object_set_new(
+			o, "builds", json_pack("[o]", json_of_build(api->m, &t)))); /* as above */
+	reply_json(x, 200, NULL, o);
+}
+
+static void on_done(const struct err *e, void *arg)
+{
+	struct http_exchange *x = late_reply_take(arg);
+
+	if (x != NULL && e == NULL)
+		reply_empty(x);
+	else if (x != NULL)
+		reply_error(x, e);
+}
+
+void templates_delete(struct http_exchange *x, const struct route_params *p, void *arg)
+{
+	struct api *api = arg;
+	struct late_reply *late;
+	struct err e = { 0 };
+
+	if (strchr(p->at[0], ':') != NULL) { /* that of a snapshot */
+		api_absent(x, p, arg);
+		return;
+	}
+	late = late_reply_new(x);
+	if (template_remove_start(api->m, p->at[0], on_done, late, &e) == 0)
+		return;
+	late_reply_take(late);
+	reply_error(x, &e);
+}
+
+static int read_sizes(const json_t *o, struct db_sandbox *spec, struct err *e)
+{
+	int64_t cpus = 0;
+	int64_t memory_mib = 0;
+	int64_t disk_mib = 0;
+	int r = body_int(o, "cpus", 1, &cpus, e);
+
+	if (r >= 0)
+		r = body_int(o, "memoryMB", 1, &memory_mib, e);
+	if (r >= 0)
+		r = body_int(o, "diskSizeMB", 1, &disk_mib, e);
+	if (r < 0)
+		return r;
+	if (cpus > UINT16_MAX)
+		return err_set(e, ERR_INVALID, "field 'cpus' is too large");
+	spec->cpus = (unsigned)cpus;
+	spec->memory_mib = (uint64_t)memory_mib;
+	spec->disk_mib = (uint64_t)disk_mib;
+	return 0;
+}
+
+/* Return: as warm_make(). */
+static int make(struct http_exchange *x, struct api *api, const char *text, size_t n,
+		struct late_reply *late, struct err *e)
+{
+	const struct http_head *head = http_exchange_head(x);
+	auto_json *body = NULL;
+	struct db_sandbox spec;
+	struct route_params params;
+	int r;
+
+	if (api_params(head, &params) < 0)
+		return err_set(e, ERR_NOT_FOUND, "no endpoint %s", head->path);
+	db_sandbox_init(&spec);
+	db_set_str(&spec.template_name, params.at[0]);
+	r = body_object(text, n, true, &body, e);
+	if (r == 0)
+		r = read_sizes(body, &spec, e);
+	if (r == 0)
+		r = warm_make(api->m, &spec, on_done, late, e);
+	db_sandbox_done(&spec);
+	return r;
+}
+
+static void warm_body(struct http_exchange *x, const char *text, size_t n, void *arg)
+{
+	struct late_reply *late = late_reply_new(x);
+	struct err e = { 0 };
+	int r = make(x, arg, text, n, late, &e);
+
+	if (r == 0)
+		return; /* on_done() answers */
+	late_reply_take(late);
+	if (r > 0)
+		reply_empty(x);
+	else
+		reply_error(x, &e);
+}
+
+void templates_warm(struct http_exchange *x, const struct route_params *p, void *arg)
+{
+	(void)p;
+	http_body_collect(x, API_BODY_MAX, warm_body, arg);
+}

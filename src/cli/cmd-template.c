@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* viv template: what sandboxes are made from, and the images that are kept of it. */
+#include "base/parse.h"
+#include "base/str.h"
+#include "cli/cli.h"
+
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+
+struct wish {
+	bool json;
+	json_t *sizes; /* owned; the request of warm */
+};
+
+static void wish_done(struct wish *w)
+{
+	json_decref(w->sizes);
+}
+
+/* No character of a name means anything in a path; others name nothing. */
+static char *target_of(const char *name, const char *what, struct op *op)
+{
+	if (name[0] != '\0' &&
+	    strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-") == strlen(name))
+		return str_printf("/templates/%.100s%s", name, what);
+	err_set(&op->err, ERR_NOT_FOUND, "no template '%.100s'", name);
+	return NULL;
+}
+
+static double mib(json_int_t bytes)
+{
+	return (double)bytes / (1024 * 1024);
+}
+
+static void print_template(const json_t *t)
+{
+	const json_t *own = json_object_get(t, "vivarium");
+	const json_t *images = json_object_get(own, "images");
+	json_int_t bytes = 0;
+	const json_t *image;
+	size_t i;
+
+	json_array_foreach(images, i, image) bytes += json_number(image, "bytes");
+	printf("%-24s  %.19sZ  %8.0fM  %6zu  %8.1fM%s\n", json_text(t, "templateID"),
+	       json_text(t, "createdAt"), mib(json_number(own, "rootBytes")),
+	       json_array_size(images), mib(bytes),
+	       json_is_true(json_object_get(own, "making")) ? "  one is being made" : "");
+}
+
+static int print_json(const json_t *o)
+{
+	json_dumpf(o, stdout, JSON_INDENT(2));
+	putchar('\n');
+	return EXIT_OK;
+}
+
+static int run_ls(struct cli *cli, int argc, const struct wish *w)
+{
+	auto_json *templates = NULL;
+	const json_t *t;
+	struct op op;
+	size_t i;
+
+	if (argc > 1)
+		return cli_usage(&verb_template, "ls takes no argument");
+	op_init(&op, 0, cli->signal_fd);
+	if (cli_call(cli, "GET", "/templates", NULL, &templates, &op) < 0)
+		return cli_fail(cli, &op, EXIT_FAILED);
+	if (w->json)
+		return print_json(templates);
+	printf("%-24s  %-20s  %9s  %6s  %9s\n", "NAME", "BUILT", "DISK", "IMAGES", "SIZE");
+	json_array_foreach(templates, i, t) print_template(t);
+	return EXIT_OK;
+}
+
+static int run_inspect(struct cli *cli, int argc, char **argv)
+{
+	auto_free char *target = NULL;
+	auto_json *t = NULL;
+	struct op op;
+
+	if (argc != 2)
+		return cli_usage(&verb_template, "say which template");
+	op_init(&op, 0, cli->signal_fd);
+	target = target_of(argv[1], "", &op);
+	if (target == NULL || cli_call(cli, "GET", target, NULL, &t, &op) < 0)
+		return cli_fail(cli, &op, EXIT_FAILED);
+	return print_json(t);
+}
+
+/* One call for each name. */
+static int run_each(struct cli *cli, char **names, const char *method, const char *what,
+		    const json_t *body)
+{
+	int code = EXIT_OK;
+
+	for (; *names != NULL && code <= EXIT_SIGNAL_BASE; names++) {
+		auto_free char *target = NULL;
+		struct op op;
+
+		op_init(&op, 0, cli->signal_fd);
+		target = target_of(*names, what, &op);
+		if (target != NULL && cli_call(cli, method, target, body, NULL, &op) == 0)
+			puts(*names);
+		else
+			code = cli_fail(cli, &op, EXIT_FAILED);
+	}
+	return code;
+}
+
+/* Return: 0; an exit code, after saying why. */
+static int set_number(struct wish *w, const char *key, uint64_t number)
+{
+	if (json_object_set_new(w->sizes, key, json_integer((json_int_t)number)) == 0)
+		return 0;
+	return cli_usage(&verb_template, "no memory");
+}
+
+static int take_option(struct wish *w, int c)
+{
+	uint64_t number;
+
+	switch (c) {
+	case 'j':
+		w->json = true;
+		return 0;
+	case 'c':
+		if (parse_u64(optarg, 1, INT_MAX, &number) < 0)
+			return cli_usage(&verb_template, "--cpus %s is no number", optarg);
+		return set_number(w, "cpus", number);
+	case 'm':
+	case 'd':
+		if (parse_size_mib(optarg, &number) < 0 || number < 1 || number > INT_MAX)
+			return cli_usage(&verb_template,
+					 "%s is no size; say for example 512M or 2G", optarg);
+		return set_number(w, c == 'm' ? "memoryMB" : "diskSizeMB", number);
+	default:
+		return EXIT_USAGE;
+	}
+}
+
+/* Return: 0; an exit code, after saying why. */
+static int parse(int argc, char **argv, struct wish *w)
+{
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ "cpus", required_argument, NULL, 'c' },
+		{ "memory", required_argument, NULL, 'm' },
+		{ "disk", required_argument, NULL, 'd' },
+		{ 0 },
+	};
+	int code = 0;
+	int c;
+
+	w->sizes = json_object();
+	while (code == 0 && (c = getopt_long(argc, argv, "", options, NULL)) != -1)
+		code = take_option(w, c);
+	return code;
+}
+
+static int run(struct cli *cli, int argc, char **argv)
+{
+	cleanup(wish_done) struct wish w = { .json = false };
+	const char *what;
+	int code = parse(argc, argv, &w);
+
+	if (code != 0)
+		return code;
+	argc -= optind;
+	argv += optind;
+	what = argc > 0 ? argv[0] : "";
+	if (w.json && !streq(what, "ls"))
+		return cli_usage(&verb_template, "--json is for ls");
+	if (json_object_size(w.sizes) > 0 && !streq(what, "warm"))
+		return cli_usage(&verb_template, "--cpus, --memory and --disk are for warm");
+	if (streq(what, "ls"))
+		return run_ls(cli, argc, &w);
+	if (streq(what, "inspect"))
+		return run_inspect(cli, argc, argv);
+	if (argc < 2 && (streq(what, "warm") || streq(what, "rm")))
+		return cli_usage(&verb_template, "say which templates");
+	if (streq(what, "warm"))
+		return run_each(cli, argv + 1, "POST", "/warm", w.sizes);
+	if (streq(what, "rm"))
+		return run_each(cli, argv + 1, "DELETE", "", NULL);
+	return cli_usage(&verb_template, "say ls, inspect, warm or rm");
+}
+
+const struct verb verb_template = {
+	.name = "template",
+	.usage = "ls [--json] | inspect NAME | warm [SIZES] NAME... | rm NAME...",
+	.summary = "List templates, make images of them, remove them",
+	.help = "  --json         of ls: as JSON\n"
+		"  --cpus N       of warm: CPUs of the sandboxes that the image is for\n"
+		"  --memory SIZE  of warm: their memory, e.g. 512M or 2G\n"
+		"  --disk SIZE    of warm: their disk\n",
+	.run = run,
+};
