@@ -151,9 +151,6 @@ static int finish(struct writer *w, uint64_t ram_bytes)
 	if (r == 0)
 		r = write_header(w, ram_bytes);
 	w->stat.file_bytes = w->off_bytes + table_bytes;
-	/* Without any run the header is all there is, and it is shorter than its place. */
-	if (r == 0 && ftruncate(w->fd, (off_t)w->stat.file_bytes) < 0)
-		r = -errno;
 	return r;
 }
 
