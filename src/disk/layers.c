@@ -109,6 +109,26 @@ int layer_open(const struct disk_ops *ops, int layer_fd, const char *layer, unsi
 	return r < 0 ? r : take_fd(&fd);
 }
 
+int layer_below(const struct disk_ops *ops, int fd, const char *layer, const struct layers *layers,
+		size_t i, struct op *op)
+{
+	char name[LAYER_NAME_SIZE];
+	char below[PATH_MAX];
+	unsigned number;
+
+	layer_name(ops, layers->at[i], name);
+	if (ops->base(fd, below, sizeof(below)) < 0)
+		return err_set(&op->err, ERR_SYSTEM,
+			       "disk layer %s/%s: its header does not tell what is below it", layer,
+			       name);
+	if (!parse_layer(ops, below, &number))
+		return 0;
+	if (i + 1 < layers->n && number == layers->at[i + 1])
+		return 1;
+	return err_set(&op->err, ERR_SYSTEM, "disk layer %s/%s is missing, and %s lies over it",
+		       layer, below, name);
+}
+
 struct layer_fds {
 	int at[DISK_CHAIN_MAX];
 	size_t n;
@@ -133,6 +153,11 @@ static int merge_into(const struct disk_ops *ops, int layer_fd, const char *laye
 		if (fds.at[i] < 0)
 			return fds.at[i];
 		fds.n++;
+		r = layer_below(ops, fds.at[i], layer, layers, i, op);
+		if (r < 0)
+			return r;
+		if (r == 0)
+			break; /* a merge that was killed left the others */
 	}
 	if (unlinkat(layer_fd, LAYER_TMP, 0) < 0 && errno != ENOENT)
 		return -errno;

@@ -41,6 +41,17 @@ must_check int layers_list(const struct disk_ops *ops, int layer_fd, struct laye
 must_check int layer_open(const struct disk_ops *ops, int layer_fd, const char *layer,
 			  unsigned number, bool top, const struct disk_spec *spec, struct op *op);
 
+/**
+ * layer_below() - what a layer says is below it
+ * @layers:	of the disk, and @i the index of this one
+ *
+ * A guest's VMM may have changed it, so it is only compared with what is there.
+ * Return: 1 the next of @layers; 0 the base, so what is left of them was merged into this one;
+ * -errno with op->err set: a layer is missing.
+ */
+must_check int layer_below(const struct disk_ops *ops, int fd, const char *layer,
+			   const struct layers *layers, size_t i, struct op *op);
+
 /** layers_merge() - make one of all layers in a directory, as disk_merge(). Return: 0; -errno with
  * op->err set */
 must_check int layers_merge(const struct disk_ops *ops, int layer_fd, const char *layer,

@@ -39,7 +39,8 @@ struct source {
 struct merge {
 	struct source sources[DISK_CHAIN_MAX];
 	size_t n;
-	int fd; /* of the new layer; borrowed */
+	int fd;            /* of the new layer; borrowed */
+	uint64_t clusters; /* of the disk */
 	uint32_t l1_entries;
 	uint64_t next; /* cluster of the new file */
 	uint64_t *l1;  /* of the new file; owned */
@@ -62,6 +63,11 @@ static void merge_done(struct merge *m)
 	}
 	free(m->l1);
 	free(m->l2);
+}
+
+static uint64_t clusters_for(uint64_t bytes)
+{
+	return (bytes + CLUSTER_BYTES - 1) / CLUSTER_BYTES;
 }
 
 static int damaged(struct op *op, const char *what)
@@ -224,7 +230,6 @@ static int add_cluster(struct merge *m, struct extent *x, const struct source *f
 /* The cluster @j of the part: of the topmost source that has it. Return: 0; -errno. */
 static int merge_cluster(struct merge *m, uint32_t j, struct extent *x, struct op *op)
 {
-	m->l2[j] = 0;
 	for (size_t i = 0; i < m->n; i++) {
 		const struct source *s = &m->sources[i];
 		uint64_t entry = s->has_l2 ? be64toh(s->l2[j]) : 0;
@@ -251,6 +256,7 @@ static int merge_part(struct merge *m, uint32_t i, struct op *op)
 {
 	struct extent x = { .from = NULL };
 	uint64_t table = m->next;
+	uint64_t n;
 	bool any = false;
 	int r = 0;
 
@@ -261,7 +267,10 @@ static int merge_part(struct merge *m, uint32_t i, struct op *op)
 	if (r < 0 || !any)
 		return r;
 	m->next++;
-	for (uint32_t j = 0; j < L2_ENTRIES && r == 0; j++)
+	n = MIN(m->clusters - (uint64_t)i * L2_ENTRIES, (uint64_t)L2_ENTRIES);
+	memset(m->l2, 0, CLUSTER_BYTES);
+	for (uint32_t j = 0; j < n && r == 0;
+	     j++) /* what lies behind the disk's end is none of it */
 		r = merge_cluster(m, j, &x, op);
 	if (r == 0)
 		r = copy_extent(&x, m->fd);
@@ -280,11 +289,6 @@ struct tail {
 	uint64_t n_table;
 	uint64_t end; /* clusters of the file */
 };
-
-static uint64_t clusters_for(uint64_t bytes)
-{
-	return (bytes + CLUSTER_BYTES - 1) / CLUSTER_BYTES;
-}
 
 /* The refcount blocks count themselves, too: their number is the least that is enough. */
 static struct tail tail_of(const struct merge *m)
@@ -358,6 +362,7 @@ static int merge_open(struct merge *m, const int *fds, size_t n, struct op *op)
 int qcow2_merge(const int *fds, size_t n, int fd, uint64_t size_bytes, struct op *op)
 {
 	cleanup(merge_done) struct merge m = { .fd = fd,
+					       .clusters = clusters_for(size_bytes),
 					       .l1_entries = qcow2_l1_entries(size_bytes),
 					       .next = 1 };
 	char backing[BACKING_NAME_MAX + 1];

@@ -227,6 +227,9 @@ END_TEST
 START_TEST(test_killed_meanwhile)
 {
 	auto_close int dirfd = make_chain("one", 4);
+	struct disk_spec spec = spec_of(dirfd);
+	struct disk disk = { .n = 0 };
+	struct op op = new_op();
 	char top[PATH_SIZE];
 	char raw[PATH_SIZE];
 	char lower[3][PATH_SIZE];
@@ -245,6 +248,9 @@ START_TEST(test_killed_meanwhile)
 		ck_assert_int_eq(link(aside[i], lower[i]), 0);
 		ck_assert_uint_eq(disk_layers(ops, dirfd), 2 + i);
 		compare(top, raw);
+		ck_assert_msg(disk_open(ops, &spec, &disk, &op) == 0, "%s", op.err.msg);
+		ck_assert_uint_eq(disk.n, 2); /* it, and the base */
+		disk_done(&disk);
 	}
 	ck_assert_int_eq(symlinkat("x", dirfd, "layer/layer.tmp"), 0);
 	merge_ok(dirfd);
@@ -380,6 +386,24 @@ START_TEST(test_wild_offsets)
 }
 END_TEST
 
+/* A layer in between is gone: what is above it means nothing, and nobody reads or merges it. */
+START_TEST(test_gap)
+{
+	auto_close int dirfd = make_chain("one", 3);
+	struct disk_spec spec = spec_of(dirfd);
+	struct disk disk = { .n = 0 };
+	struct op op = new_op();
+	char file[PATH_SIZE];
+
+	file_of(file, "one", (unsigned)_i);
+	ck_assert_int_eq(unlink(file), 0);
+	ck_assert_int_lt(disk_open(ops, &spec, &disk, &op), 0);
+	snprintf(file, sizeof(file), "layer/%d.qcow2 is missing", _i);
+	ck_assert_msg(strstr(op.err.msg, file) != NULL, "%s", op.err.msg);
+	ck_assert_ptr_nonnull(strstr(merge_refused(dirfd, new_op()).msg, file));
+}
+END_TEST
+
 START_TEST(test_cancel)
 {
 	auto_close int dirfd = make_chain("one", 3);
@@ -429,6 +453,7 @@ int main(void)
 	tcase_add_test(t, test_generation_100);
 	tcase_add_test(t, test_what_we_do_not_write_is_refused);
 	tcase_add_test(t, test_wild_offsets);
+	tcase_add_loop_test(t, test_gap, 0, 2);
 	tcase_add_test(t, test_cancel);
 	tcase_add_test(t, test_full_host_disk);
 	suite_add_tcase(s, t);
