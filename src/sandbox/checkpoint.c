@@ -315,19 +315,28 @@ static int check_files(int fd, const struct checkpoint *c, const char *path, str
 	return check_devices(fd, c, path, e);
 }
 
-int checkpoint_open(int owner_fd, uint64_t generation, struct checkpoint *out, struct op *op)
+int checkpoint_open_disk(int owner_fd, uint64_t generation, struct op *op)
 {
 	auto_free char *name = str_printf(DIR_NAME "/" NAME_FORMAT, generation);
-	auto_free char *path = NULL;
-	auto_close int fd = open_dir(owner_fd, name);
-	struct checkpoint c;
-	int r;
+	int fd = open_dir(owner_fd, name);
 
 	if (fd == -ENOENT)
 		return err_set(&op->err, ERR_NOT_FOUND, "there is no checkpoint %ju",
 			       (uintmax_t)generation);
 	if (fd < 0)
 		return err_errno(&op->err, -fd, "open checkpoint %ju", (uintmax_t)generation);
+	return fd;
+}
+
+int checkpoint_open(int owner_fd, uint64_t generation, struct checkpoint *out, struct op *op)
+{
+	auto_close int fd = checkpoint_open_disk(owner_fd, generation, op);
+	auto_free char *path = NULL;
+	struct checkpoint c;
+	int r;
+
+	if (fd < 0)
+		return fd;
 	path = path_of(fd);
 	r = read_manifest(fd, &c);
 	if (r < 0 || c.generation != generation)

@@ -79,6 +79,10 @@ must_check int checkpoint_open(int owner_fd, uint64_t generation, struct checkpo
  * number, durably. Return: 0; -errno with op->err set, and it is as it was */
 must_check int checkpoint_move(int from_fd, int to_fd, uint64_t generation, struct op *op);
 
+/** checkpoint_open_disk() - find a checkpoint of which only the disk is wanted; the rest may be
+ * damaged. Return: descriptor of its directory; -errno with op->err set, as checkpoint_open() */
+must_check int checkpoint_open_disk(int owner_fd, uint64_t generation, struct op *op);
+
 /** checkpoint_remove() - delete one; absent = success. Return: 0; -errno with op->err set */
 must_check int checkpoint_remove(int owner_fd, uint64_t generation, struct op *op);
 

@@ -74,8 +74,7 @@ static void pause_work(void *arg)
 static void merge_disk(struct sandbox *sb, struct op *op)
 {
 	struct disk_spec spec = disk_spec_of(sb);
-	struct checkpoint c;
-	auto_close int fd = checkpoint_open(sb->res.dirfd, sb->res.draft.generation, &c, op);
+	auto_close int fd = checkpoint_open_disk(sb->res.dirfd, sb->res.draft.generation, op);
 
 	if (fd < 0 || disk_layers(sb->m->disk, fd) < MERGE_LAYERS)
 		return;

@@ -77,12 +77,15 @@ static int check_origin(const struct sandbox *sb, const struct checkpoint *c, st
 static int open_origin(struct resume *r)
 {
 	struct sandbox *sb = r->sb;
-	int fd = checkpoint_open(sb->res.dirfd, sb->row.generation, &sb->res.origin, &r->op);
+	bool memory = r->plan == &resume_plan;
+	int fd =
+		memory ? checkpoint_open(sb->res.dirfd, sb->row.generation, &sb->res.origin, &r->op)
+		       : checkpoint_open_disk(sb->res.dirfd, sb->row.generation, &r->op);
 
 	if (fd < 0)
 		return fd;
 	sb->res.origin_fd = fd;
-	return r->plan == &resume_plan ? check_origin(sb, &sb->res.origin, &r->op.err) : 0;
+	return memory ? check_origin(sb, &sb->res.origin, &r->op.err) : 0;
 }
 
 /* A daemon that was started since the sandbox came to rest has not opened it yet. */
