@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of a paused sandbox whose checkpoint is damaged, and of a pause on a full disk."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import time
+
+import pytest
+import vivarium
+import world as worlds
+
+KEEPER = """
+import os, socket, threading, time, zlib
+data = os.urandom(int(os.environ.get('MIB', '20')) << 20)
+drawn = set()
+server = socket.create_server(('0.0.0.0', 8000))
+def serve():
+    while True:
+        c, _ = server.accept()
+        c.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\nConnection: close\\r\\n\\r\\nalive')
+        c.close()
+threading.Thread(target=serve, daemon=True).start()
+while True:
+    if os.path.exists('/dev/shm/ask'):
+        os.unlink('/dev/shm/ask')
+        with open('/dev/shm/tmp', 'w') as f:
+            f.write(f'{os.getpid()} {zlib.crc32(data):08x} {zlib.adler32(data):08x}')
+        os.rename('/dev/shm/tmp', '/dev/shm/answer')
+    n = os.getrandom(8)
+    if n in drawn:
+        os.mkdir('/dev/shm/drawn-twice')
+    drawn.add(n)
+    time.sleep(0.01)
+"""
+ASK = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000').read().decode())"
+# Keeps a connection to a server outside, and says how it ended.
+CALLER = """
+import socket, sys
+s = socket.create_connection((sys.argv[1], %d), 20)
+s.sendall(b'x\\n')
+assert s.recv(2) == b'x\\n'
+open('/dev/shm/connected', 'w').close()
+s.settimeout(None)
+try:
+    how = repr(s.recv(1))
+except OSError as e:
+    how = type(e).__name__
+open('/dev/shm/how', 'w').write(how)
+""" % worlds.PORT
+
+
+class Box:
+    def __init__(self, instance, name, **fields):
+        self.instance = instance
+        status, box = instance.create(name=name, memoryMB=256, **fields)
+        assert status == 201, box
+        self.id = box["sandboxID"]
+        self.dir = instance.state / "sandboxes" / self.id
+
+    def sh(self, command, **kw):
+        r = self.instance.viv("exec", self.id, "--", "sh", "-c", command, **kw)
+        assert r.returncode == 0, r.stderr
+        return r.stdout.decode().strip()
+
+    def start(self, program, *args, env=""):
+        path = f"/tmp/program-{time.monotonic_ns()}.py"
+        self.sh(f"cat > {path}", stdin=program.encode())
+        self.sh(f"{env} nohup python3 {path} {' '.join(args)} >/dev/null 2>/tmp/errors &")
+
+    def pause(self, **body):
+        status, reply = self.instance.request("POST", f"/sandboxes/{self.id}/pause", body)
+        assert status == 204, reply
+
+    def connect(self, **body):
+        return self.instance.request("POST", f"/v2/sandboxes/{self.id}/connect", {"timeout": None, **body})
+
+    def resume(self, **body):
+        status, reply = self.connect(**body)
+        assert status == 201, reply
+
+    def state(self):
+        return self.instance.get(f"/sandboxes/{self.id}")["vivarium"]["state"]
+
+    def checkpoint(self):
+        (path,) = self.dir.glob("checkpoints/*")
+        return path
+
+    def answer(self):
+        """The hash of what the keeper has in its memory."""
+        self.sh("rm -f /dev/shm/answer; touch /dev/shm/ask")
+        return vivarium.wait_for(lambda: self.sh("cat /dev/shm/answer 2>/dev/null || true"), timeout=300,
+                                 what="it answers")
+
+    def delete(self):
+        assert self.instance.request("DELETE", f"/sandboxes/{self.id}")[0] == 204
+
+
+def missing(path):
+    path.unlink()
+
+
+def cut(path):
+    with open(path, "r+b") as f:
+        f.truncate(path.stat().st_size - 1)
+
+
+def cut_short(path):
+    with open(path, "r+b") as f:
+        f.truncate(50)
+
+
+def flipped(path):
+    with open(path, "r+b") as f:
+        f.seek(path.stat().st_size // 2)
+        byte = f.read(1)
+        f.seek(-1, 1)
+        f.write(bytes([byte[0] ^ 1]))
+
+
+@contextlib.contextmanager
+def damaged(path, how):
+    """Hard links are others' files, too: a copy is damaged."""
+    aside = path.with_name("aside")
+    path.rename(aside)
+    shutil.copyfile(aside, path)
+    how(path)
+    try:
+        yield
+    finally:
+        aside.replace(path)
+
+
+def change_manifest(**fields):
+    def how(path):
+        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+    return how
+
+
+def test_damage_is_named_and_starts_nothing(shared):
+    """Each file of a checkpoint: the resume is refused, by the file's name, and all goes on when it is mended."""
+    box = Box(shared, "damaged")
+    box.start(KEEPER, env="MIB=1")
+    before = box.answer()
+    box.pause()
+    vivarium.wait_for(lambda: len(list(box.dir.glob("checkpoints/*"))) == 1, what="one checkpoint")
+    where = box.checkpoint()
+    cases = [(name, how) for name in ("manifest.json", "devices", "memory") for how in (missing, cut, flipped)]
+    cases = [c for c in cases if c != ("manifest.json", flipped)]  # not each byte of it counts
+    cases += [("manifest.json", lambda path: path.write_bytes(b"")), ("layer/0.qcow2", cut_short)]
+    cases += [(p.name, missing) for p in where.glob("image-*")]
+    for name, how in cases:
+        with damaged(where / name, how):
+            status, reply = box.connect()
+            assert status >= 400, (name, how)
+            assert pathlib.PurePath(name).name.split("-")[0] in reply["message"], (name, how, reply)
+            assert box.state() == "paused"
+            left = vivarium.inventory(shared, shared.tag)
+            assert box.id not in str(left["cgroups"]) and not (box.dir / "layer").exists()
+    for fields, why in (({"vmm": "qemu 0.1"}, "saved by qemu 0.1"), ({"cpu": "another"}, "on the CPU another")):
+        with damaged(where / "manifest.json", change_manifest(**fields)):
+            status, reply = box.connect()
+            assert status == 409 and why in reply["message"], reply
+            assert "viv start" in reply["message"]
+    box.resume()
+    assert box.answer() == before
+    box.delete()
+
+
+@pytest.mark.parametrize("name", ["devices", "memory"])
+def test_disk_of_a_damaged_checkpoint(shared, name):
+    """Its memory is lost; its disk is not."""
+    box = Box(shared, f"half-{name}")
+    box.sh("echo kept > /home/user/file")
+    box.pause()
+    vivarium.wait_for(lambda: len(list(box.dir.glob("checkpoints/*"))) == 1, what="one checkpoint")
+    flipped(box.checkpoint() / name)
+    assert box.connect()[0] >= 400
+    box.resume(memory=False)
+    assert box.sh("cat /home/user/file") == "kept"
+    box.pause()
+    box.resume()
+    assert box.sh("cat /home/user/file") == "kept"
+    box.delete()
+
+
+def test_memory_over_generations(shared):
+    """
+    What a program has in its memory stays, bit for bit; what it draws never repeats; who listens goes on
+    listening; the clock is right; a connection to the outside ends at once.
+    """
+    outside = worlds.World()
+    try:
+        box = Box(shared, "generations")
+        box.start(KEEPER, env="MIB=100")
+        box.start(CALLER, outside.near)
+        vivarium.wait_for(lambda: box.sh("ls /dev/shm/connected 2>/dev/null || true"), timeout=180,
+                         what="it is connected")
+        before = box.answer()
+        for generation in range(10 if os.environ.get("VIV_TEST_LONG") == "1" else 3):
+            box.pause()
+            if generation == 0:
+                time.sleep(5)  # a clock that stood still would show
+            box.resume()
+            assert abs(float(box.sh("date +%s.%N")) - time.time()) < 4
+            assert box.answer() == before
+            assert box.sh("ls /dev/shm") .count("drawn-twice") == 0
+            if generation == 0:
+                how = vivarium.wait_for(lambda: box.sh("cat /dev/shm/how 2>/dev/null || true"), timeout=180,
+                                        what="the call ends")
+                assert how == "ConnectionAbortedError", how
+            assert box.sh(f'python3 -c "{ASK}"') == "alive"
+        assert box.dir.is_dir() and len(list(box.dir.glob("layer/*.qcow2"))) < 16
+        box.delete()
+    finally:
+        outside.close()
+
+
+def test_pause_on_a_full_disk(make_instance):
+    """It is refused, the sandbox runs on, and what was there is there; with room it is paused."""
+    instance = make_instance()
+    where = instance.state / "sandboxes"
+    where.mkdir()
+    assert vivarium.run("mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(where)).returncode == 0
+    try:
+        assert instance.start(), instance.log_text()
+        box = Box(instance, "full")
+        box.start(KEEPER, env="MIB=60")
+        before = box.answer()
+        box.pause()
+        box.resume()
+        old = box.checkpoint()
+        with open(where / "ballast", "wb") as f:
+            f.write(bytes(shutil.disk_usage(where).free - (8 << 20)))
+        status, reply = instance.request("POST", f"/sandboxes/{box.id}/pause", {})
+        assert status in (500, 503) and "space" in reply["message"].lower(), reply
+        assert box.state() == "running" and box.answer() == before
+        assert [p.name for p in box.dir.glob("checkpoints/*")] == [old.name]
+        (where / "ballast").unlink()
+        box.pause()
+        box.resume()
+        assert box.answer() == before
+        box.delete()
+        instance.stop()
+    finally:
+        vivarium.run("umount", "-l", str(where))
