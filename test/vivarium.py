@@ -49,7 +49,7 @@ class Instance:
     """
 
     def __init__(self, build, prepared, **settings):
-        self.build = pathlib.Path(build)
+        self.build, self.prepared = pathlib.Path(build), pathlib.Path(prepared)
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="viv-test-"))
         self.state, self.run_dir = self.dir / "state", self.dir / "run"
         self.state.mkdir()
@@ -60,6 +60,17 @@ class Instance:
         self.launcher = []  # what vivd is started by, if by anything
         self.process = None
         self.log = self.dir / "vivd.log"
+
+    def own_templates(self):
+        """The base template in a directory of the instance's own, where images may be added."""
+        theirs, ours = self.prepared / "templates", self.state / "templates"
+        version = os.readlink(theirs / "base")
+        ours.unlink()
+        (ours / version).mkdir(parents=True)
+        shutil.copy(theirs / version / "manifest.json", ours / version)
+        link = os.link if theirs.stat().st_dev == ours.stat().st_dev else os.symlink
+        link(theirs / version / "root.img", ours / version / "root.img")
+        (ours / "base").symlink_to(version)
 
     # The daemon.
 

@@ -54,14 +54,14 @@ def boot_vivd(instance):
             "outside": (created - begin) * 1e3 - sum(s["ms"] for s in steps.values())}
 
 
-def boot_floor(instance, agent):
+def boot_floor(instance, agent, *options):
     """One boot without a daemon."""
     work = instance.dir / "floor"
     work.mkdir(exist_ok=True)
     floor = subprocess.Popen(
         [instance.build / "test" / "bench" / "viv-floor", f"--state-dir={instance.state}",
          f"--work-dir={work}", f"--agent={agent}", f"--accel={ACCEL}", f"--cpus={CPUS}",
-         f"--memory={MEMORY_MIB}", f"--disk={DISK_MIB}"],
+         f"--memory={MEMORY_MIB}", f"--disk={DISK_MIB}", *options],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         out, errors = floor.communicate(timeout=TIMEOUT_S)
@@ -74,17 +74,17 @@ def boot_floor(instance, agent):
     return json.loads(out)
 
 
-def boots(instance, agent, n):
+def boots(instance, agent, n, *options):
     """n boots of each side. Who goes first changes, so that neither always follows the other."""
     ours, floor = [], []
     boot_vivd(instance)  # the first reads its files from the disk
-    boot_floor(instance, agent)
+    boot_floor(instance, agent, *options)
     for i in range(n):
         for side in ("ours", "floor") if i % 2 == 0 else ("floor", "ours"):
             if side == "ours":
                 ours.append(boot_vivd(instance))
             else:
-                floor.append(boot_floor(instance, agent))
+                floor.append(boot_floor(instance, agent, *options))
         print(f"\rboot {i + 1} of {n}", end="", file=sys.stderr, flush=True)
     print("\r" + " " * 20, end="\r", file=sys.stderr)
     return ours, floor
@@ -99,6 +99,28 @@ def memory(instance, rows):
     rows["vivd_rss"]["per_sandbox_kib"] = round((rss_kib(pid) - before) / SMALL_N, 1)
     for sandbox in sandboxes:
         remove(instance, sandbox)
+
+
+def warm(build, prepared, agent, n, rows):
+    """Creates that restore an image of the template, beside bare QEMU that restores the same files."""
+    instance = vivarium.Instance(build, prepared, agent=agent, acceleration=ACCEL, slot_pool=4, warm_images=1)
+    instance.own_templates()
+    if not instance.start():
+        raise RuntimeError(instance.log_text())
+    try:
+        status, reply = instance.request("POST", "/templates/base/warm",
+                                         {"cpus": CPUS, "memoryMB": MEMORY_MIB, "diskSizeMB": DISK_MIB})
+        if status != 204:
+            raise RuntimeError(f"no image: {reply}")
+        image = instance.state / "templates" / "base" / "checkpoints" / "1"
+        ours, floor = boots(instance, agent, n, f"--image={image}", f"--shim={build / 'src' / 'viv-vmm-shim.so'}")
+    finally:
+        instance.close()
+    rows["warm_exec"] = p50_p95([b["first_byte"] for b in ours])
+    rows["warm_exec"]["floor_p50"] = round(statistics.median(b["first_byte_ms"] for b in floor), 3)
+    rows["warm_exec"]["ratio"] = round(rows["warm_exec"]["p50"] / rows["warm_exec"]["floor_p50"], 4)
+    rows["manager_share_warm"] = p50_p95([b["manager"] for b in ours])
+    return ours, floor
 
 
 def slot_claim(instance, ours):
@@ -200,10 +222,13 @@ def main():
         where = conditions(instance, n)
     finally:
         instance.close()
+    warm_ours, warm_floor = warm(build, prepared, agent, n, rows)
     print(where, end="\n\n")
     print_rows(rows, absent)
     print()
     print_parts(ours, floor)
+    print("\nfrom an image:")
+    print_parts(warm_ours, warm_floor)
     (build / "bench.json").write_text(json.dumps(rows, indent=2) + "\n")
 
 

@@ -10,6 +10,8 @@
  * directories, the choice of kernel and initramfs. What is left out altogether: intent records,
  * HTTP between client and daemon, the proxy, hand-overs between threads, the console's log.
  *
+ * With --image it restores a template's image instead of booting, as vivd does, from its files.
+ *
  * Each boot gets a sandbox id, slot, layer and cgroup of its own; after it all of that is removed,
  * also after a failure or a signal. One line of JSON per boot: milliseconds from the start of the
  * clock to the end of each part, and what the preparation took.
@@ -28,6 +30,8 @@
 #include "template/kernel.h"
 #include "template/template.h"
 #include "vmm/vmm.h"
+
+#include "floor-image.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -67,6 +71,8 @@ struct options {
 	uint64_t memory_mib;
 	uint64_t disk_mib;
 	uint64_t boots;
+	const char *image; /* directory of a template's image; NULL = boot */
+	const char *shim;
 };
 
 /* What all boots share. */
@@ -94,7 +100,8 @@ struct boot {
 	int cgroup_fd; /* owned */
 	struct net_slot slot;
 	struct disk disk;
-	struct vmm *vmm; /* owned */
+	struct vmm *vmm;            /* owned */
+	struct vmm_restore restore; /* its descriptors are owned */
 	uint64_t slot_ns;
 	uint64_t layer_ns;
 	uint64_t start_ns; /* the clock */
@@ -205,8 +212,16 @@ static int make_layer(struct boot *b, struct op *op)
 		.size_bytes = b->f->options->disk_mib * BYTES_PER_MIB,
 	};
 	uint64_t start_ns = clock_now_ns();
-	int r = disk_create(disk_driver(NULL), &spec, op);
+	auto_close int from = -1;
+	int r;
 
+	if (b->f->options->image != NULL) {
+		from = open(b->f->options->image, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		r = from < 0 ? err_errno(&op->err, errno, "open %s", b->f->options->image)
+			     : disk_clone(disk_driver(NULL), from, &spec, op);
+	} else {
+		r = disk_create(disk_driver(NULL), &spec, op);
+	}
 	b->layer_ns = clock_now_ns() - start_ns;
 	return r < 0 ? r : disk_open(disk_driver(NULL), &spec, &b->disk, op);
 }
@@ -237,6 +252,8 @@ static int boot_prepare(struct boot *b, struct op *op)
 	r = make_layer(b, op);
 	if (r == 0)
 		r = make_slot(b, op);
+	if (r == 0)
+		r = floor_image_open(b->f->options->image, b->f->options->shim, &b->restore, op);
 	if (r < 0)
 		return r;
 	b->cgroup_fd = cgroup_create(b->f->cgroup_fd, b->id.s, op);
@@ -253,6 +270,7 @@ static int start_vmm(struct boot *b, struct op *op)
 		.accel = o->accel,
 		.cpus = (unsigned)o->cpus,
 		.memory_mib = o->memory_mib,
+		.restore = o->image != NULL ? &b->restore : NULL,
 		.kernel = b->f->kernel.vmlinux,
 		.initrd = b->f->initrd,
 		.disk = images,
@@ -283,6 +301,7 @@ static void drop_console(const char *p, size_t n, void *arg)
 
 static int say_identity(struct boot *b, struct op *op)
 {
+	const struct guest_wake wake = { .clone = true };
 	auto_json *env = json_object();
 	struct guest_identity who = {
 		.id = b->id.s,
@@ -292,6 +311,7 @@ static int say_identity(struct boot *b, struct op *op)
 		.default_workdir = b->f->template.workdir,
 		.access_token = b->token,
 		.env = env,
+		.wake = b->f->options->image != NULL ? &wake : NULL,
 	};
 	char version[32];
 
@@ -373,6 +393,13 @@ static int run_command(struct boot *b, struct op *op)
 	return r < 0 ? r : read_output(&c, op);
 }
 
+static int await_guest(struct boot *b, struct op *op)
+{
+	if (b->f->options->image != NULL)
+		return vmm_resume(b->vmm, op);
+	return guest_wait_ready(vmm_console_fd(b->vmm), vmm_pidfd(b->vmm), drop_console, NULL, op);
+}
+
 static int boot_measure(struct boot *b, struct op *op)
 {
 	int r;
@@ -381,8 +408,7 @@ static int boot_measure(struct boot *b, struct op *op)
 	r = start_vmm(b, op);
 	b->spawn_ns = clock_now_ns();
 	if (r == 0)
-		r = guest_wait_ready(vmm_console_fd(b->vmm), vmm_pidfd(b->vmm), drop_console, NULL,
-				     op);
+		r = await_guest(b, op);
 	b->ready_ns = clock_now_ns();
 	if (r == 0)
 		r = say_identity(b, op);
@@ -414,6 +440,7 @@ static void boot_clean(struct boot *b)
 	net_slot_done(&b->slot);
 	clean_told("remove the slot", net_slot_release(b->f->net, &b->id, &op), &op.err);
 	disk_done(&b->disk);
+	floor_image_close(&b->restore);
 	fd_close(&b->run_dirfd);
 	fd_close(&b->dirfd);
 	clean_told("remove the layer", file_remove_tree_at(b->f->work_fd, b->id.s), &op.err);
@@ -428,12 +455,15 @@ static double ms(uint64_t ns)
 
 static int boot_once(const struct floor *f, struct err *e)
 {
-	struct boot b = { .f = f,
-			  .id = id_new(),
-			  .dirfd = -1,
-			  .run_dirfd = -1,
-			  .cgroup_fd = -1,
-			  .slot = NET_SLOT_INIT };
+	struct boot b = {
+		.f = f,
+		.id = id_new(),
+		.dirfd = -1,
+		.run_dirfd = -1,
+		.cgroup_fd = -1,
+		.slot = NET_SLOT_INIT,
+		.restore = { .devices_fd = -1, .image_fd = -1, .diff_fd = -1, .shim_fd = -1 }
+	};
 	struct op op;
 	int r;
 
@@ -473,6 +503,8 @@ static int read_options(int argc, char **argv, struct options *o)
 		{ "memory", required_argument, NULL, 'm' },
 		{ "disk", required_argument, NULL, 'd' },
 		{ "boots", required_argument, NULL, 'n' },
+		{ "image", required_argument, NULL, 'i' },
+		{ "shim", required_argument, NULL, 'h' },
 		{ 0 },
 	};
 	int r = 0;
@@ -490,13 +522,18 @@ static int read_options(int argc, char **argv, struct options *o)
 			o->work_dir = optarg;
 		else if (c == 'a')
 			o->agent = optarg;
+		else if (c == 'i')
+			o->image = optarg;
+		else if (c == 'h')
+			o->shim = optarg;
 		else if (c == 'x')
 			r = read_accel(optarg, &o->accel);
 		else
 			r = c == '?' ? -EINVAL : parse_u64(optarg, 1, NUMBER_MAX, number);
 	}
-	return r == 0 && o->state_dir != NULL && o->work_dir != NULL && o->agent != NULL ? 0
-											 : -EINVAL;
+	if (r < 0 || o->state_dir == NULL || o->work_dir == NULL || o->agent == NULL)
+		return -EINVAL;
+	return (o->image == NULL) == (o->shim == NULL) ? 0 : -EINVAL;
 }
 
 int main(int argc, char **argv)
@@ -515,7 +552,7 @@ int main(int argc, char **argv)
 	if (read_options(argc, argv, &options) < 0) {
 		fprintf(stderr, "usage: viv-floor --state-dir DIR --work-dir DIR --agent FILE\n"
 				"       [--accel tcg|kvm] [--cpus N] [--memory MIB] [--disk MIB] "
-				"[--boots N]\n");
+				"[--boots N]\n       [--image DIR --shim FILE]\n");
 		return EXIT_FAILURE;
 	}
 	r = floor_open(&f, &e);

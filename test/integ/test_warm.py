@@ -2,8 +2,6 @@
 """Warm templates: images of a booted VM, that creates restore instead of booting."""
 
 import hashlib
-import os
-import pathlib
 import shutil
 import signal
 
@@ -13,27 +11,12 @@ import vivarium
 MEMORY = 256
 
 
-def own_templates(instance, prepared):
-    """A directory of templates of the instance's own, that it may add to."""
-    theirs, ours = pathlib.Path(prepared) / "templates", instance.state / "templates"
-    ours.unlink()
-    ours.mkdir()
-    version = os.readlink(theirs / "base")
-    (ours / version).mkdir()
-    shutil.copy(theirs / version / "manifest.json", ours / version)
-    try:
-        os.link(theirs / version / "root.img", ours / version / "root.img")
-    except OSError:
-        os.symlink(theirs / version / "root.img", ours / version / "root.img")
-    (ours / "base").symlink_to(version)
-
-
 @pytest.fixture
-def make_warm(make_instance, prepared):
+def make_warm(make_instance):
     """Makes instances that keep images of their templates."""
     def make(**settings):
         instance = make_instance(**{"warm_images": 4, **settings})
-        own_templates(instance, prepared)
+        instance.own_templates()
         return instance
 
     return make
