@@ -7,11 +7,17 @@
 #include "base/parse.h"
 #include "base/str.h"
 #include "base/tar-internal.h"
+#include "base/vec.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-enum { PREFIX_PATH_SIZE = 155 + 1 + TAR_NAME_BYTES + 1, KEY_MAX_LEN = 64 };
+enum { PREFIX_PATH_SIZE = 155 + 1 + TAR_NAME_BYTES + 1, KEY_MAX_LEN = 320 };
+
+/* What a record's key begins with that is an extended attribute: its name follows. */
+static const char xattr_key[] = "SCHILY.xattr.";
+
+VEC_DEFINE(tar_xattrs, struct tar_xattr)
 
 static const uint64_t SIZE_MAX_BYTES = INT64_MAX - TAR_BLOCK_BYTES;
 
@@ -32,13 +38,24 @@ struct tar_reader {
 	char *link; /* owned; NULL = nothing */
 	struct tar_entry ext;
 	bool has_size, has_uid, has_gid, has_mtime;
+	struct tar_xattrs next_xattrs; /* strings owned, as those of `xattrs` */
 	/* The entry, and what its strings point into. */
 	struct tar_entry entry;
 	char name[PREFIX_PATH_SIZE];
 	char target[TAR_NAME_BYTES + 1];
 	char *entry_path; /* owned; NULL = `name` */
 	char *entry_link; /* owned; NULL = `target` */
+	struct tar_xattrs xattrs;
 };
+
+static void drop_xattrs(struct tar_xattrs *xattrs)
+{
+	vec_foreach (xattr, xattrs) {
+		free(xattr->name);
+		free(xattr->value);
+	}
+	tar_xattrs_done(xattrs);
+}
 
 struct tar_reader *tar_reader_new(void)
 {
@@ -57,6 +74,8 @@ void tar_reader_free(struct tar_reader *r)
 	free(r->link);
 	free(r->entry_path);
 	free(r->entry_link);
+	drop_xattrs(&r->next_xattrs);
+	drop_xattrs(&r->xattrs);
 	free(r);
 }
 
@@ -180,8 +199,27 @@ static int take_number(const char *value, uint64_t max, uint64_t *out, bool *has
 	return 0;
 }
 
-static int take_record(struct tar_reader *r, const char *key, const char *value, struct err *e)
+/* The same attribute said twice is the later one. */
+static int take_xattr(struct tar_reader *r, const char *name, const char *value, size_t n,
+		      struct err *e)
 {
+	char *copy;
+
+	if (name[0] == '\0' || r->next_xattrs.n == TAR_XATTRS_MAX)
+		return malformed(e, "an entry has too many extended attributes, or one of no name");
+	copy = xcalloc(1, n + 1); /* bounded, as its extension is */
+	memcpy(copy, value, n);
+	tar_xattrs_push(&r->next_xattrs, (struct tar_xattr){ str_dup(name), copy, n });
+	return 0;
+}
+
+static int take_record(struct tar_reader *r, const char *key, const char *value, size_t n,
+		       struct err *e)
+{
+	if (str_starts(key, xattr_key))
+		return take_xattr(r, key + strlen(xattr_key), value, n, e);
+	if (strlen(value) != n)
+		return malformed(e, "a record of an extension has a NUL");
 	if (streq(key, "path"))
 		set_string(&r->path, value);
 	else if (streq(key, "linkpath"))
@@ -221,11 +259,12 @@ static int take_records(struct tar_reader *r, struct err *e)
 		    p[len - 1] != '\n')
 			return malformed(e, "an extension is no list of records");
 		p[len - 1] = '\0';
-		eq = strchr(end + 1, '=');
-		if (eq == NULL || eq - end > KEY_MAX_LEN || strlen(p) != len - 1)
-			return malformed(e, "a record of an extension has no key or a NUL");
+		eq = memchr(end + 1, '=', (size_t)(p + len - (end + 1)));
+		if (eq == NULL || eq - end > KEY_MAX_LEN ||
+		    memchr(end + 1, '\0', (size_t)(eq - (end + 1))) != NULL)
+			return malformed(e, "a record of an extension has no key");
 		*eq = '\0';
-		res = take_record(r, end + 1, eq + 1, e);
+		res = take_record(r, end + 1, eq + 1, (size_t)(p + len - 1 - (eq + 1)), e);
 		if (res < 0)
 			return -EPROTO;
 		p += len;
@@ -280,6 +319,11 @@ static void apply_extensions(struct tar_reader *r)
 		entry->mtime_ns = r->ext.mtime_ns;
 	}
 	r->has_size = r->has_uid = r->has_gid = r->has_mtime = false;
+	drop_xattrs(&r->xattrs);
+	r->xattrs = r->next_xattrs;
+	r->next_xattrs = (struct tar_xattrs){ 0 };
+	entry->xattrs = r->xattrs.at;
+	entry->n_xattrs = r->xattrs.n;
 }
 
 static enum tar_type type_of(const struct tar_head *h, const char *path)
@@ -289,6 +333,14 @@ static enum tar_type type_of(const struct tar_head *h, const char *path)
 	if (h->type == '\0' || h->type == TAR_CONTIGUOUS || h->type == TAR_FILE)
 		return n > 0 && path[n - 1] == '/' ? TAR_DIR : TAR_FILE;
 	return (enum tar_type)h->type;
+}
+
+/* Old heads have other things there. */
+static uint32_t device_number(const char field[8])
+{
+	uint64_t n = 0;
+
+	return get_number(field, 8, &n) == 0 && n <= UINT32_MAX ? (uint32_t)n : 0;
 }
 
 static int read_numbers(const struct tar_head *h, struct tar_entry *out)
@@ -303,6 +355,8 @@ static int read_numbers(const struct tar_head *h, struct tar_entry *out)
 	    get_number(h->size, sizeof(h->size), &out->size_bytes) < 0 || out->uid > UINT32_MAX ||
 	    out->gid > UINT32_MAX || out->size_bytes > SIZE_MAX_BYTES)
 		return -EINVAL;
+	out->dev_major = device_number(h->dev_major);
+	out->dev_minor = device_number(h->dev_minor);
 	/* A time that makes no sense, or is before the epoch, is no reason to give up. */
 	if (get_number(h->mtime, sizeof(h->mtime), &mtime) == 0 && mtime <= INT64_MAX)
 		out->mtime_s = (int64_t)mtime;

@@ -13,6 +13,7 @@
 enum {
 	TAR_BLOCK_BYTES = 512,
 	TAR_EXTENSION_MAX_BYTES = 64 << 10, /* of the long names and numbers of an entry */
+	TAR_XATTRS_MAX = 64,
 };
 
 enum tar_type {
@@ -25,6 +26,13 @@ enum tar_type {
 	TAR_FIFO = '6',
 };
 
+/* An extended attribute of an entry that is read. */
+struct tar_xattr {
+	char *name;
+	char *value;
+	size_t n;
+};
+
 /* An entry. Its strings are borrowed. */
 struct tar_entry {
 	const char *path;
@@ -35,7 +43,11 @@ struct tar_entry {
 	uint64_t gid;
 	uint64_t size_bytes; /* 0 of what is no file */
 	int64_t mtime_s;
-	uint32_t mtime_ns; /* below 10^9 */
+	uint32_t mtime_ns;  /* below 10^9 */
+	uint32_t dev_major; /* of devices; read, not written, as all below */
+	uint32_t dev_minor;
+	const struct tar_xattr *xattrs;
+	size_t n_xattrs; /* TAR_XATTRS_MAX at most */
 };
 
 /** tar_put_entry() - append the head of an entry; tar_padding() bytes follow its data. Return: 0;

@@ -27,6 +27,11 @@ static void put_entry(struct buf *out, const struct tar_entry *e)
 			   e->link, e->mode, (unsigned long long)e->uid, (unsigned long long)e->gid,
 			   (unsigned long long)e->size_bytes, (long long)e->mtime_s,
 			   e->mtime_ns) == 0);
+	require(e->n_xattrs <= TAR_XATTRS_MAX);
+	for (size_t i = 0; i < e->n_xattrs; i++)
+		require(e->xattrs[i].name[0] != '\0' &&
+			buf_printf(out, " %s=", e->xattrs[i].name) == 0 &&
+			buf_append(out, e->xattrs[i].value, e->xattrs[i].n) == 0);
 }
 
 /* All that comes of a stream, as text. */

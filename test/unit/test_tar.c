@@ -308,6 +308,49 @@ START_TEST(test_numbers_and_names_of_any_size)
 }
 END_TEST
 
+/* A head with what a pax extension says: values may hold any byte. */
+START_TEST(test_extended_attributes)
+{
+	static const char records[] = "28 SCHILY.xattr.user.a=b\0=\n\n"
+				      "22 SCHILY.xattr.x.y=z\n";
+	struct tar_reader *r = tar_reader_new();
+	const struct tar_entry *got = tar_reader_entry(r);
+	struct err e = { 0 };
+	const char *data;
+	size_t len;
+	const char *p;
+	size_t n;
+	char *head;
+
+	add(TAR_FILE, "x", "");
+	head = buf_head(&stream);
+	head[156] = 'x'; /* what follows is of the next entry; so it gets a size and a sum */
+	memcpy(head + 124, "00000000062", 12);
+	memset(head + 148, ' ', 8);
+	for (n = len = 0; n < TAR_BLOCK_BYTES; n++)
+		len += (unsigned char)head[n];
+	snprintf(head + 148, 8, "%06o", (unsigned)len);
+	ck_assert_int_eq(buf_append(&stream, records, sizeof(records) - 1), 0);
+	ck_assert_int_eq(
+		buf_append(&stream, (char[TAR_BLOCK_BYTES]){ 0 }, tar_padding(sizeof(records) - 1)),
+		0);
+	add(TAR_FILE, "f", "");
+	add(TAR_FILE, "g", "");
+	p = buf_str(&stream);
+	n = stream.len;
+	ck_assert_int_eq(tar_next(r, &p, &n, &data, &len, &e), TAR_ENTRY);
+	ck_assert_uint_eq(got->n_xattrs, 2);
+	ck_assert_str_eq(got->xattrs[0].name, "user.a");
+	ck_assert_uint_eq(got->xattrs[0].n, 4);
+	ck_assert_mem_eq(got->xattrs[0].value, "b\0=\n", 4);
+	ck_assert_str_eq(got->xattrs[1].name, "x.y");
+	ck_assert_int_eq(tar_next(r, &p, &n, &data, &len, &e), TAR_DONE);
+	ck_assert_int_eq(tar_next(r, &p, &n, &data, &len, &e), TAR_ENTRY);
+	ck_assert_uint_eq(got->n_xattrs, 0); /* they were of the one before */
+	tar_reader_free(r);
+}
+END_TEST
+
 START_TEST(test_directories_may_be_deep_but_not_for_ever)
 {
 	auto_free char *in = str_printf("%s/in", dir);
@@ -350,6 +393,7 @@ int main(void)
 	tcase_add_test(tc, test_a_directory_that_is_replaced_meanwhile);
 	tcase_add_test(tc, test_there_and_back_in_any_pieces);
 	tcase_add_test(tc, test_numbers_and_names_of_any_size);
+	tcase_add_test(tc, test_extended_attributes);
 	tcase_add_test(tc, test_directories_may_be_deep_but_not_for_ever);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
