@@ -89,6 +89,9 @@ __viv_offer_argument() {
 		__viv_offer "${options[@]}" --help
 	elif [[ $usage == *SANDBOX:PATH* ]]; then
 		__viv_offer_ends "$1"
+	elif [[ $usage == *FILE* ]]; then
+		compopt -o filenames 2>/dev/null
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 	elif [[ $usage == *SANDBOX...* || ($usage == *SANDBOX* && $2 == 0) ]]; then
 		mapfile -t words < <(__viv_sandboxes "$1" "$socket")
 		__viv_offer "${words[@]}"

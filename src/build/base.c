@@ -1,200 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Theory of operation
- *
- * A build takes place in a stage below templates/ (stage.c), which holds `root/`, the unpacked
- * Debian, and `out/`, which becomes templates/<name>@<digest>/ when it is complete and durable.
- * Then the link templates/<name> is replaced (template.c). One build of a name runs at a time, by a
- * lock that dies with its holder; who had to wait for another takes what that one made.
- */
-#include "base/clock.h"
-#include "base/fd.h"
-#include "base/file.h"
+/* The base template: Debian 12, as E2B's users know it. */
 #include "base/str.h"
 #include "build/template-internal.h"
-#include "os/lock.h"
-#include "template/stage.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
-
-enum { DIGEST_CHARS = 16 };
 static const uint64_t SPACE_BYTES = 1200000000; /* tree, packages and image at their largest */
 
-struct build {
-	const struct template_build_spec *spec;
-	const struct progress *progress;
-	int dirfd;   /* templates/; owned */
-	int lock_fd; /* owned */
-	struct stage stage;
-	char *dir; /* absolute path of the stage; owned */
-	char *out; /* of what becomes the template; owned */
-};
-
-static void build_done(struct build *b)
+static int make_root(const struct root_job *job, struct template *t, json_t **out_image,
+		     struct op *op)
 {
-	stage_done(&b->stage);
-	free_ptr(&b->dir);
-	free_ptr(&b->out);
-	fd_close(&b->lock_fd);
-	fd_close(&b->dirfd);
-}
+	const struct template_build_spec *build = job->arg;
+	struct rootfs_spec spec = { .dir = job->dir, .root = job->root, .mirror = build->mirror };
 
-void build_tell(const struct progress *progress, enum build_step at, const char *what)
-{
-	if (progress != NULL && progress->step != NULL)
-		progress->step(at, BUILD_STEP_N, what, progress->arg);
-}
-
-void build_detail(const struct progress *progress, const char *text)
-{
-	if (progress != NULL && progress->detail != NULL)
-		progress->detail(text, progress->arg);
-}
-
-static int check_space(const char *path, struct err *e)
-{
-	struct statvfs fs;
-	uint64_t free_bytes;
-
-	if (statvfs(path, &fs) < 0)
-		return err_errno(e, errno, "look for free space in %s", path);
-	free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-	if (free_bytes >= SPACE_BYTES)
-		return 0;
-	return err_set(e, ERR_EXHAUSTED,
-		       "building a template takes %llu MB in %s, where %llu MB are free",
-		       (unsigned long long)SPACE_BYTES / 1000000, path,
-		       (unsigned long long)free_bytes / 1000000);
-}
-
-/* Return: 0 ours at once; 1 ours, after another build has ended; -errno with op->err set. */
-static int take_lock(struct build *b, struct op *op)
-{
-	auto_free char *name = str_printf(".%s.lock", b->spec->name);
-	int r;
-
-	b->lock_fd = openat(b->dirfd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (b->lock_fd < 0)
-		return err_errno(&op->err, errno, "open %s/templates/%s", b->spec->state_dir, name);
-	r = lock_try(b->lock_fd);
-	if (r == 0)
-		return 0;
-	if (r != -EWOULDBLOCK)
-		return err_errno(&op->err, -r, "lock %s/templates/%s", b->spec->state_dir, name);
-	build_detail(b->progress, "another build of this template is under way; waiting for it");
-	r = lock_wait(b->lock_fd, op);
-	return r < 0 ? err_wrap(&op->err, "another build of the template") : 1;
-}
-
-static int open_build(struct build *b, struct op *op)
-{
-	auto_free char *templates = str_printf("%s/templates", b->spec->state_dir);
-	int r;
-
-	if (geteuid() != 0)
-		return err_set(&op->err, ERR_UNSUPPORTED,
-			       "a template can only be built by root: try again with sudo");
-	if (!name_valid(b->spec->name))
-		return err_set(&op->err, ERR_INVALID, "\"%.80s\" can be no template's name",
-			       b->spec->name);
-	r = file_mkdirs(templates);
-	if (r < 0)
-		return err_errno(&op->err, -r, "make %s", templates);
-	b->dirfd = open(templates, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (b->dirfd < 0)
-		return err_errno(&op->err, errno, "open %s", templates);
-	return take_lock(b, op);
-}
-
-static int open_stage(struct build *b, struct op *op)
-{
-	auto_free char *templates = str_printf("%s/templates", b->spec->state_dir);
-	auto_free char *prefix = str_printf(".%s" TEMPLATE_STAGE, b->spec->name);
-	int r = stage_begin(b->dirfd, prefix, true, &b->stage);
-
-	if (r < 0)
-		return err_errno(&op->err, -r, "make a temporary directory in %s", templates);
-	b->dir = str_printf("%s/%s", templates, b->stage.name);
-	b->out = str_printf("%s/out", b->dir);
-	/* Whatever umask we have: VMMs, which are not root, read it. */
-	if (mkdir(b->out, 0755) < 0 || chmod(b->out, 0755) < 0)
-		return err_errno(&op->err, errno, "make %s", b->out);
-	return check_space(templates, &op->err);
-}
-
-/* Makes the contents of out/. */
-static int fill(struct build *b, struct template *t, struct op *op)
-{
-	auto_free char *root = str_printf("%s/root", b->dir);
-	auto_free char *image = str_printf("%s/root.img", b->out);
-	struct rootfs_spec spec = { .dir = b->dir, .root = root, .mirror = b->spec->mirror };
-	auto_close int out_fd = -1;
-	int r = rootfs_make(&spec, b->progress, op);
-
-	if (r < 0)
-		return r;
-	build_tell(b->progress, BUILD_IMAGE, "write the disk image");
-	r = image_make(root, image, b->spec->free_mib, op);
-	if (r < 0)
-		return r;
-	build_tell(b->progress, BUILD_HASH, "compute the image's digest");
-	r = image_seal(image, &t->root_bytes, t->sha256, op);
-	if (r < 0)
-		return r;
-	out_fd = open(b->out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (out_fd < 0)
-		return err_errno(&op->err, errno, "open %s", b->out);
-	r = template_write_manifest(out_fd, t, &op->err);
-	if (r == 0 && fsync(out_fd) < 0)
-		r = err_errno(&op->err, errno, "write %s", b->out);
-	return r;
-}
-
-static int publish(struct build *b, const struct template *t, struct op *op)
-{
-	auto_free char *target = str_printf("%s@%.*s", t->name, DIGEST_CHARS, t->sha256);
-	auto_free char *link = str_printf("%s/link", b->dir);
-	int r = op_check(op);
-
-	if (r < 0)
-		return err_errno(&op->err, -r, "build template %s", t->name);
-	if (renameat(AT_FDCWD, b->out, b->dirfd, target) < 0 && errno != ENOTEMPTY &&
-	    errno != EEXIST) /* the very same one is there */
-		return err_errno(&op->err, errno, "rename %s to %s", b->out, target);
-	r = file_sync_dir(b->dirfd);
-	if (r == 0 && symlink(target, link) < 0)
-		r = -errno;
-	if (r == 0 && renameat(AT_FDCWD, link, b->dirfd, t->name) < 0)
-		r = -errno;
-	if (r == 0)
-		r = file_sync_dir(b->dirfd);
-	return r < 0 ? err_errno(&op->err, -r, "make template %s a link to %s", t->name, target)
-		     : 0;
+	(void)out_image;
+	str_copy(t->user, sizeof(t->user), "user");
+	return rootfs_make(&spec, job->progress, op);
 }
 
 int template_build_base(const struct template_build_spec *spec, const struct progress *progress,
 			struct op *op)
 {
-	cleanup(build_done) struct build b = { .spec = spec,
-					       .progress = progress,
-					       .dirfd = -1,
-					       .lock_fd = -1,
-					       .stage = { .fd = -1 } };
-	struct template t = { .user = "user", .created_ms = clock_realtime_ms() };
-	int r = open_build(&b, op);
+	struct template_build_spec copy = *spec;
 
-	if (r < 0)
-		return r;
-	if (r > 0 && template_exists(spec->state_dir, spec->name))
-		return 0;
-	str_copy(t.name, sizeof(t.name), spec->name);
-	r = open_stage(&b, op);
-	if (r == 0)
-		r = fill(&b, &t, op);
-	return r < 0 ? r : publish(&b, &t, op);
+	return template_build(&(struct recipe){ .state_dir = spec->state_dir,
+						.name = spec->name,
+						.free_mib = spec->free_mib,
+						.space_bytes = SPACE_BYTES,
+						.steps = BUILD_STEP_N,
+						.shared = true,
+						.make_root = make_root,
+						.arg = &copy },
+			      progress, op);
 }

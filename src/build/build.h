@@ -38,3 +38,28 @@ struct template_build_spec {
  */
 must_check int template_build_base(const struct template_build_spec *spec,
 				   const struct progress *progress, struct op *op);
+
+struct template_import_spec {
+	const char *state_dir;
+	const char *name;
+	const char *from;  /* a tar (compressed or not), or a directory that is an OCI layout */
+	uint64_t free_mib; /* room left in the image beyond its contents */
+};
+
+/* What came of an import, for people. */
+struct import_report {
+	unsigned layers;           /* 0 = it was a root file system, not an image */
+	char lost_user[64];        /* the image's user, which it does not have; "" = all is well */
+	uint64_t devices_left_out; /* for want of the right to make them */
+	uint64_t xattrs_left_out;  /* for want of a file system that takes them */
+};
+
+/**
+ * template_import() - make a template from an image: of `docker save`, an OCI layout, or a root
+ * file system in a tar
+ *
+ * Nothing is left behind by a failure or a kill but a temporary directory that the next import of
+ * this name removes. Thread: worker or main. Return: 0; -errno with op->err set.
+ */
+must_check int template_import(const struct template_import_spec *spec, struct import_report *out,
+			       const struct progress *progress, struct op *op);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/fd.h"
 #include "build/kernel-internal.h"
+#include "build/unwrap.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -14,12 +15,8 @@ static void reader_free(struct archive **a)
 /* Named one by one: "all" would let input choose an external program to be run. */
 static bool support_filters(struct archive *a)
 {
-	return archive_read_support_filter_gzip(a) == ARCHIVE_OK &&
-	       archive_read_support_filter_xz(a) == ARCHIVE_OK &&
-	       archive_read_support_filter_lzma(a) == ARCHIVE_OK &&
-	       archive_read_support_filter_bzip2(a) == ARCHIVE_OK &&
+	return unwrap_filters(a) && archive_read_support_filter_lzma(a) == ARCHIVE_OK &&
 	       archive_read_support_filter_lz4(a) == ARCHIVE_OK &&
-	       archive_read_support_filter_zstd(a) == ARCHIVE_OK &&
 	       archive_read_support_format_raw(a) == ARCHIVE_OK;
 }
 

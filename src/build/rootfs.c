@@ -81,7 +81,7 @@ static void on_line(const char *text, void *arg)
 
 	for (size_t i = 0; i < ARRAY_SIZE(stages); i++)
 		if (str_starts(text, stages[i].line))
-			build_tell(f->progress, stages[i].step, stages[i].what);
+			build_tell(f->progress, stages[i].step, BUILD_STEP_N, stages[i].what);
 	if (str_starts(text, "E: "))
 		keep_reason(f, text + strlen("E: "));
 	else if (f->more || str_starts(text, "dpkg: error"))

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files behind template_build_base() share: base.c, apt.c, rootfs.c, image.c. */
+/* What makes templates: build.c and image.c any; base.c, apt.c, rootfs.c Debian; import.c others */
 #pragma once
 
 #include "build/build.h"
 
 #include <limits.h>
 
-/* The steps of a build, as progress counts them. */
+/* The steps of the base template, as progress counts them. */
 enum build_step {
 	BUILD_LISTS = 1,
 	BUILD_DOWNLOAD,
@@ -19,11 +19,44 @@ enum build_step {
 	BUILD_STEP_N = BUILD_HASH,
 };
 
-/** build_tell() - tell that a step begins; @progress may be NULL */
-void build_tell(const struct progress *progress, enum build_step at, const char *what);
+/** build_tell() - tell that step @at of @of begins; @progress may be NULL */
+void build_tell(const struct progress *progress, unsigned at, unsigned of, const char *what);
 
 /** build_detail() - tell a line of detail; @progress may be NULL */
 void build_detail(const struct progress *progress, const char *text);
+
+/* Where and how a root is made. All is borrowed. */
+struct root_job {
+	const char *dir;  /* of the build, for temporary files */
+	const char *root; /* the new root's directory, not there yet */
+	const struct progress *progress;
+	void *arg; /* the recipe's */
+};
+
+/* How one kind of template is made. Strings are borrowed. */
+struct recipe {
+	const char *state_dir;
+	const char *name;
+	uint64_t free_mib;    /* room left in the image beyond its contents */
+	uint64_t space_bytes; /* what has to be free at the least */
+	unsigned steps;       /* of its progress; the last two are the image's */
+	bool shared;          /* who had to wait for another build takes what that one made */
+
+	/* Makes the root's tree; sets @t's user and workdir, and *@out_image, which
+	 * template_write_manifest() gets, if there is one. Return: 0; -errno with op->err set. */
+	int (*make_root)(const struct root_job *job, struct template *t, json_t **out_image,
+			 struct op *op);
+	void *arg;
+};
+
+/**
+ * template_build() - make a template by a recipe
+ *
+ * Nothing is left behind by a failure or a kill but a temporary directory that the next build
+ * removes. Thread: worker or main. Return: 0; -errno with op->err set.
+ */
+must_check int template_build(const struct recipe *recipe, const struct progress *progress,
+			      struct op *op);
 
 enum { APT_LINES_MAX = 24 };
 

@@ -3,6 +3,7 @@
 #include "base/parse.h"
 #include "base/str.h"
 #include "cli/cli.h"
+#include "cli/template-import.h"
 
 #include <getopt.h>
 #include <limits.h>
@@ -174,6 +175,8 @@ static int run(struct cli *cli, int argc, char **argv)
 		return cli_usage(&verb_template, "--json is for ls");
 	if (json_object_size(w.sizes) > 0 && !streq(what, "warm"))
 		return cli_usage(&verb_template, "--cpus, --memory and --disk are for warm");
+	if (streq(what, "import"))
+		return template_import(cli, argc, argv);
 	if (streq(what, "ls"))
 		return run_ls(cli, argc, &w);
 	if (streq(what, "inspect"))
@@ -184,16 +187,20 @@ static int run(struct cli *cli, int argc, char **argv)
 		return run_each(cli, argv + 1, "POST", "/warm", w.sizes);
 	if (streq(what, "rm"))
 		return run_each(cli, argv + 1, "DELETE", "", NULL);
-	return cli_usage(&verb_template, "say ls, inspect, warm or rm");
+	return cli_usage(&verb_template, "say ls, inspect, import, warm or rm");
 }
 
 const struct verb verb_template = {
 	.name = "template",
-	.usage = "ls [--json] | inspect NAME | warm [SIZES] NAME... | rm NAME...",
-	.summary = "List templates, make images of them, remove them",
+	.usage =
+		"ls [--json] | inspect NAME | import NAME FILE | warm [SIZES] NAME... | rm NAME...",
+	.summary = "List templates, import and warm them, remove them",
 	.help = "  --json         of ls: as JSON\n"
 		"  --cpus N       of warm: CPUs of the sandboxes that the image is for\n"
 		"  --memory SIZE  of warm: their memory, e.g. 512M or 2G\n"
-		"  --disk SIZE    of warm: their disk\n",
+		"  --disk SIZE    of warm: their disk\n"
+		"\n"
+		"import makes template NAME from FILE: a tar of `docker save`, `podman save` or\n"
+		"`docker export`, or an OCI layout, as a directory or its tar.\n",
 	.run = run,
 };

@@ -2,8 +2,8 @@
 /* What the parts of unpacking share: paths below the destination, and the file under way. */
 #pragma once
 
-#include "base/err.h"
 #include "base/tar.h"
+#include "os/unpack-parts.h"
 
 #include <sys/types.h>
 
@@ -23,14 +23,6 @@ struct unpack_place {
 void unpack_place_done(struct unpack_place *p);
 
 /**
- * unpack_path() - a path of a stream as a clean one: no "..", no root, no "." and no double slash
- * @out:	new memory, "" for the top; caller frees
- *
- * Return: 0; -EINVAL with @e set.
- */
-must_check int unpack_path(const char *path, char **out, struct err *e);
-
-/**
  * unpack_find() - open the directory that a clean path is in, making what is missing of it
  * @owner:	of what is made
  * @out:	unpack_place_done() frees it
@@ -43,15 +35,6 @@ must_check int unpack_find(int top_fd, const char *path, const struct unpack_own
 /** unpack_open_dir() - open a directory below another, by no link. Return: fd; -errno */
 must_check int unpack_open_dir(int top_fd, const char *path, bool readable);
 
-/* The file under way. */
-struct unpack_file {
-	int fd; /* owned; -1 = none */
-	uint64_t at_bytes;
-};
-
-/** unpack_file_write() - add bytes; zeros are left out. Return: 0; -errno */
-must_check int unpack_file_write(struct unpack_file *f, const char *p, size_t n);
-
 /**
  * unpack_file_close() - set length, owner, mode and time, and close
  * @mode:	permission bits
@@ -60,6 +43,3 @@ must_check int unpack_file_write(struct unpack_file *f, const char *p, size_t n)
  */
 must_check int unpack_file_close(struct unpack_file *f, const struct tar_entry *entry,
 				 const struct unpack_owner *owner, mode_t mode);
-
-/** unpack_times() - the time of an entry, twice, as utimensat(2) wants them */
-void unpack_times(const struct tar_entry *entry, struct timespec out[2]);

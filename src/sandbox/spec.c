@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a sandbox may be: checks a wish, and fills in what it left open. */
+#include "base/json.h"
 #include "base/str.h"
 #include "sandbox/sandbox-internal.h"
 
@@ -38,9 +39,15 @@ static int check_memory(const struct manager *m, uint64_t mib, struct err *e)
 		       (unsigned long long)mib, MIN_MEMORY_MIB, (unsigned long long)most);
 }
 
+/* The smallest disk, MiB. */
+static uint64_t least_disk(const struct template *t)
+{
+	return (t->root_bytes + MIB - 1) / MIB;
+}
+
 static int check_disk(uint64_t mib, const struct template *t, struct err *e)
 {
-	uint64_t least = (t->root_bytes + MIB - 1) / MIB;
+	uint64_t least = least_disk(t);
 
 	if (mib > MAX_DISK_MIB)
 		return err_set(e, ERR_INVALID, "disk %llu MiB: at most %d MiB",
@@ -58,6 +65,24 @@ static void set_default(char **field, const char *value)
 		db_set_str(field, value);
 }
 
+/* The template's environment is the lowest layer of the sandbox's, and part of it from then on. */
+static int add_env(const struct template *t, struct db_sandbox *spec, struct err *e)
+{
+	auto_json *env = NULL;
+	auto_json *own = json_loads(spec->env_json, 0, NULL);
+	auto_free char *text = NULL;
+	int r = template_env(t, &env, e);
+
+	if (r < 0 || json_object_size(env) == 0)
+		return r;
+	if (own != NULL && json_object_update(env, own) == 0)
+		text = json_dumps(env, JSON_COMPACT);
+	if (text == NULL)
+		return err_set(e, ERR_EXHAUSTED, "no memory for the sandbox's environment");
+	db_set_str(&spec->env_json, text);
+	return 0;
+}
+
 int spec_complete(struct manager *m, struct db_sandbox *spec, struct template *out, struct err *e)
 {
 	int r;
@@ -69,11 +94,11 @@ int spec_complete(struct manager *m, struct db_sandbox *spec, struct template *o
 		spec->cpus = m->config.default_cpus;
 	if (spec->memory_mib == 0)
 		spec->memory_mib = m->config.default_memory_mib;
-	if (spec->disk_mib == 0)
-		spec->disk_mib = m->config.default_disk_mib;
 	if (!name_valid(spec->template_name))
 		return err_set(e, ERR_NOT_FOUND, "template '%s' not found", spec->template_name);
 	r = template_open(m->config.state_dir, spec->template_name, out, e);
+	if (r == 0 && spec->disk_mib == 0)
+		spec->disk_mib = MAX(m->config.default_disk_mib, least_disk(out));
 	if (r == 0)
 		r = spec_check_name(spec->name, e);
 	if (r == 0)
@@ -82,6 +107,8 @@ int spec_complete(struct manager *m, struct db_sandbox *spec, struct template *o
 		r = check_memory(m, spec->memory_mib, e);
 	if (r == 0)
 		r = check_disk(spec->disk_mib, out, e);
+	if (r == 0)
+		r = add_env(out, spec, e);
 	if (r < 0)
 		return r;
 	set_default(&spec->user, out->user);

@@ -25,10 +25,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MANIFEST_FORMAT = 1, MANIFEST_BYTES_MAX = 65536, SECTOR_BYTES = 512 };
+enum { MANIFEST_FORMAT = 1, MANIFEST_BYTES_MAX = 1 << 20, SECTOR_BYTES = 512 };
 static const int64_t ROOT_BYTES_MAX = (int64_t)1 << 50;
 
-static const char rebuild[] = "build it anew: \"vivd prepare --force\"";
+static const char rebuild[] = "build it anew: \"vivd prepare --force\", or \"viv template import\"";
 
 /* The directory of a template's newest build. Return: 0; -ENOENT; -EINVAL a link to elsewhere;
  * -errno */
@@ -63,7 +63,7 @@ static bool hex_valid(const char *s)
 	return strlen(s) == 64 && strspn(s, "0123456789abcdef") == 64;
 }
 
-static bool user_valid(const char *s)
+bool template_user_valid(const char *s)
 {
 	size_t n = strlen(s);
 
@@ -87,6 +87,22 @@ static int refuse(struct err *e, const char *name, const char *dir, const char *
 		       rebuild);
 }
 
+/* Absent is as good as empty. */
+static bool env_valid(const json_t *env)
+{
+	const char *name;
+	json_t *value;
+
+	if (env != NULL && !json_is_object(env))
+		return false;
+	json_object_foreach((json_t *)(uintptr_t)env, name, value)
+	{
+		if (name[0] == '\0' || strchr(name, '=') != NULL || !json_is_string(value))
+			return false;
+	}
+	return true;
+}
+
 /* What jansson's types leave open; NULL = all is well. */
 static const char *wrong_field(const json_t *j)
 {
@@ -96,12 +112,14 @@ static const char *wrong_field(const json_t *j)
 		return "root_bytes is no size of a disk";
 	if (!hex_valid(json_string_value(json_object_get(j, "sha256"))))
 		return "sha256 is no digest";
-	if (!user_valid(json_string_value(json_object_get(j, "user"))))
+	if (!template_user_valid(json_string_value(json_object_get(j, "user"))))
 		return "user is no user name";
 	if (!workdir_valid(json_string_value(json_object_get(j, "workdir"))))
 		return "workdir is no absolute path";
 	if (json_integer_value(json_object_get(j, "created_ms")) < 0)
 		return "created_ms is no time";
+	if (!env_valid(json_object_get(j, "env")))
+		return "env is no object of names and strings";
 	return NULL;
 }
 
@@ -134,21 +152,46 @@ static int parse_manifest(json_t *j, const char *dir, struct template *out, stru
 	return 0;
 }
 
-static int read_manifest(const char *dir, struct template *out, struct err *e)
+/* The JSON of a build's manifest; new reference. */
+static int load_manifest(const char *dir, const char *name, json_t **out, struct err *e)
 {
 	auto_free char *path = str_printf("%s/manifest.json", dir);
 	auto_buf text = BUF_INIT(MANIFEST_BYTES_MAX);
-	auto_json *j = NULL;
 	json_error_t why;
 	int r = file_read_at(AT_FDCWD, path, &text);
 
 	if (r < 0)
-		return err_set(e, ERR_SYSTEM, "template %s: read %s: %s; %s", out->name, path,
+		return err_set(e, ERR_SYSTEM, "template %s: read %s: %s; %s", name, path,
 			       strerrordesc_np(-r), rebuild);
-	j = json_loadb(buf_str(&text), text.len, JSON_REJECT_DUPLICATES, &why);
-	if (j == NULL)
-		return refuse(e, out->name, dir, why.text);
-	return parse_manifest(j, dir, out, e);
+	*out = json_loadb(buf_str(&text), text.len, JSON_REJECT_DUPLICATES, &why);
+	return *out == NULL ? refuse(e, name, dir, why.text) : 0;
+}
+
+static int read_manifest(const char *dir, struct template *out, struct err *e)
+{
+	auto_json *j = NULL;
+	int r = load_manifest(dir, out->name, &j, e);
+
+	return r < 0 ? r : parse_manifest(j, dir, out, e);
+}
+
+int template_env(const struct template *t, json_t **out, struct err *e)
+{
+	const char *slash = strrchr(t->root_path, '/');
+	auto_free char *dir =
+		str_printf("%.*s", slash != NULL ? (int)(slash - t->root_path) : 0, t->root_path);
+	auto_json *j = NULL;
+	json_t *env;
+	int r = load_manifest(dir, t->name, &j, e);
+
+	if (r < 0)
+		return r;
+	env = json_object_get(j, "env");
+	if (!env_valid(env))
+		return refuse(e, t->name, dir, "env is no object of names and strings");
+	*out = env != NULL ? json_incref(env) : json_object();
+	return *out == NULL ? err_errno(e, ENOMEM, "read the environment of template %s", t->name)
+			    : 0;
 }
 
 static int check_image(const struct template *t, struct err *e)
@@ -179,8 +222,9 @@ int template_open(const char *state_dir, const char *name, struct template *out,
 	r = build_dir(state_dir, name, &dir);
 	if (r == -ENOENT)
 		return err_set(e, ERR_NOT_FOUND,
-			       "no template %s in %s/templates; \"vivd prepare\" makes base", name,
-			       state_dir);
+			       "no template %s in %s/templates; \"vivd prepare\" makes base, and "
+			       "\"viv template import\" others",
+			       name, state_dir);
 	if (r < 0)
 		return err_errno(e, -r, "open template %s in %s/templates", name, state_dir);
 	str_copy(t.name, sizeof(t.name), name);
@@ -195,18 +239,26 @@ int template_open(const char *state_dir, const char *name, struct template *out,
 	return r;
 }
 
-int template_write_manifest(int dirfd, const struct template *t, struct err *e)
+int template_write_manifest(int dirfd, const struct template *t, const json_t *image, struct err *e)
 {
 	auto_json *j =
 		json_pack("{s:i, s:I, s:s, s:s, s:s, s:I}", "format", MANIFEST_FORMAT, "root_bytes",
 			  (json_int_t)t->root_bytes, "sha256", t->sha256, "user", t->user,
 			  "workdir", t->workdir, "created_ms", (json_int_t)t->created_ms);
-	auto_free char *text = j == NULL ? NULL : json_dumps(j, JSON_INDENT(2));
+	auto_free char *text = NULL;
 	auto_free char *line = NULL;
 	int r;
 
+	if (j != NULL &&
+	    (image == NULL || json_object_update_missing(j, (json_t *)(uintptr_t)image) == 0))
+		text = json_dumps(j, JSON_INDENT(2));
 	if (text == NULL)
 		return err_errno(e, ENOMEM, "write the manifest of template %s", t->name);
+	if (strlen(text) >= MANIFEST_BYTES_MAX)
+		return err_set(e, ERR_INVALID,
+			       "template %s: the image's environment and commands are longer than "
+			       "%d bytes",
+			       t->name, MANIFEST_BYTES_MAX);
 	line = str_printf("%s\n", text);
 	r = file_write_atomic_at(dirfd, "manifest.json", line, strlen(line), 0644);
 	return r < 0 ? err_errno(e, -r, "write the manifest of template %s", t->name) : 0;

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "base/id.h"
+#include "base/json.h"
 #include "base/op.h"
 #include "base/vec.h"
 
@@ -36,8 +37,27 @@ must_check int template_open(const char *state_dir, const char *name, struct tem
 /** template_exists() - whether a complete template of that name is there */
 bool template_exists(const char *state_dir, const char *name);
 
-/** template_write_manifest() - write manifest.json durably. Return: 0; -errno with @e set */
-must_check int template_write_manifest(int dirfd, const struct template *t, struct err *e);
+/** template_user_valid() - whether a template's commands can run as a user of that name */
+bool template_user_valid(const char *name);
+
+/**
+ * template_env() - the environment that a template gives its sandboxes
+ * @t:		of template_open(); the very build that it found is asked
+ * @out:	new object of strings, {} = none; the caller's
+ *
+ * Thread: any (reads one small file). Return: 0; -errno with @e set.
+ */
+must_check int template_env(const struct template *t, json_t **out, struct err *e);
+
+/**
+ * template_write_manifest() - write manifest.json durably
+ * @image:	what the image says that the template was made from, borrowed; NULL = there is none.
+ *		"env" is an object of strings; "entrypoint", "cmd" and "source" are for people
+ *
+ * Return: 0; -errno with @e set (ERR_INVALID: @image says too much).
+ */
+must_check int template_write_manifest(int dirfd, const struct template *t, const json_t *image,
+				       struct err *e);
 
 VEC_DEFINE(templates, struct template)
 
