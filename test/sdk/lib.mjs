@@ -18,7 +18,7 @@ export const version = require(`${process.env.SDK_PACKAGE}/package.json`).versio
 
 /** node's test, with an end to its patience. */
 export function test(name, fn) {
-  return register(name, { timeout: 60_000 }, fn)
+  return register(name, { timeout: 300_000 }, fn)
 }
 
 /** A sandbox that several files use and none ends. */
@@ -32,7 +32,7 @@ export function unique(prefix = 't') {
 }
 
 /** Waits until `condition` gives something, and returns that. */
-export async function until(condition, what, ms = 20_000) {
+export async function until(condition, what, ms = 120_000) {
   const end = Date.now() + ms
   for (;;) {
     const value = await condition()
