@@ -180,7 +180,7 @@ run_analysis() {
 
 run_meson "$build"
 if [ -n "$all" ]; then
-	export VIV_BOOTS=${VIV_BOOTS:-51} VIV_ANALYSIS=1
+	export VIV_BOOTS=${VIV_BOOTS:-51} VIV_ANALYSIS=1 VIV_TEST_LONG=1
 fi
 run_pytest "tests of the whole" "$build" test/lint test/integ test/fault test/sdk
 if [ -n "$all" ]; then

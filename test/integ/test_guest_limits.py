@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong, too much or too long for a real sandbox's agent is answered; agent and daemon stay up, and small."""
 
+import hashlib
 import json
+import os
 import struct
 
 import pytest
 from guest import GuestAgent
-from native import RpcError, wait_until
+from native import MIB, OCTETS, RpcError, wait_until
 
 JSON, ENVELOPES = "application/json", "application/connect+json"
 START = "/process.Process/Start"
@@ -133,6 +135,16 @@ def test_1000_idle_streams(guest):
     stream.rest()
 
 
+def test_200_commands_at_once(guest):
+    streams = [guest.sh(f"read x; echo $x {i}; exit {i % 100}", stdin=True) for i in range(200)]
+    for s in streams:
+        guest.send(s.pid, b"go\n")
+    for i, s in enumerate(streams):
+        out, _, end = s.rest()
+        assert (out, end.get("exitCode", 0)) == (b"go %d\n" % i, i % 100)
+    print("peaks, KiB: agent %d, daemon %d" % (guest.status("VmHWM"), guest.daemon_kib("VmHWM")))
+
+
 def test_an_idle_agent_sleeps_and_is_small(guest):
     """A command that says nothing while it looks wakes nobody."""
     script = "s() { grep ^voluntary /proc/1/status; }; sleep 1; a=$(s); sleep 4; b=$(s); echo $a $b"
@@ -144,3 +156,49 @@ def test_an_idle_agent_sleeps_and_is_small(guest):
 def test_orphans_are_reaped(guest):
     guest.run("for i in $(seq 50); do (sh -c 'sleep 0.1 & exec true' &); done; sleep 0.01")
     wait_until(lambda: b"Z" not in guest.run("ps -eo stat= --ppid 1")[0], "no zombie is left", 60)
+
+
+class Counted:
+    """A body that cannot be packed away, made and hashed piece by piece."""
+
+    def __init__(self, size):
+        self.left, self.sum = size, hashlib.sha256()
+
+    def read(self, n):
+        piece = os.urandom(min(MIB, self.left))
+        self.left -= len(piece)
+        self.sum.update(piece)
+        return piece
+
+
+def peaks(guest):
+    """The most memory of agent and daemon since the last call, or since they began: KiB."""
+    with open(f"/proc/{guest.instance.process.pid}/clear_refs", "w") as f:
+        peak = guest.status("VmHWM"), guest.daemon_kib("VmHWM")
+        f.write("5")
+    return peak
+
+
+@pytest.mark.skipif("VIV_TEST_LONG" not in os.environ, reason="2 GiB take minutes: VIV_TEST_LONG=1 has them sent")
+def test_2_gib_up_and_down(shared):
+    """A file of eight times the guest's memory: nobody keeps more of it than a piece."""
+    size = 2 << 30
+    guest = GuestAgent(shared, memoryMB=256, diskSizeMB=6144)
+    path, body, got, n = "/files?path=/root/big&username=root", Counted(size), hashlib.sha256(), 0
+    peaks(guest)
+    conn = guest.connect(1800)
+    conn.request("POST", path, body, {"Content-Type": OCTETS, "Content-Length": str(size)})
+    response = conn.getresponse()
+    assert response.status == 200, response.read()
+    response.read()
+    conn.request("GET", path)
+    response = conn.getresponse()
+    assert response.status == 200
+    while piece := response.read(MIB):
+        got.update(piece)
+        n += len(piece)
+    agent, daemon = peaks(guest)
+    print(f"peaks, KiB: agent {agent}, daemon {daemon}")
+    assert n == size and got.digest() == body.sum.digest()
+    assert agent < 8192 and daemon < 65536
+    guest.stop()

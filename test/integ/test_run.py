@@ -210,6 +210,24 @@ def test_a_guest_that_powers_off_is_stopped(shared, box):
     assert shared.viv("rm", "off").returncode == 0
 
 
+def test_what_was_written_survives_a_shutdown(shared, box):
+    """The guest's init, told to end, writes out what no program has synced, after the programs' own last words."""
+    assert shared.viv("create", "--name", "last").returncode == 0
+    script = "trap 'echo said at the end >/root/word; exit' TERM; touch /root/up; while :; do sleep 0.1; done"
+    r = shared.viv("exec", "-d", "--user", "root", "last", "--", "sh", "-c", script)
+    assert r.returncode == 0, r.stderr
+    wait = "until [ -e /root/up ]; do sleep 0.1; done; head -c 3000000 /dev/urandom >/root/big; sha256sum /root/big"
+    before = shared.viv("exec", "--user", "root", "last", "--", "sh", "-c", wait)
+    assert before.returncode == 0, before.stderr
+    shared.viv("exec", "--user", "root", "last", "--", "kill", "-TERM", "1")
+    vivarium.wait_for(lambda: shared.get("/sandboxes/last")["vivarium"]["state"] == "stopped", what="stopped")
+    status, reply = shared.request("POST", "/v2/sandboxes/last/connect", {"timeout": None})
+    assert status == 201, reply
+    after = shared.viv("exec", "--user", "root", "last", "--", "sh", "-c", "sha256sum /root/big; cat /root/word")
+    assert after.stdout == before.stdout + b"said at the end\n", after
+    assert shared.viv("rm", "last").returncode == 0
+
+
 def test_three_boots_at_once(shared, box):
     start = time.monotonic()
     ps = [shared.popen("run", "--", "echo", str(i), stdout=-1) for i in range(3)]
