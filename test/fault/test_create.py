@@ -14,7 +14,8 @@ import pytest
 import vivarium
 
 STEPS_C = pathlib.Path(__file__).parents[2] / "src" / "sandbox" / "steps.c"
-STEPS = re.findall(r'\{ "(\w+)", STEP_\w+, \w+, (\w+),', STEPS_C.read_text())
+TABLE = re.search(r"\bcreate_steps\[\] = \{\n(.*?)^\};", STEPS_C.read_text(), re.M | re.S)[1]
+STEPS = re.findall(r'\{ "(\w+)", STEP_\w+, \w+, (\w+),', TABLE)
 FORWARD = [name for name, _ in STEPS]
 BACKWARD = [name for name, release in STEPS if release != "NULL"]
 GONE = (ConnectionError, http.client.HTTPException, OSError)
