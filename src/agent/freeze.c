@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "base/op.h"
 #include "base/str.h"
 
@@ -19,12 +20,13 @@
 
 #define CGROUP "/sys/fs/cgroup/sandbox"
 
-enum { FROZEN_TIMEOUT_MS = 3000, EVENTS_MAX_BYTES = 4096 };
+enum { FROZEN_TIMEOUT_MS = 3000, EVENTS_MAX_BYTES = 4096, BODY_MAX = 1024 };
 
 struct freeze {
 	struct job job;
 	struct agent *agent;
 	struct http_exchange *x; /* NULL = who asked is gone */
+	bool sync;
 	int result;
 };
 
@@ -74,7 +76,7 @@ static void freeze_work(struct job *job)
 	f->result = file_write_at(AT_FDCWD, CGROUP "/cgroup.freeze", "1");
 	if (f->result == 0)
 		f->result = await_frozen();
-	if (f->result == 0)
+	if (f->result == 0 && f->sync)
 		sync();
 }
 
@@ -104,24 +106,39 @@ static void on_close(struct http_exchange *x, bool complete, void *arg)
 	f->x = NULL;
 }
 
-void freeze_serve(struct http_exchange *x, const struct route_params *params, void *arg)
+static void start(struct http_exchange *x, struct agent *a, bool with_sync)
 {
 	static const struct http_exchange_events events = { .on_close = on_close };
-	struct agent *a = arg;
-	struct freeze *f;
+	struct freeze *f = xcalloc(1, sizeof(*f));
 
-	(void)params;
-	if (a->procs_fd < 0) {
-		reply_error(x, 501, "only the agent of a guest can freeze its processes");
-		return;
-	}
 	/* Whatever is started from now on would wait for itself. */
 	a->frozen = true;
-	f = xcalloc(1, sizeof(*f));
-	f->agent = a;
-	f->x = x;
+	*f = (struct freeze){ .agent = a, .x = x, .sync = with_sync };
 	http_exchange_bind(x, &events, f);
 	job_start(&a->loop, &f->job, freeze_work, freeze_done);
+}
+
+/* {"sync": false}: what is not on the disk yet is in the memory that is saved with it. */
+static void on_body(struct http_exchange *x, const char *body, size_t n, void *arg)
+{
+	auto_json *o = n > 0 ? json_loadb(body, n, JSON_REJECT_DUPLICATES, NULL) : json_object();
+	const json_t *with_sync = json_object_get(o, "sync");
+
+	if (!json_is_object(o) || (with_sync != NULL && !json_is_boolean(with_sync)))
+		reply_error(x, 400, "the body must be {\"sync\": true or false}");
+	else
+		start(x, arg, !json_is_false(with_sync));
+}
+
+void freeze_serve(struct http_exchange *x, const struct route_params *params, void *arg)
+{
+	const struct agent *a = arg;
+
+	(void)params;
+	if (a->procs_fd < 0)
+		reply_error(x, 501, "only the agent of a guest can freeze its processes");
+	else
+		http_body_collect(x, BODY_MAX, on_body, arg);
 }
 
 int freeze_thaw(struct agent *a)

@@ -13,7 +13,8 @@
  * caller; -errno with @e set */
 must_check int freeze_setup(struct err *e);
 
-/** freeze_serve() - POST /freeze: everything stands still, and what was written is on the disk */
+/** freeze_serve() - POST /freeze: everything stands still, and what was written is on the disk, or
+ * with {"sync": false} maybe only in memory */
 void freeze_serve(struct http_exchange *x, const struct route_params *params, void *arg);
 
 /** freeze_serve_undo() - POST /unfreeze */

@@ -58,6 +58,10 @@ json_t *json_of_detail(const struct api *api, const struct sandbox *sb);
 /** api_proxy() - serve a request that is for a sandbox. Return: whether it was */
 bool api_proxy(struct api *api, struct http_exchange *x);
 
+/** api_find() - the sandbox that a request's path names, for what runs when its body is there.
+ * Return: borrowed; NULL with @e set */
+struct sandbox *api_find(struct api *api, struct http_exchange *x, struct err *e);
+
 /** api_params() - the path parameters of a request once more, for what runs when its body is there.
  * Return: 0; -ENOENT */
 must_check int api_params(const struct http_head *head, struct route_params *out);
@@ -74,6 +78,11 @@ void sandboxes_refreshes(struct http_exchange *x, const struct route_params *p, 
 void sandboxes_connect_v1(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_connect_v2(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_pause(struct http_exchange *x, const struct route_params *p, void *arg);
+void sandboxes_fork(struct http_exchange *x, const struct route_params *p, void *arg);
+void sandboxes_rollback(struct http_exchange *x, const struct route_params *p, void *arg);
+void checkpoints_create(struct http_exchange *x, const struct route_params *p, void *arg);
+void checkpoints_list(struct http_exchange *x, const struct route_params *p, void *arg);
+void checkpoints_delete(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_resume(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_ping(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_patch(struct http_exchange *x, const struct route_params *p, void *arg);

@@ -30,7 +30,11 @@ static const struct route routes[] = {
 	{ "POST", "/v2/sandboxes/{id}/connect", sandboxes_connect_v2 },
 	{ "POST", "/sandboxes/{id}/pause", sandboxes_pause },
 	{ "POST", "/sandboxes/{id}/resume", sandboxes_resume },
-	{ "POST", "/sandboxes/{id}/fork", api_absent },
+	{ "POST", "/sandboxes/{id}/fork", sandboxes_fork },
+	{ "POST", "/sandboxes/{id}/checkpoints", checkpoints_create },
+	{ "GET", "/sandboxes/{id}/checkpoints", checkpoints_list },
+	{ "DELETE", "/sandboxes/{id}/checkpoints/{generation}", checkpoints_delete },
+	{ "POST", "/sandboxes/{id}/rollback", sandboxes_rollback },
 	{ "POST", "/sandboxes/{id}/snapshots", api_absent },
 	{ "PUT", "/sandboxes/{id}/network", sandboxes_network },
 	{ "GET", "/sandboxes/{id}/metrics", metrics_get },
@@ -95,6 +99,18 @@ int api_params(const struct http_head *head, struct route_params *out)
 	return route_find(routes, ARRAY_SIZE(routes), head, out, allow, sizeof(allow)) != NULL
 		       ? 0
 		       : -ENOENT;
+}
+
+struct sandbox *api_find(struct api *api, struct http_exchange *x, struct err *e)
+{
+	const struct http_head *head = http_exchange_head(x);
+	struct route_params params;
+
+	if (api_params(head, &params) < 0) {
+		err_set(e, ERR_NOT_FOUND, "no endpoint %s", head->path);
+		return NULL;
+	}
+	return manager_find(api->m, params.at[0], e);
 }
 
 struct api *api_new(struct manager *m, const char *domain)

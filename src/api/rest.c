@@ -36,18 +36,6 @@ static int read_memory(const json_t *body, bool *out, struct err *e)
 	return err_set(e, ERR_INVALID, "field 'memory' must be true or false");
 }
 
-static struct sandbox *find(struct api *api, struct http_exchange *x, struct err *e)
-{
-	const struct http_head *head = http_exchange_head(x);
-	struct route_params params;
-
-	if (api_params(head, &params) < 0) {
-		err_set(e, ERR_NOT_FOUND, "no endpoint %s", head->path);
-		return NULL;
-	}
-	return manager_find(api->m, params.at[0], e);
-}
-
 static void on_paused(struct sandbox *sb, const struct err *e, void *arg)
 {
 	struct http_exchange *x = late_reply_take(arg);
@@ -76,7 +64,7 @@ static void pause_body(struct http_exchange *x, const char *text, size_t n, void
 {
 	auto_json *body = NULL;
 	struct err e = { 0 };
-	struct sandbox *sb = find(arg, x, &e);
+	struct sandbox *sb = api_find(arg, x, &e);
 	bool memory = true;
 
 	if (sb == NULL || body_object(text, n, true, &body, &e) < 0 ||
@@ -154,7 +142,7 @@ static void wake(struct http_exchange *x, const char *text, size_t n, bool requi
 	auto_json *body = NULL;
 	struct err e = { 0 };
 
-	c->sb = find(c->api, x, &e);
+	c->sb = api_find(c->api, x, &e);
 	if (c->sb == NULL || body_object(text, n, true, &body, &e) < 0 ||
 	    read_timeout(body, required, c, &e) < 0 || read_memory(body, &c->memory, &e) < 0 ||
 	    start_resume(x, c, &e) < 0)

@@ -51,6 +51,9 @@ static json_t *own_fields(const struct sandbox *sb)
 				"diskSizeMB", (json_int_t)row->disk_mib, "diskAllocatedBytes",
 				(json_int_t)sandbox_disk_allocated(sb));
 
+	if (row->generation != 0)
+		ignore_err(json_object_set_new(own, "generation",
+					       json_integer((json_int_t)row->generation)));
 	set_text(own, "name", row->name);
 	set_text(own, "lastError", row->last_error);
 	set_time(own, "createdAt", row->created_ms);

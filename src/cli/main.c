@@ -15,10 +15,12 @@
 #include <unistd.h>
 
 static const struct verb *const verbs[] = {
-	&verb_run,     &verb_create, &verb_exec,   &verb_shell,    &verb_ps,      &verb_attach,
-	&verb_kill,    &verb_wait,   &verb_ls,     &verb_inspect,  &verb_rm,      &verb_cp,
-	&verb_port,    &verb_logs,   &verb_doctor, &verb_df,       &verb_prune,   &verb_key,
-	&verb_network, &verb_stats,  &verb_top,    &verb_template, &verb_version,
+	&verb_run,         &verb_create,   &verb_exec,    &verb_shell, &verb_ps,
+	&verb_attach,      &verb_kill,     &verb_wait,    &verb_ls,    &verb_inspect,
+	&verb_rm,          &verb_cp,       &verb_port,    &verb_logs,  &verb_doctor,
+	&verb_df,          &verb_prune,    &verb_key,     &verb_fork,  &verb_checkpoint,
+	&verb_checkpoints, &verb_rollback, &verb_network, &verb_stats, &verb_top,
+	&verb_template,    &verb_version,
 };
 
 static void print_help(FILE *to)
@@ -27,7 +29,7 @@ static void print_help(FILE *to)
 	      "usage: viv [--socket PATH] VERB [OPTIONS] ...\n\n",
 	      to);
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		fprintf(to, "  %-8s %s\n", verbs[i]->name, verbs[i]->summary);
+		fprintf(to, "  %-11s %s\n", verbs[i]->name, verbs[i]->summary);
 	fputs("\n`viv VERB --help` tells more. A sandbox is named by its name, its id, or the "
 	      "beginning "
 	      "of its id.\n",

@@ -189,8 +189,8 @@ static void close_dir(DIR **d)
 		closedir(*d);
 }
 
-/* Links everything in a directory of plain files into another one. */
-static int link_all(int from_fd, int to_fd)
+/* Links everything in a directory of plain files into another one; but not @left_out. */
+static int link_all(int from_fd, int to_fd, const char *left_out)
 {
 	auto_close int fd = openat(from_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -200,7 +200,8 @@ static int link_all(int from_fd, int to_fd)
 		return -errno;
 	take_fd(&fd); /* owned by d from here on */
 	while ((entry = readdir(d)) != NULL) {
-		if (entry->d_name[0] == '.' || streq(entry->d_name, LAYER_TMP))
+		if (entry->d_name[0] == '.' || streq(entry->d_name, LAYER_TMP) ||
+		    streq(entry->d_name, left_out))
 			continue;
 		if (linkat(from_fd, entry->d_name, to_fd, entry->d_name, 0) < 0)
 			return -errno;
@@ -261,7 +262,7 @@ size_t disk_layers(const struct disk_ops *ops, int dirfd)
 }
 
 /* Makes the directory of a disk under its temporary name. Return: descriptor; -errno. */
-static int try_link(int from_fd, int to_dirfd)
+static int try_link(int from_fd, int to_dirfd, const char *left_out)
 {
 	auto_close int to_fd = -1;
 	int r = file_remove_tree_at(to_dirfd, LAYER_NEW); /* of one that was killed */
@@ -273,17 +274,17 @@ static int try_link(int from_fd, int to_dirfd)
 	to_fd = openat(to_dirfd, LAYER_NEW, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (to_fd < 0)
 		return -errno;
-	r = link_all(from_fd, to_fd);
+	r = link_all(from_fd, to_fd, left_out);
 	return r < 0 ? r : take_fd(&to_fd);
 }
 
 /* A layer that was listed and then is missing was merged meanwhile: what is there now counts. */
-static int begin_link(int from_fd, int to_dirfd)
+static int begin_link(int from_fd, int to_dirfd, const char *left_out)
 {
 	int r = -ENOENT;
 
 	for (int tries = 0; tries < LINK_TRIES && r == -ENOENT; tries++)
-		r = try_link(from_fd, to_dirfd);
+		r = try_link(from_fd, to_dirfd, left_out);
 	return r;
 }
 
@@ -306,42 +307,109 @@ static int make_writable(const struct disk_ops *ops, int layer_fd, const char *l
 	return r < 0 ? r : extend_layers(ops, layer_fd, layer, size_bytes, op);
 }
 
-/* Shares a disk; with @extend, an own layer is on top of the new one when it appears. */
-static int share(int from_dirfd, int to_dirfd, const struct disk_ops *extend, uint64_t size_bytes,
-		 struct op *op)
+/* How a disk is shared. */
+struct sharing {
+	int from_dirfd;
+	int to_dirfd;
+	const char *left_out; /* a layer; "" = none */
+	const struct disk_ops
+		*extend;     /* with an own layer on top when it appears; NULL = without */
+	uint64_t size_bytes; /* of that */
+};
+
+static int share(const struct sharing *s, struct op *op)
 {
-	auto_close int from_fd = layers_dir(from_dirfd);
+	auto_close int from_fd = layers_dir(s->from_dirfd);
 	auto_close int to_fd = -1;
 	char from[PATH_MAX];
 	char to[PATH_MAX];
 	int r;
 
-	layer_path(from_dirfd, from);
-	layer_path(to_dirfd, to);
+	layer_path(s->from_dirfd, from);
+	layer_path(s->to_dirfd, to);
 	if (from_fd < 0)
 		return err_errno(&op->err, -from_fd, "open disk layer %s", from);
-	to_fd = begin_link(from_fd, to_dirfd);
+	to_fd = begin_link(from_fd, s->to_dirfd, s->left_out);
 	r = to_fd < 0 ? to_fd : 0;
-	if (r == 0 && extend != NULL)
-		r = make_writable(extend, to_fd, to, size_bytes, op);
+	if (r == 0 && s->extend != NULL)
+		r = make_writable(s->extend, to_fd, to, s->size_bytes, op);
 	if (r == 0)
-		r = end_link(to_dirfd);
+		r = end_link(s->to_dirfd);
 	if (r == 0)
 		return 0;
-	ignore_err(file_remove_tree_at(to_dirfd, LAYER_NEW)); /* the first error counts */
+	ignore_err(file_remove_tree_at(s->to_dirfd, LAYER_NEW)); /* the first error counts */
 	return err_is_set(&op->err) ? r
 				    : err_errno(&op->err, -r, "share the disk %s as %s", from, to);
 }
 
 int disk_link(int from_dirfd, int to_dirfd, struct op *op)
 {
-	return share(from_dirfd, to_dirfd, NULL, 0, op);
+	const struct sharing s = { from_dirfd, to_dirfd, "", NULL, 0 };
+
+	return share(&s, op);
 }
 
 int disk_clone(const struct disk_ops *ops, int from_dirfd, const struct disk_spec *spec,
 	       struct op *op)
 {
-	return share(from_dirfd, spec->dirfd, ops, spec->size_bytes, op);
+	const struct sharing s = { from_dirfd, spec->dirfd, "", ops, spec->size_bytes };
+
+	return share(&s, op);
+}
+
+/* The name of a disk's top layer, when it is not the only one. Return: descriptor of layer/; -errno
+ * with op->err set. */
+static int open_above(const struct disk_ops *ops, int dirfd, char top[LAYER_NAME_SIZE],
+		      struct op *op)
+{
+	char layer[PATH_MAX];
+	struct layers layers;
+	auto_close int layer_fd = open_layers(ops, dirfd, layer, &layers, op);
+
+	if (layer_fd < 0)
+		return layer_fd;
+	if (layers.n < 2)
+		return err_set(&op->err, ERR_INVALID, "disk %s has only one layer", layer);
+	layer_name(ops, layers.at[0], top);
+	return take_fd(&layer_fd);
+}
+
+int disk_link_below(const struct disk_ops *ops, int from_dirfd, int to_dirfd, struct op *op)
+{
+	char top[LAYER_NAME_SIZE];
+	auto_close int layer_fd = open_above(ops, from_dirfd, top, op);
+	const struct sharing s = { from_dirfd, to_dirfd, top, NULL, 0 };
+
+	return layer_fd < 0 ? layer_fd : share(&s, op);
+}
+
+int disk_retract(const struct disk_ops *ops, int dirfd, struct op *op)
+{
+	char top[LAYER_NAME_SIZE];
+	auto_close int layer_fd = open_above(ops, dirfd, top, op);
+	int r;
+
+	if (layer_fd < 0)
+		return layer_fd;
+	r = unlinkat(layer_fd, top, 0) < 0 ? -errno : file_sync_dir(layer_fd);
+	return r < 0 ? err_errno(&op->err, -r, "remove the unused disk layer %s", top) : 0;
+}
+
+int disk_open_top(const struct disk_ops *ops, const struct disk_spec *spec, struct disk_image *out,
+		  struct op *op)
+{
+	char layer[PATH_MAX];
+	struct layers layers;
+	auto_close int layer_fd = open_layers(ops, spec->dirfd, layer, &layers, op);
+	int fd;
+
+	if (layer_fd < 0)
+		return layer_fd;
+	fd = layer_open(ops, layer_fd, layer, layers.at[0], true, spec, op);
+	if (fd < 0)
+		return fd;
+	*out = (struct disk_image){ .format = ops->format, .fd = fd };
+	return 0;
 }
 
 static int open_chain(const struct disk_ops *ops, int layer_fd, const char *layer,

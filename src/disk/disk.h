@@ -83,6 +83,25 @@ size_t disk_layers(const struct disk_ops *ops, int dirfd);
  */
 must_check int disk_merge(const struct disk_ops *ops, const struct disk_spec *spec, struct op *op);
 
+/**
+ * disk_link_below() - as disk_link(), but all layers but the top one: of a disk whose VMM goes on,
+ * and writes to the top one
+ */
+must_check int disk_link_below(const struct disk_ops *ops, int from_dirfd, int to_dirfd,
+			       struct op *op);
+
+/**
+ * disk_retract() - take away the layer that disk_extend() put on top, when no VMM ever had it
+ *
+ * The only layer of a disk is never taken away. Return: 0; -errno with op->err set.
+ */
+must_check int disk_retract(const struct disk_ops *ops, int dirfd, struct op *op);
+
+/** disk_open_top() - open only a disk's top layer, for writing; the caller owns out->fd. Return: as
+ * disk_open() */
+must_check int disk_open_top(const struct disk_ops *ops, const struct disk_spec *spec,
+			     struct disk_image *out, struct op *op);
+
 /** disk_open() - open a disk for a VMM, its top layer for writing. Return: 0; -errno with op->err
  * set: what is missing or damaged */
 must_check int disk_open(const struct disk_ops *ops, const struct disk_spec *spec, struct disk *out,

@@ -51,12 +51,12 @@ must_check int guest_init(struct in_addr addr, const struct guest_identity *iden
 			  char *out_version, size_t size, struct op *op);
 
 /**
- * guest_freeze() - have the guest's processes stand still and its disk be synced, before its VM is
- * paused
+ * guest_freeze() - have the guest's processes stand still, before its VM is paused
+ * @sync:	also have its disk be synced, as it must be when its memory is not kept
  *
  * Return: 0; -errno with op->err set: nothing can be said of the guest then but by guest_thaw().
  */
-must_check int guest_freeze(struct in_addr addr, int vmm_pidfd, struct op *op);
+must_check int guest_freeze(struct in_addr addr, bool sync, int vmm_pidfd, struct op *op);
 
 /** guest_thaw() - let its processes go on; no error if they do. Return: 0; -errno with op->err set
  */

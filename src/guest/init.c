@@ -115,9 +115,16 @@ int guest_init(struct in_addr addr, const struct guest_identity *identity, int v
 	return read_version(&reply, out_version, size, &op->err);
 }
 
-/* A call without a body, whose answer is only whether it went well. */
-static int call_plain(struct in_addr addr, int vmm_pidfd, const char *method, const char *path,
-		      const char *what, struct op *op)
+/* A call whose answer is only whether it went well. */
+struct plain_call {
+	const char *method;
+	const char *path;
+	const char *body; /* "" = none */
+	const char *what; /* for the message */
+};
+
+static int call_plain(struct in_addr addr, int vmm_pidfd, const struct plain_call *call,
+		      struct op *op)
 {
 	auto_buf reply = BUF_INIT(REPLY_BYTES_MAX);
 	auto_http_client c = HTTP_CLIENT_INIT;
@@ -125,25 +132,35 @@ static int call_plain(struct in_addr addr, int vmm_pidfd, const char *method, co
 
 	if (r < 0)
 		return err_wrap(&op->err, "reach the guest agent");
-	r = http_client_call(&c, method, path, NULL, NULL, 0, &reply, op);
+	r = http_client_call(&c, call->method, call->path, NULL, call->body, strlen(call->body),
+			     &reply, op);
 	if (r < 0)
-		return err_wrap(&op->err, "%s", what);
+		return err_wrap(&op->err, "%s", call->what);
 	if (r != 200 && r != 204)
-		return refuse_status(path, r, &reply, &op->err);
+		return refuse_status(call->path, r, &reply, &op->err);
 	return 0;
 }
 
-int guest_freeze(struct in_addr addr, int vmm_pidfd, struct op *op)
+int guest_freeze(struct in_addr addr, bool sync, int vmm_pidfd, struct op *op)
 {
-	return call_plain(addr, vmm_pidfd, "POST", "/freeze", "freeze the guest's processes", op);
+	const struct plain_call call = { "POST", "/freeze", sync ? "" : "{\"sync\":false}",
+					 "freeze the guest's processes" };
+
+	return call_plain(addr, vmm_pidfd, &call, op);
 }
 
 int guest_thaw(struct in_addr addr, int vmm_pidfd, struct op *op)
 {
-	return call_plain(addr, vmm_pidfd, "POST", "/unfreeze", "thaw the guest's processes", op);
+	static const struct plain_call call = { "POST", "/unfreeze", "",
+						"thaw the guest's processes" };
+
+	return call_plain(addr, vmm_pidfd, &call, op);
 }
 
 int guest_health(struct in_addr addr, int vmm_pidfd, struct op *op)
 {
-	return call_plain(addr, vmm_pidfd, "GET", "/health", "ask for the guest's health", op);
+	static const struct plain_call call = { "GET", "/health", "",
+						"ask for the guest's health" };
+
+	return call_plain(addr, vmm_pidfd, &call, op);
 }

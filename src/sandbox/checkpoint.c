@@ -380,6 +380,22 @@ int checkpoint_remove(int owner_fd, uint64_t generation, struct op *op)
 	return r < 0 ? err_errno(&op->err, -r, "remove checkpoint %ju", (uintmax_t)generation) : 0;
 }
 
+int checkpoint_read(int owner_fd, uint64_t generation, struct checkpoint *out)
+{
+	auto_free char *name = str_printf(DIR_NAME "/" NAME_FORMAT, generation);
+	auto_close int fd = open_dir(owner_fd, name);
+	int r = fd < 0 ? fd : read_manifest(fd, out);
+
+	return fd >= 0 && r == -ENOENT ? -EBADMSG : r;
+}
+
+int checkpoint_unfinished(int owner_fd)
+{
+	if (faccessat(owner_fd, DIR_NAME "/" NEW_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return 1;
+	return errno == ENOENT ? 0 : -errno;
+}
+
 static int compare_generations(const void *a, const void *b)
 {
 	const uint64_t *x = a;
@@ -438,14 +454,12 @@ static int remove_gone(int owner_fd)
 /* Whether a checkpoint is there because nobody deleted it yet. */
 static bool is_passing(int owner_fd, uint64_t generation)
 {
-	auto_free char *name = str_printf(DIR_NAME "/" NAME_FORMAT, generation);
-	auto_close int fd = open_dir(owner_fd, name);
 	struct checkpoint c;
 
-	return fd >= 0 && read_manifest(fd, &c) == 0 && !c.kept;
+	return checkpoint_read(owner_fd, generation, &c) == 0 && !c.kept;
 }
 
-int checkpoint_tidy(int owner_fd, uint64_t newest, struct op *op)
+int checkpoint_tidy(int owner_fd, uint64_t current, struct op *op)
 {
 	struct generations all = { 0 };
 	int first = remove_gone(owner_fd);
@@ -454,8 +468,8 @@ int checkpoint_tidy(int owner_fd, uint64_t newest, struct op *op)
 	if (first < 0)
 		err_errno(&op->err, -first, "finish the removal of a checkpoint");
 	r = checkpoint_list(owner_fd, &all, op);
-	for (size_t i = 0; r == 0 && i < all.n && all.at[i] < newest; i++) {
-		if (is_passing(owner_fd, all.at[i]) &&
+	for (size_t i = 0; r == 0 && i < all.n; i++) {
+		if (all.at[i] != current && is_passing(owner_fd, all.at[i]) &&
 		    checkpoint_remove(owner_fd, all.at[i], op) < 0)
 			first = -EIO;
 	}

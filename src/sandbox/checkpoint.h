@@ -83,16 +83,22 @@ must_check int checkpoint_move(int from_fd, int to_fd, uint64_t generation, stru
  * damaged. Return: descriptor of its directory; -errno with op->err set, as checkpoint_open() */
 must_check int checkpoint_open_disk(int owner_fd, uint64_t generation, struct op *op);
 
+/** checkpoint_read() - only what a checkpoint was made of. Return: 0; -ENOENT; -EBADMSG; -errno */
+must_check int checkpoint_read(int owner_fd, uint64_t generation, struct checkpoint *out);
+
 /** checkpoint_remove() - delete one; absent = success. Return: 0; -errno with op->err set */
 must_check int checkpoint_remove(int owner_fd, uint64_t generation, struct op *op);
 
 /**
- * checkpoint_tidy() - delete what a newer checkpoint made useless: those before @newest that nobody
+ * checkpoint_tidy() - delete what a newer checkpoint made useless: all but @current that nobody
  * wanted to keep, and the rest of those whose deletion was cut short; one that cannot be read stays
  *
  * Return: 0; -errno with op->err set: the first failure, the others are tried all the same.
  */
-must_check int checkpoint_tidy(int owner_fd, uint64_t newest, struct op *op);
+must_check int checkpoint_tidy(int owner_fd, uint64_t current, struct op *op);
+
+/** checkpoint_unfinished() - whether one was begun and not ended. Return: 1; 0; -errno */
+must_check int checkpoint_unfinished(int owner_fd);
 
 VEC_DEFINE(generations, uint64_t)
 

@@ -116,10 +116,7 @@ static int check_change(const struct sandbox *sb, struct err *e)
 	if (sb->m->closing)
 		return err_set(e, ERR_EXHAUSTED,
 			       "vivd is shutting down; try again when it is back");
-	if (sb->changing)
-		return err_set(e, ERR_CONFLICT, "sandbox %s is being changed; try again",
-			       sb->row.id.s);
-	return sandbox_check_running(sb, e);
+	return sandbox_check_idle(sb, e);
 }
 
 int sandbox_change(struct sandbox *sb, const char *user, const char *env_json,

@@ -185,11 +185,8 @@ static int check_can_rest(const struct sandbox *sb, const struct plan *plan, str
 	if (sb->row.state == DB_PAUSED || sb->row.state == DB_STOPPED)
 		return err_set(e, ERR_CONFLICT, "sandbox %s is %s already", sb->row.id.s,
 			       db_state_name(sb->row.state));
-	if (sandbox_check_running(sb, e) < 0)
+	if (sandbox_check_idle(sb, e) < 0)
 		return -EBUSY;
-	if (sb->changing)
-		return err_set(e, ERR_CONFLICT, "sandbox %s is being changed; try again",
-			       sb->row.id.s);
 	if (plan == &pause_plan && (vmm_caps(sb->m->vmm) & VMM_CAP_SNAPSHOT) == 0)
 		return err_set(e, ERR_UNSUPPORTED, "%s cannot save the memory of a sandbox",
 			       vmm_name(sb->m->vmm));
@@ -214,6 +211,7 @@ static int rest(struct sandbox *sb, const struct plan *plan, sandbox_done_fn don
 	*p = (struct pause){ .sb = sb, .plan = plan, .done = done, .arg = arg };
 	op_init(&p->op, 0, -1);
 	p->op.fault = sb->m->config.fault;
+	sb->res.draft_kept = false;
 	watch_stop(sb);
 	egress_detach(sb);
 	proxy_abort_all(&sb->streams, ESHUTDOWN);
@@ -232,14 +230,20 @@ int sandbox_stop(struct sandbox *sb, sandbox_done_fn done, void *arg, struct err
 	return rest(sb, &stop_plan, done, arg, e);
 }
 
-/* The newest whole checkpoint that the row does not know of yet. Return: it; 0 none; -errno. */
+/* The whole checkpoint that the pause made, and the row does not know of yet: the only one that
+ * nobody keeps, since resume.c leaves no other. Return: it; 0 none; -errno, as out of @out. */
 static int find_uncommitted(struct sandbox *sb, uint64_t *out, struct op *op)
 {
 	struct generations known = { 0 };
+	struct checkpoint c;
 	int r = checkpoint_list(sb->res.dirfd, &known, op);
 
-	*out = known.n > 0 && known.at[known.n - 1] > sb->row.generation ? known.at[known.n - 1]
-									 : 0;
+	*out = 0;
+	vec_foreach (generation, &known) {
+		if (*generation != sb->row.generation &&
+		    checkpoint_read(sb->res.dirfd, *generation, &c) == 0 && !c.kept)
+			*out = *generation;
+	}
 	generations_done(&known);
 	return r;
 }

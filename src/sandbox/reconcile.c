@@ -21,6 +21,7 @@
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/steps.h"
 #include "sandbox/sweep.h"
+#include "sandbox/take.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -85,6 +86,7 @@ struct adoption {
 	struct op op;
 	int result; /* of plan_adopt() */
 	int pause;  /* of pause_recover(), of one that was being paused */
+	int take;   /* of take_recover(), of any other */
 };
 
 static void adopt_work(void *arg)
@@ -95,8 +97,12 @@ static void adopt_work(void *arg)
 	a->result = plan_adopt(&create_plan, a->sb, &a->op);
 	if (a->result >= 0 && a->sb->row.state == DB_PAUSING)
 		a->pause = pause_recover(a->sb, a->result > 0, &a->op);
-	if (a->pause < 0)
-		a->result = a->pause;
+	else if (a->result >= 0)
+		a->take = take_recover(a->sb, a->result > 0, &a->op);
+	if (a->pause < 0 || a->take < 0)
+		a->result = MIN(a->pause, a->take);
+	if (a->result >= 0)
+		take_sweep(a->sb);
 }
 
 static void adopt_settle(const struct adoption *a)
@@ -107,6 +113,8 @@ static void adopt_settle(const struct adoption *a)
 	if (a->result > 0) {
 		if (sb->row.state == DB_PAUSING)
 			sandbox_set_state(sb, DB_RUNNING, "");
+		else if (a->take > 0)
+			sandbox_set_state(sb, DB_RUNNING, NULL);
 		adopted(sb);
 	} else if (a->result == 0 && a->pause > 0) {
 		come_to_rest(sb, DB_PAUSED);
@@ -189,6 +197,7 @@ static void settle(struct sandbox *sb)
 		break;
 	case DB_RESUMING:
 	case DB_STARTING:
+		take_sweep(sb);
 		settle_waking(sb);
 		break;
 	case DB_PAUSED:
@@ -197,6 +206,7 @@ static void settle(struct sandbox *sb)
 			reap_later(sb->m);
 		break;
 	case DB_STOPPED:
+		take_sweep(sb);
 		if (sb->row.leaked)
 			reap_later(sb->m);
 		break;

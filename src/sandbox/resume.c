@@ -26,6 +26,8 @@ struct resume {
 	const struct plan *plan; /* resume_plan or start_plan */
 	bool link_disk;          /* a start whose disk is the checkpoint's */
 	bool taken;              /* it was taken over: the sandbox is stopped, no longer paused */
+	bool clears;             /* what there is of a VM goes first */
+	bool keeps_deadline;
 	struct op op;
 	struct plan_timing timing;
 	int result;
@@ -65,7 +67,7 @@ int restore_check_host(const struct manager *m, const struct checkpoint *c, stru
 	return 0;
 }
 
-static int check_origin(const struct sandbox *sb, const struct checkpoint *c, struct err *e)
+int restore_check_origin(const struct sandbox *sb, const struct checkpoint *c, struct err *e)
 {
 	if (c->cpus != sb->row.cpus || c->memory_mib != sb->row.memory_mib ||
 	    !streq(c->acceleration, sb->row.acceleration))
@@ -85,7 +87,7 @@ static int open_origin(struct resume *r)
 	if (fd < 0)
 		return fd;
 	sb->res.origin_fd = fd;
-	return memory ? check_origin(sb, &sb->res.origin, &r->op.err) : 0;
+	return memory ? restore_check_origin(sb, &sb->res.origin, &r->op.err) : 0;
 }
 
 /* A daemon that was started since the sandbox came to rest has not opened it yet. */
@@ -99,12 +101,35 @@ static int open_dir(struct sandbox *sb, struct op *op)
 	return r < 0 ? r : 0;
 }
 
+/* What nobody keeps, and the row does not name, is of no use: no sandbox that runs has any. */
+static void drop_others(struct sandbox *sb)
+{
+	struct op op;
+
+	op_init(&op, 0, -1);
+	if (checkpoint_tidy(sb->res.dirfd, sb->row.generation, &op) < 0)
+		log_error("checkpoint.tidy", kv_str("id", sb->row.id.s),
+			  kv_str("error", op.err.msg));
+}
+
+static int clear(struct resume *r)
+{
+	r->leaks = plan_release(&create_plan, r->sb, false, r->op.fault);
+	if (r->leaks == 0)
+		return 0;
+	return err_set(&r->op.err, ERR_SYSTEM, "%u resources of its VM could not be released",
+		       r->leaks);
+}
+
 static int prepare(struct resume *r)
 {
-	int ready = open_dir(r->sb, &r->op);
+	int ready = r->clears ? clear(r) : 0;
 
+	if (ready == 0)
+		ready = open_dir(r->sb, &r->op);
 	if (ready < 0)
 		return ready;
+	drop_others(r->sb);
 	if (r->plan == &start_plan && !r->link_disk)
 		return 0;
 	if (open_origin(r) < 0)
@@ -125,6 +150,13 @@ static void resume_work(void *arg)
 	fd_close(&r->sb->res.origin_fd);
 }
 
+static int store_failed(const struct sandbox *sb, struct err *e)
+{
+	return err_set(e, ERR_SYSTEM,
+		       "sandbox %s: the store cannot be written; the log of vivd says why",
+		       sb->row.id.s);
+}
+
 /* Return: whether the store has it. */
 static bool set_running(struct resume *r)
 {
@@ -133,7 +165,8 @@ static bool set_running(struct resume *r)
 
 	sb->timing = r->timing;
 	sb->row.started_ms = now_ms;
-	sb->row.end_ms = r->timeout_s != 0 ? now_ms + r->timeout_s * MS_PER_S : 0;
+	if (!r->keeps_deadline)
+		sb->row.end_ms = r->timeout_s != 0 ? now_ms + r->timeout_s * MS_PER_S : 0;
 	db_set_str(&sb->row.agent_version, sb->res.agent_version);
 	if (r->plan == &start_plan)
 		db_set_str(&sb->row.kernel_version, sb->res.kernel_version);
@@ -211,11 +244,44 @@ static void resume_done(void *arg)
 		finish(r);
 		return;
 	}
-	r->result = err_set(&r->op.err, ERR_SYSTEM,
-			    "sandbox %s: the store cannot be written; the log of vivd says why",
-			    sb->row.id.s);
+	r->result = store_failed(sb, &r->op.err);
 	sandbox_set_state(sb, DB_PAUSING, NULL);
 	work_submit(sb->m->loop, undo_work, finish, r);
+}
+
+static void submit(struct resume *r)
+{
+	op_init(&r->op, 0, -1);
+	r->op.fault = r->sb->m->config.fault;
+	sandbox_begin(r->sb);
+	work_submit(r->sb->m->loop, resume_work, resume_done, r);
+}
+
+int resume_at(struct sandbox *sb, uint64_t generation, const uint64_t *timeout_s,
+	      sandbox_resume_fn done, void *arg, struct err *e)
+{
+	enum db_state state = sb->row.state;
+	uint64_t old = sb->row.generation;
+	struct resume *r;
+
+	sb->row.generation = generation;
+	if (!sandbox_set_state(sb, DB_RESUMING, NULL)) {
+		sb->row.generation = old;
+		sandbox_set_state(sb, state, NULL);
+		return store_failed(sb, e);
+	}
+	egress_detach(sb);
+	proxy_abort_all(&sb->streams, ESHUTDOWN);
+	r = xcalloc(1, sizeof(*r));
+	*r = (struct resume){ .sb = sb,
+			      .plan = &resume_plan,
+			      .clears = true,
+			      .keeps_deadline = timeout_s == NULL,
+			      .timeout_s = timeout_s != NULL ? *timeout_s : 0,
+			      .done = done,
+			      .arg = arg };
+	submit(r);
+	return 0;
 }
 
 static int begin(struct sandbox *sb, bool memory, uint64_t timeout_s, sandbox_resume_fn done,
@@ -230,17 +296,12 @@ static int begin(struct sandbox *sb, bool memory, uint64_t timeout_s, sandbox_re
 			      .timeout_s = timeout_s,
 			      .done = done,
 			      .arg = arg };
-	op_init(&r->op, 0, -1);
-	r->op.fault = sb->m->config.fault;
 	if (!sandbox_set_state(sb, paused && memory ? DB_RESUMING : DB_STARTING, NULL)) {
 		sandbox_set_state(sb, paused ? DB_PAUSED : DB_STOPPED, NULL);
 		free(r);
-		return err_set(e, ERR_SYSTEM,
-			       "sandbox %s: the store cannot be written; the log of vivd says why",
-			       sb->row.id.s);
+		return store_failed(sb, e);
 	}
-	sandbox_begin(sb);
-	work_submit(sb->m->loop, resume_work, resume_done, r);
+	submit(r);
 	return 0;
 }
 

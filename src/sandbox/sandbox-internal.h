@@ -35,6 +35,11 @@ struct resources {
 	int draft_fd; /* checkpoint that is being made; owned; -1 = none */
 	struct checkpoint draft;
 	const char *kernel_words; /* added to its kernel's command line; static; NULL = none */
+	int draft_owner_fd;       /* whose it will be; owned; -1 = the sandbox's */
+	bool draft_kept;
+	struct ram ram;                 /* of a checkpoint that is being made, as the next two */
+	struct memory_capture *capture; /* owned; NULL = none */
+	bool layer_unused;              /* the disk's top layer is for a VM that has not got it */
 	char kernel_version[KERNEL_VERSION_SIZE];
 	char agent_version[AGENT_VERSION_SIZE];
 };
@@ -42,7 +47,7 @@ struct resources {
 #define RESOURCES_INIT                                                                             \
 	{                                                                                          \
 		.dirfd = -1, .run_dirfd = -1, .cgroup_fd = -1, .slot = NET_SLOT_INIT,              \
-		.console = CONSOLE_INIT, .origin_fd = -1, .draft_fd = -1                           \
+		.console = CONSOLE_INIT, .origin_fd = -1, .draft_fd = -1, .draft_owner_fd = -1     \
 	}
 
 struct destroy_waiter {
@@ -65,6 +70,7 @@ struct sandbox {
 	struct plan_timing timing;
 	struct journal journal;
 	bool busy;     /* an operation owns res */
+	bool goes_on;  /* but it only looks: the guest can be used meanwhile */
 	bool doomed;   /* destroy as soon as it is not busy */
 	bool changing; /* its agent is being told of a change of the row */
 	bool unsure;   /* adoption could not be decided yet; nothing of it is touched */
@@ -137,6 +143,10 @@ struct sandbox *sandbox_by_id(struct manager *m, const struct sandbox_id *id);
  * whole row again.
  */
 bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last_error);
+
+/** sandbox_check_idle() - whether a running sandbox can begin an operation. Return: 0; -errno with
+ * @e set, as sandbox_check_running() */
+must_check int sandbox_check_idle(const struct sandbox *sb, struct err *e);
 
 /** sandbox_begin(), sandbox_end() - an operation starts to own, and gives back, the resources */
 void sandbox_begin(struct sandbox *sb);
@@ -231,6 +241,21 @@ must_check int spec_check_name(const char *name, struct err *e);
  * with @e set (ERR_CONFLICT: another VMM or CPU) */
 must_check int restore_check_host(const struct manager *m, const struct checkpoint *c,
 				  struct err *e);
+
+/** restore_check_origin() - whether a checkpoint is this sandbox's kind, too. Return: as
+ * restore_check_host() */
+must_check int restore_check_origin(const struct sandbox *sb, const struct checkpoint *c,
+				    struct err *e);
+
+/**
+ * resume_at() - give up what a sandbox is now, and go on from one of its checkpoints
+ * @timeout_s:	NULL = its deadline stays
+ * @done:	called once, later; not when this function fails
+ *
+ * It is not busy, and not watched. Return: 0; -errno with @e set: nothing changed.
+ */
+must_check int resume_at(struct sandbox *sb, uint64_t generation, const uint64_t *timeout_s,
+			 sandbox_resume_fn done, void *arg, struct err *e);
 
 /* A checkpoint that is open. */
 struct checkpoint_ref {

@@ -15,12 +15,12 @@
 /* DESIGN section 6: which state may follow which. Deleting is allowed from anywhere. */
 static const unsigned followers[DB_STATE_N] = {
 	[DB_CREATING] = 1U << DB_RUNNING,
-	[DB_RUNNING] = 1U << DB_PAUSING | 1U << DB_STOPPED,
+	[DB_RUNNING] = 1U << DB_PAUSING | 1U << DB_RESUMING | 1U << DB_STOPPED,
 	[DB_PAUSING] = 1U << DB_PAUSED | 1U << DB_RUNNING | 1U << DB_STOPPED,
 	[DB_PAUSED] = 1U << DB_RESUMING | 1U << DB_STARTING,
 	[DB_RESUMING] = 1U << DB_RUNNING | 1U << DB_PAUSED | 1U << DB_STOPPED,
 	[DB_STARTING] = 1U << DB_RUNNING | 1U << DB_STOPPED | 1U << DB_PAUSED,
-	[DB_STOPPED] = 1U << DB_STARTING,
+	[DB_STOPPED] = 1U << DB_STARTING | 1U << DB_RESUMING,
 	[DB_DELETING] = 0,
 };
 
@@ -105,6 +105,7 @@ void sandbox_end(struct sandbox *sb)
 	struct manager *m = sb->m;
 
 	sb->busy = false;
+	sb->goes_on = false;
 	fd_close(&sb->cancel_fd);
 	m->n_busy--;
 }
@@ -245,7 +246,7 @@ const char *sandbox_id(const struct sandbox *sb)
 
 int sandbox_address(const struct sandbox *sb, struct in_addr *out, struct err *e)
 {
-	if (sb->row.state != DB_RUNNING || sb->busy || sb->unsure)
+	if (sb->row.state != DB_RUNNING || (sb->busy && !sb->goes_on) || sb->unsure)
 		return err_set(e, ERR_NOT_FOUND, "sandbox %s is %s, not running", sb->row.id.s,
 			       db_state_name(sb->row.state));
 	*out = sb->res.slot.addr;

@@ -18,15 +18,20 @@
 
 enum { QUIESCE_TIMEOUT_MS = 5000, QUIESCE_TIMEOUT_TCG_MS = 30000 };
 
-/* The guest's processes stand still, and what they wrote is on its disk. */
-int quiesce_acquire(struct sandbox *sb, struct op *op)
+static int freeze(struct sandbox *sb, bool sync, struct op *op)
 {
 	bool kvm = streq(sb->row.acceleration, "kvm");
 	struct op child = op_child(op, kvm ? QUIESCE_TIMEOUT_MS : QUIESCE_TIMEOUT_TCG_MS);
-	int r = guest_freeze(sb->res.slot.addr, vmm_pidfd(sb->res.vmm), &child);
+	int r = guest_freeze(sb->res.slot.addr, sync, vmm_pidfd(sb->res.vmm), &child);
 
 	op->err = child.err;
 	return r;
+}
+
+/* The guest's processes stand still, and what they wrote is on its disk. */
+int quiesce_acquire(struct sandbox *sb, struct op *op)
+{
+	return freeze(sb, true, op);
 }
 
 static int quiesce_release(struct sandbox *sb, struct op *op)
@@ -50,13 +55,21 @@ static int halt_release(struct sandbox *sb, struct op *op)
 	return vmm_resume(sb->res.vmm, op);
 }
 
+/* Whose checkpoint it will be. */
+static int draft_owner(const struct sandbox *sb)
+{
+	return sb->res.draft_owner_fd >= 0 ? sb->res.draft_owner_fd : sb->res.dirfd;
+}
+
 int draft_acquire(struct sandbox *sb, struct op *op)
 {
 	struct generations known = { 0 };
-	int r = checkpoint_list(sb->res.dirfd, &known, op);
+	int owner_fd = draft_owner(sb);
+	int r = checkpoint_list(owner_fd, &known, op);
 	struct checkpoint c = {
 		.generation = (known.n > 0 ? known.at[known.n - 1] : 0) + 1,
 		.parent = sb->row.generation,
+		.kept = sb->res.draft_kept,
 		.created_ms = clock_realtime_ms(),
 		.cpus = sb->row.cpus,
 		.memory_mib = sb->row.memory_mib,
@@ -74,14 +87,14 @@ int draft_acquire(struct sandbox *sb, struct op *op)
 	str_copy(c.kernel_version, sizeof(c.kernel_version), sb->row.kernel_version);
 	str_copy(c.agent_version, sizeof(c.agent_version), sb->row.agent_version);
 	sb->res.draft = c;
-	sb->res.draft_fd = checkpoint_begin(sb->res.dirfd, op);
+	sb->res.draft_fd = checkpoint_begin(owner_fd, op);
 	return sb->res.draft_fd < 0 ? sb->res.draft_fd : 0;
 }
 
 static int draft_release(struct sandbox *sb, struct op *op)
 {
 	fd_close(&sb->res.draft_fd);
-	return checkpoint_abort(sb->res.dirfd, op);
+	return checkpoint_abort(draft_owner(sb), op);
 }
 
 int devices_acquire(struct sandbox *sb, struct op *op)
@@ -148,7 +161,7 @@ static int share_acquire(struct sandbox *sb, struct op *op)
 
 int commit_acquire(struct sandbox *sb, struct op *op)
 {
-	int r = checkpoint_commit(sb->res.dirfd, sb->res.draft_fd, &sb->res.draft, op);
+	int r = checkpoint_commit(draft_owner(sb), sb->res.draft_fd, &sb->res.draft, op);
 
 	if (r == 0)
 		fd_close(&sb->res.draft_fd);
@@ -158,7 +171,7 @@ int commit_acquire(struct sandbox *sb, struct op *op)
 /* Its top layer is the sandbox's, which will write to it: it must not stay. */
 static int commit_release(struct sandbox *sb, struct op *op)
 {
-	return checkpoint_remove(sb->res.dirfd, sb->res.draft.generation, op);
+	return checkpoint_remove(draft_owner(sb), sb->res.draft.generation, op);
 }
 
 static const struct step pause_steps[] = {
@@ -173,6 +186,124 @@ static const struct step pause_steps[] = {
 static_assert(ARRAY_SIZE(pause_steps) <= PLAN_STEPS_MAX, "every step's time is kept");
 
 const struct plan pause_plan = { "pause", pause_steps, ARRAY_SIZE(pause_steps) };
+
+/* The layer that the guest will write to when it goes on. */
+static int next_layer_acquire(struct sandbox *sb, struct op *op)
+{
+	struct disk_spec spec = disk_spec_of(sb);
+	int r = disk_extend(sb->m->disk, &spec, op);
+
+	sb->res.layer_unused = r == 0;
+	return r;
+}
+
+/* One that the VM may write to stays: the disk has a layer more, and nothing is lost. */
+static int next_layer_release(struct sandbox *sb, struct op *op)
+{
+	if (!sb->res.layer_unused)
+		return 0;
+	sb->res.layer_unused = false;
+	return disk_retract(sb->m->disk, sb->res.dirfd, op);
+}
+
+static int room_acquire(struct sandbox *sb, struct op *op)
+{
+	int r = vmm_ram(sb->res.vmm, &sb->res.ram, op);
+
+	return r < 0 ? r : memory_capture_new(&sb->res.ram, &sb->res.capture, &op->err);
+}
+
+static int room_release(struct sandbox *sb, struct op *op)
+{
+	(void)op;
+	memory_capture_free(take_ptr(&sb->res.capture));
+	return 0;
+}
+
+/* What is not on the disk yet is in the memory that is saved with it. */
+static int freeze_acquire(struct sandbox *sb, struct op *op)
+{
+	return freeze(sb, false, op);
+}
+
+static int capture_acquire(struct sandbox *sb, struct op *op)
+{
+	return memory_capture_take(sb->res.capture, &sb->res.ram, &op->err);
+}
+
+static int switch_acquire(struct sandbox *sb, struct op *op)
+{
+	struct disk_spec spec = disk_spec_of(sb);
+	struct disk_image top = { .fd = -1 };
+	struct vmm_image image;
+	int r = disk_open_top(sb->m->disk, &spec, &top, op);
+
+	if (r < 0)
+		return r;
+	sb->res.layer_unused = false;
+	image = (struct vmm_image){
+		.format = top.format == DISK_QCOW2 ? VMM_IMAGE_QCOW2 : VMM_IMAGE_RAW,
+		.fd = top.fd,
+	};
+	r = vmm_switch_disk(sb->res.vmm, &image, op);
+	fd_close(&top.fd);
+	return r;
+}
+
+/* From here on the sandbox goes on as before. */
+static int run_acquire(struct sandbox *sb, struct op *op)
+{
+	int r = vmm_resume(sb->res.vmm, op);
+
+	return r < 0 ? r : guest_thaw(sb->res.slot.addr, vmm_pidfd(sb->res.vmm), op);
+}
+
+static int write_acquire(struct sandbox *sb, struct op *op)
+{
+	cleanup(memory_image_done) struct memory_image image = MEMORY_IMAGE_INIT;
+	struct checkpoint *c = &sb->res.draft;
+	auto_close int fd =
+		openat(sb->res.draft_fd, "memory", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int r;
+
+	if (fd < 0)
+		return err_errno(&op->err, errno, "make the checkpoint's memory");
+	r = map_image(sb, &image, &c->image_id, op);
+	if (r == 0)
+		r = memory_capture_save(sb->res.capture, &image, fd, &c->memory, op);
+	memory_capture_free(take_ptr(&sb->res.capture));
+	return r;
+}
+
+/* The top layer is the sandbox's alone: it is writing to it. */
+static int share_below_acquire(struct sandbox *sb, struct op *op)
+{
+	int r = image_link(sb->res.dirfd, sb->res.draft_fd, sb->res.draft.image_id);
+
+	if (r < 0)
+		return err_errno(&op->err, -r, "share the memory image");
+	return disk_link_below(sb->m->disk, sb->res.dirfd, sb->res.draft_fd, op);
+}
+
+/* What takes long comes before "halt" or behind "run": between them the guest stands still. */
+static const struct step checkpoint_steps[] = {
+	{ "draft", STEP_VOLATILE, draft_acquire, draft_release, NULL },
+	{ "layer", STEP_VOLATILE, next_layer_acquire, next_layer_release, NULL },
+	{ "room", STEP_VOLATILE, room_acquire, room_release, NULL },
+	{ "freeze", STEP_VOLATILE, freeze_acquire, quiesce_release, NULL },
+	{ "halt", STEP_VOLATILE, halt_acquire, halt_release, NULL },
+	{ "devices", STEP_VOLATILE, devices_acquire, NULL, NULL },
+	{ "capture", STEP_VOLATILE, capture_acquire, NULL, NULL },
+	{ "switch", STEP_VOLATILE, switch_acquire, NULL, NULL },
+	{ "run", STEP_VOLATILE, run_acquire, NULL, NULL },
+	{ "write", STEP_VOLATILE, write_acquire, NULL, NULL },
+	{ "share", STEP_VOLATILE, share_below_acquire, NULL, NULL },
+	{ "commit", STEP_VOLATILE, commit_acquire, commit_release, NULL },
+};
+static_assert(ARRAY_SIZE(checkpoint_steps) <= PLAN_STEPS_MAX, "every step's time is kept");
+
+const struct plan checkpoint_plan = { "checkpoint", checkpoint_steps,
+				      ARRAY_SIZE(checkpoint_steps) };
 
 static const struct step stop_steps[] = {
 	{ "quiesce", STEP_VOLATILE, quiesce_acquire, quiesce_release, NULL },

@@ -408,6 +408,7 @@ void resources_close(struct resources *res)
 {
 	fd_close(&res->origin_fd);
 	fd_close(&res->draft_fd);
+	fd_close(&res->draft_owner_fd);
 	vmm_free(take_ptr(&res->vmm));
 	net_slot_done(&res->slot);
 	fd_close(&res->cgroup_fd);

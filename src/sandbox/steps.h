@@ -20,6 +20,9 @@ extern const struct plan resume_plan;
 /* Saves a running sandbox to a checkpoint and leaves it frozen; backwards it runs on. */
 extern const struct plan pause_plan;
 
+/* Saves a running sandbox to a checkpoint, in which it goes on after a moment. */
+extern const struct plan checkpoint_plan;
+
 /* Brings a running sandbox's disk to rest and leaves it frozen; backwards it runs on. */
 extern const struct plan stop_plan;
 

@@ -36,8 +36,9 @@ static inline struct qemu *qemu_of(const struct vmm *vmm)
  */
 must_check int qemu_load(struct qemu *q, const struct vmm_restore *restore, struct op *op);
 
-/** qemu_save_devices(), qemu_ram() - as vmm_ops wants them */
+/** qemu_save_devices(), qemu_switch_disk(), qemu_ram() - as vmm_ops wants them */
 must_check int qemu_save_devices(struct vmm *vmm, int fd, struct op *op);
+must_check int qemu_switch_disk(struct vmm *vmm, const struct vmm_image *top, struct op *op);
 must_check int qemu_ram(struct vmm *vmm, uint64_t *out_address, uint64_t *out_bytes, struct op *op);
 
 struct qemu_args;

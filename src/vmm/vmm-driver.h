@@ -27,6 +27,7 @@ struct vmm_ops {
 	int (*pause)(struct vmm *vmm, struct op *op);
 	int (*resume)(struct vmm *vmm, struct op *op);
 	int (*save_devices)(struct vmm *vmm, int fd, struct op *op);
+	int (*switch_disk)(struct vmm *vmm, const struct vmm_image *top, struct op *op);
 	int (*ram)(struct vmm *vmm, uint64_t *out_address, uint64_t *out_bytes, struct op *op);
 	int (*event_fd)(const struct vmm *vmm);
 	enum vmm_event (*next_event)(struct vmm *vmm);

@@ -187,6 +187,15 @@ int vmm_save_devices(struct vmm *vmm, int fd, struct op *op)
 	return r < 0 ? r : vmm->ops->save_devices(vmm, fd, op);
 }
 
+int vmm_switch_disk(struct vmm *vmm, const struct vmm_image *top, struct op *op)
+{
+	int r = check_control(vmm, VMM_CAP_SNAPSHOT, "switch the VM's disk", op);
+
+	if (r == 0 && vmm->running)
+		return err_set(&op->err, ERR_CONFLICT, "switch the VM's disk: its vCPUs run");
+	return r < 0 ? r : vmm->ops->switch_disk(vmm, top, op);
+}
+
 int vmm_ram(struct vmm *vmm, struct ram *out, struct op *op)
 {
 	struct ram ram = { .pid = vmm->process.pid, .pidfd = vmm->process.pidfd };

@@ -17,7 +17,8 @@
 
 enum vmm_caps {
 	VMM_CAP_PAUSE = 1 << 0,    /* vmm_pause(), vmm_resume() */
-	VMM_CAP_SNAPSHOT = 1 << 1, /* vmm_save_devices(), vmm_ram(), and to start restored */
+	VMM_CAP_SNAPSHOT = 1 << 1, /* vmm_save_devices(), vmm_switch_disk(), vmm_ram(), and to
+				    * start restored */
 };
 
 enum vmm_accel { VMM_ACCEL_AUTO, VMM_ACCEL_TCG, VMM_ACCEL_KVM, VMM_ACCEL_N };
@@ -133,6 +134,15 @@ must_check int vmm_resume(struct vmm *vmm, struct op *op);
  * Return: 0; -errno with op->err set.
  */
 must_check int vmm_save_devices(struct vmm *vmm, int fd, struct op *op);
+
+/**
+ * vmm_switch_disk() - have a paused VM write to a new layer from now on, over all that its disk was
+ * @top:	an empty layer whose size is the disk's; borrowed
+ *
+ * Return: 0 nothing below @top is written to any more; -errno with op->err set: its disk is as it
+ * was, unless the VMM did not answer.
+ */
+must_check int vmm_switch_disk(struct vmm *vmm, const struct vmm_image *top, struct op *op);
 
 /** vmm_ram() - where the guest's memory lies; borrows from @vmm. Return: 0; -errno, op->err set */
 must_check int vmm_ram(struct vmm *vmm, struct ram *out, struct op *op);

@@ -406,6 +406,39 @@ START_TEST(test_layers_share_what_is_below)
 }
 END_TEST
 
+START_TEST(test_all_but_the_top_is_shared)
+{
+	auto_close int child = -1;
+	struct disk_spec spec = spec_of(DISK_BYTES);
+	struct disk_image top = { .fd = -1 };
+	struct disk disk = { .n = 0 };
+	struct op op = new_op();
+
+	ops = disk_driver(drivers[_i]);
+	create_ok(DISK_BYTES);
+	check_io(sandbox_fd, "write -P 0xaa 0 1M");
+	child = make_owner("child");
+	ck_assert_int_lt(disk_link_below(ops, sandbox_fd, child, &op), 0);
+	op = new_op();
+	ck_assert_int_lt(disk_retract(ops, sandbox_fd, &op), 0);
+	op = new_op();
+	extend_ok(sandbox_fd);
+	ck_assert_int_eq(disk_open_top(ops, &spec, &top, &op), 0);
+	ck_assert_int_ge(top.fd, 0);
+	fd_close(&top.fd);
+	check_io(sandbox_fd, "write -P 0xcc 0 64k");
+	ck_assert_msg(disk_link_below(ops, sandbox_fd, child, &op) == 0, "%s", op.err.msg);
+	extend_ok(child);
+	check_io(child, "read -P 0xaa 0 1M");
+	extend_ok(sandbox_fd);
+	ck_assert_int_eq(disk_retract(ops, sandbox_fd, &op), 0);
+	disk = open_ok(DISK_BYTES);
+	ck_assert_uint_eq(disk.n, 3);
+	disk_done(&disk);
+	check_io(sandbox_fd, "read -P 0xcc 0 64k");
+}
+END_TEST
+
 START_TEST(test_no_more_layers_than_fit)
 {
 	struct disk_spec spec = spec_of(DISK_BYTES);
@@ -633,6 +666,7 @@ int main(void)
 	tcase_add_loop_test(all, test_open_refuses_another_size, 0, n);
 	tcase_add_loop_test(all, test_outlives_the_template, 0, n);
 	tcase_add_loop_test(all, test_layers_share_what_is_below, 0, n);
+	tcase_add_loop_test(all, test_all_but_the_top_is_shared, 0, n);
 	tcase_add_loop_test(all, test_no_more_layers_than_fit, 0, n);
 	tcase_add_loop_test(all, test_link_over_a_disk, 0, n);
 	tcase_add_loop_test(all, test_full_host_disk, 0, n);

@@ -229,6 +229,51 @@ START_TEST(copied_while_it_runs_on)
 }
 END_TEST
 
+static void make_raw(const char *name, int *out_fd)
+{
+	*out_fd = scratch(name);
+	ck_assert_int_eq(ftruncate(*out_fd, 1 << 20), 0);
+}
+
+/* Each switch puts the one before below, whatever its name; and only while the VM stands still. */
+START_TEST(gets_a_new_top_layer)
+{
+	auto_close int base = -1;
+	auto_close int bad = scratch("bad");
+	struct vmm_image image = { .format = VMM_IMAGE_RAW };
+	struct vmm_spec spec = test_spec();
+
+	make_raw("base", &base);
+	image.fd = base;
+	spec.disk = &image;
+	spec.n_disk = 1;
+	start(&spec);
+	expect(vmm, "hello\n");
+	for (int round = 0; round < 3; round++) {
+		struct vmm_image top = { .format = VMM_IMAGE_QCOW2, .fd = -1 };
+		auto_free char *name = str_printf("top%d", round);
+		auto_free char *path = str_printf("%s/%s", dir, name);
+		const char *argv[] = {
+			"qemu-img", "create", "-q", "-f", "qcow2", path, "1M", NULL
+		};
+
+		ck_assert_msg(spawn_run(argv, NULL, NULL, &op) == 0, "%s", op.err.msg);
+		top.fd = openat(run_fd, name, O_RDWR | O_CLOEXEC);
+		ck_assert_int_lt(vmm_switch_disk(vmm, &top, &op), 0);
+		op.err = (struct err){ 0 };
+		ck_assert_int_eq(vmm_pause(vmm, &op), 0);
+		ck_assert_msg(vmm_switch_disk(vmm, &top, &op) == 0, "%s", op.err.msg);
+		fd_close(&top.fd);
+		image = (struct vmm_image){ .format = VMM_IMAGE_QCOW2, .fd = bad };
+		ck_assert_int_lt(vmm_switch_disk(vmm, &image, &op), 0);
+		op.err = (struct err){ 0 };
+		ck_assert_int_eq(vmm_resume(vmm, &op), 0);
+		say("on");
+	}
+	ck_assert_int_eq(vmm_stop(vmm, &op), 0);
+}
+END_TEST
+
 static void try_damaged(const struct saved *s, const char *words)
 {
 	struct vmm_restore restore = {
@@ -295,6 +340,7 @@ int main(void)
 	tcase_add_test(t, goes_on_where_it_was);
 	tcase_add_test(t, from_an_image_that_it_cannot_change);
 	tcase_add_test(t, copied_while_it_runs_on);
+	tcase_add_test(t, gets_a_new_top_layer);
 	tcase_add_test(t, damaged_files_start_nothing);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of sandboxes that go on, rollback, and forks, as a client sees them, with real VMs."""
+
+import concurrent.futures
+import json
+import os
+import signal
+
+import pytest
+import vivarium
+
+COUNTER = """
+import os, time
+n = 0
+while True:
+    n += 1
+    with open('/dev/shm/count.tmp', 'w') as f:
+        f.write(str(n))
+    os.rename('/dev/shm/count.tmp', '/dev/shm/count')
+    time.sleep(0.02)
+"""
+
+
+def create(instance, **fields):
+    status, reply = instance.create(memoryMB=256, **{"timeout": 3600, **fields})
+    assert status == 201, reply
+    return reply["sandboxID"]
+
+
+def sh(instance, sandbox, command, **kw):
+    r = instance.viv("exec", sandbox, "--", "sh", "-c", command, **kw)
+    assert r.returncode == 0, r.stderr
+    return r.stdout.decode().strip()
+
+
+def post(instance, sandbox, what, status=201, **body):
+    got, reply = instance.request("POST", f"/sandboxes/{sandbox}/{what}", body)
+    assert got == status, reply
+    return reply
+
+
+def fork(instance, sandbox, **body):
+    children = post(instance, sandbox, "fork", **{"timeout": 600, **body})
+    assert all("sandbox" in child for child in children), children
+    return [child["sandbox"]["sandboxID"] for child in children]
+
+
+def rm(instance, *sandboxes):
+    for sandbox in sandboxes:
+        status, reply = instance.request("DELETE", f"/sandboxes/{sandbox}")
+        assert status == 204, reply
+
+
+def count(instance, sandbox):
+    return int(sh(instance, sandbox, "cat /dev/shm/count"))
+
+
+def counter(instance, **fields):
+    box = create(instance, **fields)
+    sh(instance, box, "cat > /tmp/counter.py", stdin=COUNTER.encode())
+    sh(instance, box, "nohup python3 /tmp/counter.py >/dev/null 2>&1 &")
+    vivarium.wait_for(lambda: sh(instance, box, "cat /dev/shm/count 2>/dev/null; true"), what="it counts")
+    return box
+
+
+def counts_on(instance, sandbox):
+    before = count(instance, sandbox)
+    vivarium.wait_for(lambda: count(instance, sandbox) > before, what=f"{sandbox} counts on")
+
+
+def disk_owners(instance, sandbox):
+    """Sandboxes other than this one that have a hard link to a layer that it may write to."""
+    layers = sorted((instance.state / "sandboxes" / sandbox / "layer").glob("*.qcow2"),
+                    key=lambda p: int(p.stem))
+    return os.stat(layers[-1]).st_nlink
+
+
+def test_checkpoint_goes_on(shared):
+    box = counter(shared)
+    before = count(shared, box)
+    made = post(shared, box, "checkpoints")
+    assert made["generation"] == 1 and made["parent"] == 0 and made["kept"] is True
+    assert 0 < made["stallMs"] < made["totalMs"]
+    assert count(shared, box) >= before
+    counts_on(shared, box)
+    assert disk_owners(shared, box) == 1
+    again = post(shared, box, "checkpoints")
+    assert (again["generation"], again["parent"]) == (2, 1)
+    counts_on(shared, box)
+    listed = shared.get(f"/sandboxes/{box}/checkpoints")
+    assert [c["generation"] for c in listed] == [1, 2]
+    assert all(c["allocatedBytes"] > 0 and c["kept"] for c in listed)
+    status, _ = shared.request("DELETE", f"/sandboxes/{box}/checkpoints/1")
+    assert status == 204
+    status, reply = shared.request("DELETE", f"/sandboxes/{box}/checkpoints/1")
+    assert status == 404, reply
+    assert [c["generation"] for c in shared.get(f"/sandboxes/{box}/checkpoints")] == [2]
+    counts_on(shared, box)
+    rm(shared, box)
+
+
+def test_rollback_returns_file_and_memory(shared):
+    box = counter(shared)
+    sh(shared, box, "echo before > /home/user/file; sync")
+    post(shared, box, "checkpoints")
+    sh(shared, box, "echo behind > /home/user/file; rm /tmp/counter.py; dd if=/dev/urandom of=/home/user/junk bs=1M count=8 "
+       "2>/dev/null; sync")
+    vivarium.wait_for(lambda: count(shared, box) > 400, what="it has counted far")
+    far = count(shared, box)
+    deadline = shared.get(f"/sandboxes/{box}")["endAt"]
+    post(shared, box, "rollback", generation=1)
+    assert shared.get(f"/sandboxes/{box}")["endAt"] == deadline
+    assert count(shared, box) < far
+    assert sh(shared, box, "cat /home/user/file; ls /home/user/junk /tmp/counter.py 2>/dev/null; true") == "before\n/tmp/counter.py"
+    counts_on(shared, box)
+    # From rest as well, and without a number to the last one.
+    sh(shared, box, "echo third > /home/user/file; sync")
+    post(shared, box, "pause", status=204)
+    post(shared, box, "rollback", generation=1, timeout=600)
+    assert sh(shared, box, "cat /home/user/file") == "before"
+    assert [c["generation"] for c in shared.get(f"/sandboxes/{box}/checkpoints")] == [1]
+    post(shared, box, "rollback", status=404, generation=7)
+    counts_on(shared, box)
+    rm(shared, box)
+
+
+def test_fork(shared):
+    box = counter(shared, envVars={"WHO": "me"}, metadata={"a": "b"})
+    sh(shared, box, "echo common > /home/user/file; sync")
+    before = count(shared, box)
+    children = fork(shared, box, count=3)
+    assert len(set(children)) == 3
+    everybody = [box, *children]
+    for one in everybody:
+        assert count(shared, one) >= before
+        counts_on(shared, one)
+        assert sh(shared, one, "cat /home/user/file; echo $WHO") == "common\nme"
+        assert shared.get(f"/sandboxes/{one}")["metadata"] == {"a": "b"}
+        assert disk_owners(shared, one) == 1
+    for one in everybody:
+        sh(shared, one, f"echo {one} > /home/user/mine; dd if=/dev/urandom of=/home/user/big bs=1M count=4 2>/dev/null; "
+           "sha256sum /home/user/big > /home/user/sum; sync")
+    for one in everybody:
+        assert sh(shared, one, "cat /home/user/mine; sha256sum -c /home/user/sum >/dev/null && echo whole") == f"{one}\nwhole"
+    ids = [sh(shared, one, "cat /proc/sys/kernel/random/boot_id; hostname; cat /etc/machine-id").splitlines()
+           for one in everybody]
+    for line, who in ((0, ids), (1, ids), (2, ids[1:])):
+        assert len({lines[line] for lines in who}) == len(who), ids
+    assert not list((shared.state / "sandboxes" / box / "passing" / "checkpoints").iterdir())
+    # The source goes; its children need nothing of it. And theirs neither.
+    rm(shared, box)
+    [grandchild] = fork(shared, children[0])
+    [third] = fork(shared, grandchild)
+    rm(shared, children[0], grandchild)
+    assert sh(shared, third, "cat /home/user/mine; sha256sum -c /home/user/sum >/dev/null && echo whole") == \
+        f"{children[0]}\nwhole"
+    counts_on(shared, third)
+    rm(shared, third, *children[1:])
+
+
+def test_clones_draw_different_random_numbers(shared):
+    box = create(shared)
+    children = fork(shared, box, count=4)
+    command = "head -c 32 /dev/urandom | sha256sum"
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        drawn = list(pool.map(lambda one: sh(shared, one, command), children))
+    assert len(set(drawn)) == len(children)
+    rm(shared, box, *children)
+
+
+def test_fork_of_a_paused_one(shared):
+    box = counter(shared)
+    post(shared, box, "pause", status=204)
+    post(shared, box, "fork", status=409)
+    children = fork(shared, box, count=2, paused=True)
+    assert shared.get(f"/sandboxes/{box}")["state"] == "paused"
+    for one in children:
+        counts_on(shared, one)
+    rm(shared, box)
+    for one in children:
+        counts_on(shared, one)
+    rm(shared, *children)
+
+
+def test_errors(shared):
+    box = create(shared)
+    for bad in ({"count": 0}, {"count": 101}, {"count": "x"}, {"timeout": 0}):
+        post(shared, box, "fork", status=400, **bad)
+    post(shared, "nosuch", "fork", status=404)
+    post(shared, "nosuch", "checkpoints", status=404)
+    post(shared, "nosuch", "rollback", status=404)
+    reply = post(shared, box, "rollback", status=404)
+    assert "has no checkpoint" in reply["message"]
+    status, _ = shared.request("DELETE", f"/sandboxes/{box}/checkpoints/x")
+    assert status == 404
+    rm(shared, box)
