@@ -34,4 +34,4 @@
 /* An empty vec has no array at all: nothing may be added to its NULL. */
 #define vec_foreach(item, v) /* NOLINTNEXTLINE(bugprone-macro-parentheses): it is declared */      \
 	for (__typeof__((v)->at + 0) item = (v)->at; item != NULL && item < (v)->at + (v)->n;      \
-	     item++)
+	     (item)++)
