@@ -24,7 +24,8 @@
 #include <netinet/in.h>
 #include <strings.h>
 
-/* A peer that does not read leaves 64 KiB each way with us, so this bounds them at 64 MiB. */
+/* A peer that does not read leaves 64 KiB each way with us, so this bounds them at 64 MiB; what
+ * some leave in pipes instead is bounded there. */
 enum { CONNECTIONS_MAX = 512 };
 
 static void on_fail(struct http_exchange *x, int code, void *arg)

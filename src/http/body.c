@@ -196,3 +196,10 @@ int http_body_next(struct http_body *b, const char *in, size_t n, size_t *out_us
 	*out_len = p.len;
 	return 0;
 }
+
+void http_body_skip(struct http_body *b, uint64_t n)
+{
+	assert(b->kind == HTTP_BODY_LENGTH && n <= b->left);
+	b->left -= n;
+	b->done = b->left == 0;
+}

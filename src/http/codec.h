@@ -109,6 +109,9 @@ void http_body_init(struct http_body *b, const struct http_head *h);
 must_check int http_body_next(struct http_body *b, const char *in, size_t n, size_t *out_used,
 			      const char **out_data, size_t *out_len);
 
+/** http_body_skip() - count @n <= b->left bytes of a HTTP_BODY_LENGTH as received elsewhere */
+void http_body_skip(struct http_body *b, uint64_t n);
+
 /* One header of a message to be written; a NULL name ends an array of them. */
 struct http_field {
 	const char *name;

@@ -8,6 +8,8 @@
 
 /* Reading goes on while less than a head's size waits, and one read adds at most a read buffer. */
 enum { IN_LIMIT = HTTP_HEAD_MAX, IN_MAX = IN_LIMIT + HTTP_READ_BYTES };
+/* What is read behind a pause of a body that is not to be copied. */
+enum { PEEK_BYTES = 4096 };
 enum { KEEPALIVE_S = 60 };
 static_assert((int)IN_MAX <= (int)HTTP_EARLY_MAX, "a take must fit");
 
@@ -414,12 +416,30 @@ static void conn_arm(struct http_conn *c)
 	c->timing = want;
 }
 
+/* Where the body goes that need not be looked at; NULL: it is read. */
+static struct http_output *conn_sink(const struct http_conn *c)
+{
+	struct http_exchange *x = c->x;
+
+	if (c->state != CONN_OPEN || c->in.len > 0 || c->body.kind != HTTP_BODY_LENGTH ||
+	    c->body.left < HTTP_SPLICE_MIN || x->reader != READER_STREAM || x->ended ||
+	    x->events->sink == NULL)
+		return NULL;
+	return x->events->sink(x, x->arg);
+}
+
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
 {
 	struct http_conn *c = h->data;
+	struct http_output *sink = conn_sink(c);
 
 	(void)suggested;
-	*out = uv_buf_init(c->server->rbuf->bytes, HTTP_READ_BYTES);
+	if (sink != NULL && c->x->paused)
+		*out = uv_buf_init(c->server->rbuf->bytes, PEEK_BYTES);
+	else if (sink != NULL && http_output_may_splice(sink, c->server->rbuf))
+		*out = http_splice_alloc();
+	else
+		*out = uv_buf_init(c->server->rbuf->bytes, HTTP_READ_BYTES);
 }
 
 static void conn_eof(struct http_conn *c, bool clean)
@@ -427,7 +447,8 @@ static void conn_eof(struct http_conn *c, bool clean)
 	bool answered = c->x != NULL && c->x->ended;
 
 	c->eof = true;
-	c->reading = false; /* libuv stops by itself */
+	c->reading = false;
+	uv_read_stop(c->stream); /* libuv does so by itself at an end that it read */
 	if (c->state != CONN_OPEN)
 		conn_close(c, false);
 	else if (!clean || !answered)
@@ -435,14 +456,34 @@ static void conn_eof(struct http_conn *c, bool clean)
 	/* else the reply still goes out to a peer that has only ended its own side */
 }
 
+/* Return: what reading did, as in a uv_read_cb. */
+static ssize_t conn_splice(struct http_conn *c)
+{
+	struct http_output *sink = conn_sink(c);
+	ssize_t n = http_output_splice(sink, c->stream, c->body.left);
+
+	if (n > 0)
+		http_body_skip(&c->body, (uint64_t)n);
+	if (sink->blocked)
+		c->x->paused = true;
+	return n;
+}
+
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b)
 {
 	struct http_conn *c = stream->data;
+	bool spliced = http_splice_ready(n, b);
 
+	if (spliced)
+		n = conn_splice(c);
 	if (n < 0)
 		conn_eof(c, n == UV_EOF);
 	if (n <= 0)
 		return;
+	if (spliced) {
+		conn_run(c);
+		return;
+	}
 	if (c->in.len == 0) {
 		c->fresh = b->base;
 		c->n_fresh = (size_t)n;

@@ -126,13 +126,18 @@ void http_exchange_bind(struct http_exchange *x, const struct http_exchange_even
 	x->arg = arg;
 }
 
-static void send_bufs(struct http_exchange *x, uv_buf_t *bufs, unsigned n)
+/* What follows from output: the run gives up a broken connection, and sets the write timer. */
+static void settle_output(struct http_exchange *x)
 {
-	http_output_send(&x->conn->out, bufs, n);
-	/* The run gives up a broken connection, and sets the write timer. */
 	if (x->conn->out.error != 0 ||
 	    (conn_waits_for_write(x->conn) && x->conn->timing != CONN_TIMER_WRITE))
 		conn_schedule(x->conn);
+}
+
+static void send_bufs(struct http_exchange *x, uv_buf_t *bufs, unsigned n)
+{
+	http_output_send(&x->conn->out, bufs, n);
+	settle_output(x);
 }
 
 /* Somebody wants the body: a peer that waits for our word gets it. */
@@ -324,6 +329,22 @@ void http_reply_write(struct http_exchange *x, const void *p, size_t n)
 		send_chunk(x, data);
 	else
 		send_bufs(x, &data, 1);
+}
+
+bool http_reply_may_splice(struct http_exchange *x)
+{
+	return !x->closed && x->has_left && !x->no_body && x->left >= HTTP_SPLICE_MIN &&
+	       http_output_may_splice(&x->conn->out, http_exchange_rbuf(x));
+}
+
+ssize_t http_reply_splice(struct http_exchange *x, uv_stream_t *from, uint64_t max)
+{
+	ssize_t n = http_output_splice(&x->conn->out, from, MIN(x->left, max));
+
+	if (n > 0)
+		x->left -= (uint64_t)n;
+	settle_output(x);
+	return n;
 }
 
 bool http_reply_blocked(const struct http_exchange *x)

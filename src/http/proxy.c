@@ -20,6 +20,8 @@
  *
  * Back-pressure: the exchange's body is paused while the output to the upstream is blocked, and the
  * upstream is not read while the reply is blocked.
+ *
+ * What is left of a body whose length is known goes across by splice(2) as long as it is long.
  */
 #include "http/proxy.h"
 
@@ -171,6 +173,15 @@ static void on_body_end(struct http_exchange *x, void *arg)
 		http_output_send(&p->out, &b, 1);
 }
 
+/* The exchange's body is passed on as it is, unless it is in chunks. */
+static struct http_output *body_sink(struct http_exchange *x, void *arg)
+{
+	struct proxy_conn *p = arg;
+
+	(void)x;
+	return p->up == NULL ? NULL : &p->out;
+}
+
 /* A failure to write is left to reading: the upstream may have answered before it went. */
 static void on_progress(struct http_output *o)
 {
@@ -182,12 +193,21 @@ static void on_progress(struct http_output *o)
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b);
 
+static bool response_may_splice(struct proxy_conn *p)
+{
+	return p->state == PROXY_BODY && p->body.kind == HTTP_BODY_LENGTH &&
+	       p->body.left >= HTTP_SPLICE_MIN && http_reply_may_splice(p->x);
+}
+
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
 {
 	struct proxy_conn *p = h->data;
 
 	(void)suggested;
-	*out = uv_buf_init(p->rbuf->bytes, HTTP_READ_BYTES);
+	if (response_may_splice(p))
+		*out = http_splice_alloc();
+	else
+		*out = uv_buf_init(p->rbuf->bytes, HTTP_READ_BYTES);
 }
 
 static void upstream_set_reading(struct proxy_conn *p, bool want)
@@ -221,6 +241,7 @@ static void on_exchange_close(struct http_exchange *x, bool complete, void *arg)
 static const struct http_exchange_events proxy_events = {
 	.on_data = on_body_data,
 	.on_end = on_body_end,
+	.sink = body_sink,
 	.on_drain = on_reply_drain,
 	.on_close = on_exchange_close,
 };
@@ -231,6 +252,14 @@ static void reply_end(struct proxy_conn *p)
 	upstream_close(p, false);
 	http_body_pause(p->x, false); /* what is left of the request is dropped */
 	http_reply_end(p->x);
+}
+
+static void response_settle(struct proxy_conn *p)
+{
+	if (p->body.done)
+		reply_end(p);
+	else
+		upstream_set_reading(p, !http_reply_blocked(p->x));
 }
 
 /* Passes a piece of the response's body on. */
@@ -247,10 +276,17 @@ static void response_body(struct proxy_conn *p, const char *in, size_t n)
 		}
 		http_reply_write(p->x, data, len);
 	}
-	if (p->body.done)
-		reply_end(p);
-	else
-		upstream_set_reading(p, !http_reply_blocked(p->x));
+	response_settle(p);
+}
+
+/* Return: what reading did, as in a uv_read_cb. */
+static ssize_t response_splice(struct proxy_conn *p)
+{
+	ssize_t n = http_reply_splice(p->x, p->up, p->body.left);
+
+	if (n > 0)
+		http_body_skip(&p->body, (uint64_t)n);
+	return n;
 }
 
 static void response_start(struct proxy_conn *p, const struct http_head *h)
@@ -395,11 +431,16 @@ static bool ends_response(const struct proxy_conn *p)
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b)
 {
 	struct proxy_conn *p = stream->data;
+	bool spliced = http_splice_ready(n, b);
 
+	if (spliced)
+		n = response_splice(p);
 	if (n == UV_EOF && ends_response(p))
 		reply_end(p);
 	else if (n < 0)
 		upstream_broken(p, n == UV_EOF ? ECONNRESET : (int)-n);
+	else if (spliced)
+		response_settle(p);
 	else if (n > 0 && p->state <= PROXY_HEAD)
 		response_head_data(p, b->base, (size_t)n);
 	else if (n > 0)

@@ -154,5 +154,16 @@ void exchange_body_end(struct http_exchange *x);
  */
 void exchange_refuse(struct http_exchange *x, int status, const char *why);
 
+/**
+ * http_reply_may_splice() - whether what follows of a reply may go out by http_reply_splice()
+ *
+ * If so, that must follow: see http_output_may_splice().
+ */
+bool http_reply_may_splice(struct http_exchange *x);
+
+/** http_reply_splice() - as http_reply_write(), of what is read from a stream; see
+ * http_output_splice() */
+ssize_t http_reply_splice(struct http_exchange *x, uv_stream_t *from, uint64_t max);
+
 /** http_exchange_rbuf() - the read buffer of the server that serves the exchange; borrowed */
 struct http_rbuf *http_exchange_rbuf(const struct http_exchange *x);

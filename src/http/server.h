@@ -32,6 +32,7 @@ enum { HTTP_EARLY_MAX = 128 << 10 };
 
 struct http_server;
 struct http_exchange;
+struct http_output;
 
 typedef void (*http_handler_fn)(struct http_exchange *x, void *arg);
 
@@ -90,6 +91,9 @@ struct http_exchange_events {
 	/* a piece of the request's body */
 	void (*on_end)(struct http_exchange *x, void *arg);
 	/* the request's body is complete */
+	struct http_output *(*sink)(struct http_exchange *x, void *arg);
+	/* where pieces of a long body may go without on_data, which makes that output blocked and
+	 * the body paused; NULL: nowhere, or not now */
 	void (*on_drain)(struct http_exchange *x, void *arg);
 	/* output is wanted again */
 	void (*on_close)(struct http_exchange *x, bool complete, void *arg);

@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+enum { NUDGE_BYTES = 4096 };
+
 /* One write in libuv's hands. It owns its bytes and outlives the output that started it. */
 struct http_write {
 	uv_write_t req;
@@ -29,8 +31,10 @@ struct http_rbuf *http_rbuf_ref(struct http_rbuf *b)
 void http_rbuf_unref(struct http_rbuf *b)
 {
 	b->refs--;
-	if (b->refs == 0)
-		free(b);
+	if (b->refs > 0)
+		return;
+	splice_pool_done(&b->pipes);
+	free(b);
 }
 
 void http_output_init(struct http_output *o, uv_stream_t *stream,
@@ -66,18 +70,18 @@ static void write_done(uv_write_t *req, int status)
 	o->on_progress(o);
 }
 
-/* Hands the pending bytes to libuv. Return: the write; NULL when there is none. */
-static struct http_write *output_write(struct http_output *o)
+/* Hands bytes to libuv and empties @data. Return: the write; NULL when there is none. */
+static struct http_write *output_write(struct http_output *o, struct buf *data)
 {
 	struct http_write *w;
 	uv_buf_t b;
 	int r;
 
-	if (o->error != 0 || o->pending.len == 0)
+	if (o->error != 0 || data->len == 0)
 		return NULL;
 	w = xcalloc(1, sizeof(*w));
-	w->data = o->pending;
-	buf_init(&o->pending, HTTP_OUTPUT_MAX);
+	w->data = *data;
+	buf_init(data, data->max);
 	b = uv_buf_init(buf_head(&w->data), (unsigned)w->data.len);
 	r = uv_write(&w->req, o->stream, &b, 1, write_done);
 	if (r < 0) {
@@ -89,13 +93,59 @@ static struct http_write *output_write(struct http_output *o)
 }
 
 /* One write at a time: what comes meanwhile gathers into the next. */
-static void output_submit(struct http_output *o)
+static void output_submit_buf(struct http_output *o, struct buf *data)
 {
-	if (o->writing != NULL)
-		return;
-	o->writing = output_write(o);
+	o->writing = output_write(o, data);
 	if (o->writing != NULL)
 		o->writing->output = o;
+}
+
+static void output_give_pipe(struct http_output *o)
+{
+	if (o->pipe != NULL)
+		splice_pipe_give(take_ptr(&o->pipe));
+}
+
+/* Copies the first of what the pipe holds into a write of libuv's, which waits for room in the
+ * socket, and tells when there is some again. */
+static void output_nudge(struct http_output *o)
+{
+	auto_buf data = BUF_INIT(NUDGE_BYTES);
+	char *room;
+	ssize_t n = buf_reserve(&data, NUDGE_BYTES, &room);
+
+	if (n == 0)
+		n = splice_pipe_read(o->pipe, room, NUDGE_BYTES);
+	if (n < 0) {
+		o->error = (int)n;
+		return;
+	}
+	buf_commit(&data, (size_t)n);
+	output_submit_buf(o, &data);
+}
+
+/* Sends what the pipe holds as far as the kernel takes it. */
+static void output_drain_pipe(struct http_output *o)
+{
+	uv_os_fd_t fd;
+	int r = uv_fileno((uv_handle_t *)o->stream, &fd);
+
+	if (r == 0)
+		r = splice_pipe_drain(o->pipe, fd);
+	if (r < 0)
+		o->error = r;
+	else if (splice_pipe_held(o->pipe) > 0)
+		output_nudge(o);
+}
+
+static void output_submit(struct http_output *o)
+{
+	if (o->writing == NULL && o->pipe != NULL && o->error == 0)
+		output_drain_pipe(o);
+	if (o->pipe != NULL && (o->error != 0 || splice_pipe_held(o->pipe) == 0))
+		output_give_pipe(o);
+	if (o->writing == NULL)
+		output_submit_buf(o, &o->pending);
 }
 
 /* Keeps what is left of the pieces after the first @skip bytes. */
@@ -134,11 +184,38 @@ void http_output_send(struct http_output *o, uv_buf_t *bufs, unsigned n)
 		o->blocked = true;
 }
 
+bool http_output_may_splice(struct http_output *o, struct http_rbuf *rbuf)
+{
+	if (o->error != 0 || o->pipe != NULL || o->pending.len > 0)
+		return false;
+	o->pipe = splice_pipe_take(&rbuf->pipes);
+	return o->pipe != NULL;
+}
+
+ssize_t http_output_splice(struct http_output *o, uv_stream_t *from, uint64_t max)
+{
+	uv_os_fd_t fd;
+	ssize_t n = uv_fileno((uv_handle_t *)from, &fd);
+
+	if (n == 0)
+		n = splice_pipe_fill(o->pipe, fd, max) ?: UV_EOF;
+	if (n > 0)
+		o->accepted += (uint64_t)n;
+	output_submit(o);
+	if (o->pipe != NULL)
+		o->blocked = true;
+	return n == UV_EAGAIN ? 0 : n;
+}
+
 size_t http_output_queued(const struct http_output *o)
 {
-	if (o->writing == NULL)
-		return o->pending.len;
-	return uv_stream_get_write_queue_size(o->stream) + o->pending.len;
+	size_t n = o->pending.len;
+
+	if (o->writing != NULL)
+		n += uv_stream_get_write_queue_size(o->stream);
+	if (o->pipe != NULL)
+		n += splice_pipe_held(o->pipe);
+	return n;
 }
 
 uint64_t http_output_taken(const struct http_output *o)
@@ -148,7 +225,9 @@ uint64_t http_output_taken(const struct http_output *o)
 
 bool http_output_drained(struct http_output *o)
 {
-	if (!o->blocked || (o->error == 0 && http_output_queued(o) >= HTTP_OUTPUT_LOW))
+	bool waits = o->pipe != NULL || http_output_queued(o) >= HTTP_OUTPUT_LOW;
+
+	if (!o->blocked || (o->error == 0 && waits))
 		return false;
 	o->blocked = false;
 	return true;
@@ -156,7 +235,8 @@ bool http_output_drained(struct http_output *o)
 
 void http_output_detach(struct http_output *o)
 {
-	output_write(o); /* libuv keeps the order of several writes */
+	assert(o->pipe == NULL);
+	output_write(o, &o->pending); /* libuv keeps the order of several writes */
 	http_output_done(o);
 }
 
@@ -165,6 +245,7 @@ void http_output_done(struct http_output *o)
 	if (o->writing != NULL)
 		o->writing->output = NULL;
 	o->writing = NULL;
+	output_give_pipe(o);
 	o->stream = NULL;
 	o->error = UV_ECANCELED;
 	buf_done(&o->pending);

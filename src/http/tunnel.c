@@ -12,6 +12,7 @@ struct tunnel_side {
 	uv_stream_t *stream;    /* owned */
 	struct http_output out; /* into `stream` */
 	bool reading;
+	bool bulk; /* the last read found much */
 	bool eof;  /* the stream said its last word */
 	bool shut; /* and was told so of its peer */
 };
@@ -48,13 +49,16 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
 	struct tunnel_side *side = h->data;
 
 	(void)suggested;
-	*out = uv_buf_init(side->tunnel->rbuf->bytes, HTTP_READ_BYTES);
+	if (side->bulk && http_output_may_splice(&side->peer->out, side->tunnel->rbuf))
+		*out = http_splice_alloc();
+	else
+		*out = uv_buf_init(side->tunnel->rbuf->bytes, HTTP_READ_BYTES);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b);
 
 /* Reads from a side as long as it has something to say and its peer took all of the last read:
- * a tunnel keeps HTTP_READ_BYTES each way at most. */
+ * a tunnel keeps HTTP_READ_BYTES each way at most, or what a pipe holds. */
 static int side_set_reading(struct tunnel_side *side)
 {
 	bool want = !side->eof && http_output_queued(&side->peer->out) == 0;
@@ -100,12 +104,17 @@ static void side_send(struct tunnel_side *side, const void *p, size_t n)
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *b)
 {
 	struct tunnel_side *side = stream->data;
+	bool spliced = http_splice_ready(n, b);
 
-	if (n > 0) {
+	if (spliced)
+		n = http_output_splice(&side->peer->out, stream, SPLICE_PIPE_BYTES);
+	side->bulk = n >= HTTP_READ_BYTES;
+	if (n > 0 && !spliced) {
 		side_send(side->peer, b->base, (size_t)n);
 	} else if (n == UV_EOF) {
 		side->eof = true;
-		side->reading = false; /* libuv stops by itself */
+		side->reading = false;
+		uv_read_stop(stream); /* libuv does so by itself at an end that it read */
 	} else if (n < 0) {
 		tunnel_end(side->tunnel, http_stream_reset);
 		return;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What follows an upgrade: the connection of an exchange and another stream, joined. Bytes and ends
- * go across both ways, with back-pressure: at most 64 KiB each way are held. Loop thread only.
+ * go across both ways, with back-pressure: at most 64 KiB each way are held, or a pipe of them
+ * where there is much to move (http/splice.h). Loop thread only.
  */
 #pragma once
 

@@ -168,7 +168,7 @@ static void upgrade_client(struct world *w)
 	auto_close int listening = listen_tcp(&upstream_addr, 16);
 	auto_close int fd = dial_unix(&w->unix_addr);
 	auto_close int up = -1;
-	size_t big = 64 << 20;
+	size_t big = 192 << 20; /* twice what the sockets on the way may hold (tcp_rmem) */
 	size_t sent;
 
 	say(fd, "GET / HTTP/1.1\r\nHost: a\r\n" UPGRADE "early");
