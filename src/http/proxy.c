@@ -37,40 +37,6 @@
 
 enum { CONNECT_TIMEOUT_MS = 5000 };
 
-enum proxy_state {
-	PROXY_CONNECTING,
-	PROXY_DETOUR,
-	PROXY_HEAD,
-	PROXY_BODY,
-	PROXY_ENDING,
-	PROXY_TUNNEL,
-	PROXY_OVER,
-};
-
-struct proxy_connect {
-	uv_connect_t req;
-	struct proxy_conn *conn; /* NULL = given up */
-};
-
-struct proxy_conn {
-	struct proxy_spec spec;
-	struct proxy_conn *next, **link; /* in the group */
-	enum proxy_state state;
-	struct http_exchange *x; /* NULL once it is closed, taken, or the caller's to answer */
-	struct http_rbuf *rbuf;  /* a reference */
-	uv_stream_t *up;         /* owned; NULL once closed or the tunnel's */
-	struct proxy_connect *connect;
-	struct http_output out; /* to the upstream */
-	struct buf in;          /* the head of the response */
-	struct http_body body;  /* of the response */
-	struct tunnel *tunnel;  /* owned; set in PROXY_TUNNEL */
-	uv_timer_t timer;
-	int connect_error; /* known before proxy_start() returned */
-	bool reading;
-	bool chunked;      /* the request's body */
-	bool request_done; /* the request's body was passed on whole */
-};
-
 static const struct http_exchange_events no_events;
 
 /* Leaves upstream. With @reset it learns that the stream did not end well. */
@@ -96,22 +62,11 @@ static void proxy_free(uv_handle_t *timer)
 	free(p);
 }
 
-static void group_remove(struct proxy_conn *p)
-{
-	if (p->link == NULL)
-		return;
-	*p->link = p->next;
-	if (p->next != NULL)
-		p->next->link = p->link;
-	p->link = NULL;
-	p->spec.group->n--;
-}
-
 /* The end of the stream; nothing is open. */
 static void proxy_over(struct proxy_conn *p)
 {
 	p->state = PROXY_OVER;
-	group_remove(p);
+	proxy_group_remove(p);
 	uv_close((uv_handle_t *)&p->timer, proxy_free);
 	if (p->spec.on_done != NULL)
 		p->spec.on_done(p->spec.arg);
@@ -125,7 +80,7 @@ static void proxy_fail(struct proxy_conn *p, int code)
 	if (p->state == PROXY_DETOUR && code != EBUSY && code != ESHUTDOWN)
 		code = ECONNREFUSED;
 	upstream_close(p, true);
-	group_remove(p);
+	proxy_group_remove(p);
 	http_exchange_bind(x, &no_events, NULL);
 	http_body_pause(x, false);
 	p->spec.on_fail(x, code, p->spec.arg);
@@ -251,6 +206,7 @@ static void reply_end(struct proxy_conn *p)
 	p->state = PROXY_ENDING;
 	upstream_close(p, false);
 	http_body_pause(p->x, false); /* what is left of the request is dropped */
+	proxy_group_check(p->spec.group);
 	http_reply_end(p->x);
 }
 
@@ -296,6 +252,10 @@ static void response_start(struct proxy_conn *p, const struct http_head *h)
 	proxy_response_fields(fields, h, p->spec.reply_fields);
 	http_body_init(&p->body, h);
 	p->state = PROXY_BODY;
+	if (p->spec.group->on_drained != NULL && !proxy_end_in_sight(p)) {
+		http_exchange_abort(p->x);
+		return;
+	}
 	http_reply_start(p->x, h->status, fields, proxy_response_length(h));
 }
 
@@ -541,16 +501,6 @@ static int request_begin(struct proxy_conn *p)
 	return r < 0 ? r : upstream_connect(p, &p->spec.addr, &head);
 }
 
-static void group_add(struct proxy_group *g, struct proxy_conn *p)
-{
-	p->next = g->first;
-	p->link = &g->first;
-	if (p->next != NULL)
-		p->next->link = &p->next;
-	g->first = p;
-	g->n++;
-}
-
 void proxy_start(uv_loop_t *loop, struct http_exchange *x, const struct proxy_spec *spec)
 {
 	const struct http_head *h = http_exchange_head(x);
@@ -562,7 +512,7 @@ void proxy_start(uv_loop_t *loop, struct http_exchange *x, const struct proxy_sp
 	p->chunked = h->body == HTTP_BODY_CHUNKED;
 	p->request_done = h->body == HTTP_BODY_NONE;
 	buf_init(&p->in, HTTP_HEAD_MAX + HTTP_READ_BYTES);
-	group_add(spec->group, p);
+	proxy_group_add(spec->group, p);
 	uv_timer_init(loop, &p->timer);
 	p->timer.data = p;
 	http_exchange_bind(x, &proxy_events, p);
@@ -571,22 +521,16 @@ void proxy_start(uv_loop_t *loop, struct http_exchange *x, const struct proxy_sp
 	timer_start(p);
 }
 
-static void proxy_abort(struct proxy_conn *p, int code)
+void proxy_abort(struct proxy_conn *p, int code)
 {
 	if (p->state == PROXY_TUNNEL) {
 		tunnel_abort(take_ptr(&p->tunnel));
 		proxy_over(p);
 	} else if (p->state == PROXY_ENDING) {
-		group_remove(p); /* the client gets what it has not read yet */
+		proxy_group_remove(p); /* the client gets what it has not read yet */
 	} else if (code != 0) {
 		upstream_broken(p, code);
 	} else {
 		http_exchange_abort(p->x); /* the rest follows from its on_close */
 	}
-}
-
-void proxy_abort_all(struct proxy_group *g, int code)
-{
-	while (g->first != NULL)
-		proxy_abort(g->first, code);
 }

@@ -14,6 +14,8 @@
 struct proxy_group {
 	struct proxy_conn *first;
 	size_t n;
+	void (*on_drained)(void *arg); /* NULL = proxy_drain() is not under way */
+	void *on_drained_arg;
 };
 
 enum { PROXY_REQUEST_FIELDS_MAX = 2 };
@@ -63,3 +65,17 @@ void proxy_start(uv_loop_t *loop, struct http_exchange *x, const struct proxy_sp
  * streams in from before this call on.
  */
 void proxy_abort_all(struct proxy_group *g, int code);
+
+/**
+ * proxy_drain() - let the streams of a group come to their end; the caller starts no new ones
+ * @done:	called once, maybe before this returns, when none needs its upstream any more: what
+ *		clients have still to read of whole replies does not count
+ *
+ * Streams whose end is not in sight (upgrades, replies of unknown length) are reset at once, and
+ * requests that get such a reply meanwhile.
+ */
+void proxy_drain(struct proxy_group *g, void (*done)(void *arg), void *arg);
+
+/** proxy_drain_end() - end a drain that is under way, and by proxy_abort_all()'s rules, with
+ * ESHUTDOWN, what it waits for; else nothing */
+void proxy_drain_end(struct proxy_group *g);

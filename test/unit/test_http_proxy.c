@@ -682,6 +682,79 @@ START_TEST(abort_all_keeps_what_is_whole)
 }
 END_TEST
 
+static int drained;
+
+static void on_drained(void *arg)
+{
+	ck_assert_ptr_eq(arg, &drained);
+	drained++;
+}
+
+static void drain_first(struct world *w)
+{
+	(void)w;
+	if (groups[0].on_drained == NULL)
+		proxy_drain(&groups[0], on_drained, &drained);
+	else
+		proxy_drain_end(&groups[0]);
+}
+
+/* Opens a stream that has been asked of the upstream. */
+static int open_stream(struct world *w, int listening, int *out_up)
+{
+	int fd = dial_tcp(&w->tcp_addr[0]);
+
+	say(fd, GET("/0"));
+	*out_up = pick_up(listening);
+	hear(*out_up, UP_GET("/0"));
+	return fd;
+}
+
+static void drain_client(struct world *w)
+{
+	auto_close int listening = be_upstream();
+	int up[5];
+	auto_close int known = open_stream(w, listening, &up[0]);
+	auto_close int unknown = open_stream(w, listening, &up[1]);
+	auto_close int waiting = open_stream(w, listening, &up[2]);
+	auto_close int late = open_stream(w, listening, &up[3]);
+	auto_close int never = open_stream(w, listening, &up[4]);
+
+	say(up[0], OK_LENGTH(9) "four");
+	hear(known, OK_LENGTH(9) "four");
+	say(up[1], OK_CHUNKED "1\r\na\r\n");
+	hear(unknown, OK_CHUNKED "1\r\na\r\n");
+	uv_async_send(&w->call);
+	hear_reset(unknown);
+	hear_reset(up[1]);
+
+	say(up[0], "-five");
+	hear(known, "-five");
+	say(up[2], OK_LENGTH(2) "ok");
+	hear(waiting, OK_LENGTH(2) "ok");
+	say(up[3], OK_CHUNKED "1\r\na\r\n"); /* its end is not in sight either */
+	hear_reset(late);
+	ck_assert_int_eq(drained, 0);
+	uv_async_send(&w->call);
+	hear(never, REPLY_502(3) "108"); /* ESHUTDOWN */
+	hear_reset(up[4]);
+	for (int i = 0; i < 5; i++)
+		fd_close(&up[i]);
+}
+
+START_TEST(drain)
+{
+	world.called = drain_first;
+	run(drain_client);
+	ck_assert_int_eq(drained, 1);
+	ck_assert_int_eq(seen.done, 5);
+	ck_assert_int_eq(seen.fails, 1);
+	proxy_drain(&groups[0], on_drained, &drained); /* of nothing */
+	ck_assert_int_eq(drained, 2);
+	ck_assert_ptr_null(groups[0].on_drained);
+}
+END_TEST
+
 /* The server goes while streams are open in every state. */
 static void left_open_client(struct world *w)
 {
@@ -766,6 +839,7 @@ int main(void)
 	tcase_add_test(t, abort_all_of_one_group);
 	tcase_add_test(t, abort_all_without_answers);
 	tcase_add_test(t, abort_all_keeps_what_is_whole);
+	tcase_add_test(t, drain);
 	tcase_add_test(t, server_freed_with_streams);
 	tcase_add_test(t, many_streams);
 	suite_add_tcase(s, t);
