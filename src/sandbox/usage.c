@@ -104,7 +104,7 @@ static int see_sandbox(struct survey *s, int sandboxes_fd, const char *name, str
 		return 0;
 	}
 	see_base(s, dirfd, name);
-	r = tree_allocated(path, &sandbox.bytes);
+	r = tree_own(path, &sandbox.bytes);
 	if (r < 0 && r != -ENOENT)
 		return err_errno(&op->err, -r, "count what %s takes", path);
 	if (r == 0)

@@ -53,6 +53,31 @@ START_TEST(test_counts_what_is_allocated)
 }
 END_TEST
 
+START_TEST(test_names_of_one_file)
+{
+	auto_free char *elsewhere = str_printf("%s-elsewhere", dir);
+	auto_free char *one = str_printf("%s/one", dir);
+	auto_free char *two = str_printf("%s/two", dir);
+	uint64_t empty = 0;
+	uint64_t bytes = 0;
+
+	ck_assert_int_eq(tree_own(dir, &empty), 0);
+	write_file("one", false);
+	ck_assert_int_eq(link(one, two), 0);
+	ck_assert_int_eq(tree_allocated(dir, &bytes), 0);
+	ck_assert_uint_ge(bytes, empty + BLOCK);
+	ck_assert_uint_lt(bytes, empty + 2 * BLOCK);
+	ck_assert_int_eq(tree_own(dir, &bytes), 0);
+	ck_assert_uint_ge(bytes, empty + BLOCK);
+	ck_assert_int_eq(link(one, elsewhere), 0); /* which deleting the tree does not free */
+	ck_assert_int_eq(tree_own(dir, &bytes), 0);
+	ck_assert_uint_eq(bytes, empty);
+	ck_assert_int_eq(tree_allocated(dir, &bytes), 0);
+	ck_assert_uint_ge(bytes, empty + BLOCK);
+	ck_assert_int_eq(unlink(elsewhere), 0);
+}
+END_TEST
+
 START_TEST(test_files_and_links)
 {
 	auto_free char *file = str_printf("%s/file", dir);
@@ -88,6 +113,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, test_counts_what_is_allocated);
+	tcase_add_test(tc, test_names_of_one_file);
 	tcase_add_test(tc, test_files_and_links);
 	tcase_add_test(tc, test_absent);
 	suite_add_tcase(s, tc);
