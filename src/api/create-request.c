@@ -104,32 +104,59 @@ static int take_secure(const json_t *o, bool v2, char **token, struct err *e)
 	return 0;
 }
 
+/* A flag; absent and null leave *@out as it is. */
+static int take_flag(const json_t *o, const char *key, bool *out, struct err *e)
+{
+	const json_t *v = member(o, key);
+
+	if (v == NULL || json_is_null(v))
+		return 0;
+	if (!json_is_boolean(v))
+		return err_set(e, ERR_INVALID, "field '%s' must be true or false", key);
+	*out = json_is_true(v);
+	return 0;
+}
+
+/* What becomes of it at its deadline, and what ends its rest. */
+static int take_lifecycle(const json_t *o, struct db_sandbox *out, struct err *e)
+{
+	const json_t *resume = json_object_get(o, "autoResume");
+	bool memory = true;
+	int r = take_flag(o, "autoPause", &out->auto_pause, e);
+
+	if (r == 0)
+		r = take_flag(o, "autoPauseMemory", &memory, e);
+	if (r == 0 && resume != NULL && !json_is_null(resume) && !json_is_object(resume))
+		r = err_set(e, ERR_INVALID, "field 'autoResume' must be an object");
+	if (r == 0)
+		r = take_flag(resume, "autoResume.enabled", &out->auto_resume, e);
+	if (r < 0)
+		return r;
+	if (!memory && !out->auto_pause)
+		return err_set(e, ERR_INVALID,
+			       "field 'autoPauseMemory' says what autoPause keeps: it needs that");
+	if (!memory && out->auto_resume)
+		return err_set(e, ERR_INVALID,
+			       "field 'autoPauseMemory': what is paused without its memory cannot "
+			       "be woken by requests; leave out autoResume");
+	out->auto_pause_disk_only = !memory;
+	return 0;
+}
+
 static int refuse(const char *what, struct err *e)
 {
 	return err_set(e, ERR_INVALID, "field '%s' is not supported by this version of vivd", what);
 }
 
-/* Whether a flag that is on unless turned off was left so: absent, null or true. */
-static bool is_left_on(const json_t *v)
-{
-	return v == NULL || json_is_null(v) || json_is_true(v);
-}
-
 /* What E2B knows and we have not: never accepted and ignored. */
 static int check_unsupported(const json_t *o, struct err *e)
 {
-	static const char *const off[] = { "autoPause", "mcp", "iam", "volumeMounts" };
-	const json_t *resume = json_object_get(o, "autoResume");
+	static const char *const off[] = { "mcp", "iam", "volumeMounts" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(off); i++) {
 		if (!body_asks_nothing(json_object_get(o, off[i])))
 			return refuse(off[i], e);
 	}
-	if (!is_left_on(json_object_get(o, "autoPauseMemory")))
-		return refuse("autoPauseMemory", e);
-	if (!body_asks_nothing(resume) &&
-	    !(json_is_object(resume) && body_asks_nothing(json_object_get(resume, "enabled"))))
-		return refuse("autoResume", e);
 	return 0;
 }
 
@@ -195,6 +222,8 @@ int create_request_parse(const char *body, size_t n, bool v2, struct db_sandbox 
 		r = take_string_map(o, "metadata", false, &out->metadata_json, e);
 	if (r == 0)
 		r = take_string_map(o, "envVars", true, &out->env_json, e);
+	if (r == 0)
+		r = take_lifecycle(o, out, e);
 	if (r == 0)
 		r = check_unsupported(o, e);
 	if (r == 0)

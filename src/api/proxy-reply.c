@@ -77,6 +77,23 @@ void proxy_reply_gone(struct http_exchange *x, const struct target *t)
 			 "The sandbox was not found", "code", 502));
 }
 
+void proxy_reply_changing(struct http_exchange *x, const struct target *t)
+{
+	answer(x, "It is being paused, resumed or started. Load this page again.",
+	       json_pack("{s:s, s:s, s:i}", "sandboxId", t->id, "message",
+			 "The sandbox is changing its state; try again", "code", 409));
+}
+
+void proxy_reply_asleep(struct http_exchange *x, const struct target *t, const struct err *e)
+{
+	int status = err_kind_http(e->kind);
+
+	/* A 502 would tell clients that the sandbox is no more. */
+	answer(x, "It is paused, and could not be woken.",
+	       json_pack("{s:s, s:o, s:i}", "sandboxId", t->id, "message", json_of_text(e->msg),
+			 "code", status == 502 ? 503 : status));
+}
+
 static void answer_of_port(struct http_exchange *x, const struct target *t, int status,
 			   const char *message, const char *hint)
 {

@@ -8,6 +8,12 @@
 /** proxy_reply_gone() - there is no such sandbox, or it does not run */
 void proxy_reply_gone(struct http_exchange *x, const struct target *t);
 
+/** proxy_reply_changing() - it is being paused, resumed or started */
+void proxy_reply_changing(struct http_exchange *x, const struct target *t);
+
+/** proxy_reply_asleep() - it is paused, and could not be woken because of @e */
+void proxy_reply_asleep(struct http_exchange *x, const struct target *t, const struct err *e);
+
 /** proxy_reply_closed() - it runs, but nothing listens on the port */
 void proxy_reply_closed(struct http_exchange *x, const struct target *t);
 

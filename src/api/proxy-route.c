@@ -9,10 +9,13 @@
  * A port that refuses may be open on the guest's loopback: the agent is asked to lead there. It
  * costs nothing as long as servers listen on all addresses.
  *
+ * A request to a paused sandbox that was made to be woken waits, unread, until it runs.
+ *
  * Pages of any origin may use the agent, as with E2B; what other servers of a sandbox allow is
  * theirs to say.
  */
 #include "api/api-internal.h"
+#include "api/late-reply.h"
 #include "api/proxy-reply.h"
 #include "api/route-target.h"
 #include "api/signed-files.h"
@@ -93,6 +96,24 @@ static struct visit *visit_new(const struct sandbox *sb, const struct target *t,
 	return visit;
 }
 
+/* Whether a sandbox that does not run will soon, or will soon not. */
+static bool is_changing(const struct sandbox *sb)
+{
+	struct err e = { 0 };
+
+	return sandbox_check_running(sb, &e) < 0 && e.kind == ERR_CONFLICT &&
+	       sandbox_row(sb)->state != DB_DELETING;
+}
+
+static void reply_not_running(struct http_exchange *x, const struct sandbox *sb,
+			      const struct target *t)
+{
+	if (is_changing(sb))
+		proxy_reply_changing(x, t);
+	else
+		proxy_reply_gone(x, t);
+}
+
 /* @raw_protocol: NULL = HTTP */
 static void start(struct api *api, struct http_exchange *x, struct sandbox *sb,
 		  const struct target *t, const char *raw_protocol)
@@ -113,7 +134,7 @@ static void start(struct api *api, struct http_exchange *x, struct sandbox *sb,
 	struct visit *visit;
 
 	if (sandbox_address(sb, &spec.addr.sin_addr, NULL) < 0) {
-		proxy_reply_gone(x, t);
+		reply_not_running(x, sb, t);
 		return;
 	}
 	visit = visit_new(sb, t, spec.addr.sin_addr);
@@ -123,11 +144,58 @@ static void start(struct api *api, struct http_exchange *x, struct sandbox *sb,
 	proxy_start(manager_uv_loop(api->m), x, &spec);
 }
 
-/* Whether a sandbox that runs asks for more than the request has. */
+/* A request that waits for its sandbox. */
+struct waking {
+	struct api *api;
+	struct late_reply *late;
+	struct target target;
+};
+
+static void on_woken(struct sandbox *sb, bool resumed, const struct err *e, void *arg)
+{
+	auto_free struct waking *w = arg;
+	struct http_exchange *x = late_reply_take(w->late);
+
+	(void)resumed;
+	if (x == NULL)
+		return;
+	if (e == NULL)
+		start(w->api, x, sb, &w->target, NULL);
+	else if (sb == NULL || e->kind == ERR_NOT_FOUND)
+		proxy_reply_gone(x, &w->target);
+	else
+		proxy_reply_asleep(x, &w->target, e);
+}
+
+/* Serves a request, if need be when its sandbox has been woken for it. */
+static void start_awake(struct api *api, struct http_exchange *x, struct sandbox *sb,
+			const struct target *t)
+{
+	struct err e = { 0 };
+	struct waking *w;
+
+	if (!sandbox_row(sb)->auto_resume || sandbox_check_running(sb, NULL) == 0) {
+		start(api, x, sb, t, NULL);
+		return;
+	}
+	w = xcalloc(1, sizeof(*w));
+	*w = (struct waking){ .api = api, .late = late_reply_new(x), .target = *t };
+	if (sandbox_wake(sb, on_woken, w, &e) == 0)
+		return;
+	late_reply_take(w->late);
+	free(w);
+	if (e.kind == ERR_NOT_FOUND)
+		reply_not_running(x, sb, t);
+	else
+		proxy_reply_asleep(x, t, &e);
+}
+
+/* Whether a sandbox that runs, or can be woken, asks for more than the request has. */
 static bool is_barred(const struct sandbox *sb, const struct target *t,
 		      const struct http_head *head)
 {
-	return t->port != GUEST_PORT && sandbox_check_running(sb, NULL) == 0 &&
+	return t->port != GUEST_PORT &&
+	       (sandbox_check_running(sb, NULL) == 0 || sandbox_row(sb)->auto_resume) &&
 	       !traffic_may_pass(sandbox_row(sb), head);
 }
 
@@ -151,7 +219,7 @@ static void start_named(struct api *api, struct http_exchange *x, const struct t
 	else if (is_barred(sb, t, head))
 		proxy_reply_not_public(x, t);
 	else
-		start(api, x, sb, t, NULL);
+		start_awake(api, x, sb, t);
 }
 
 static void start_signed(struct api *api, struct http_exchange *x)
@@ -165,7 +233,7 @@ static void start_signed(struct api *api, struct http_exchange *x)
 		return;
 	}
 	str_copy(t.id, sizeof(t.id), sandbox_id(sb));
-	start(api, x, sb, &t, NULL);
+	start_awake(api, x, sb, &t);
 }
 
 bool api_proxy(struct api *api, struct http_exchange *x)

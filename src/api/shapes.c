@@ -62,9 +62,8 @@ static json_t *own_fields(const struct sandbox *sb)
 	return own;
 }
 
-static json_t *timing_of(const struct sandbox *sb)
+static json_t *timing_of(const struct plan_timing *t)
 {
-	const struct plan_timing *t = sandbox_timing(sb);
 	json_t *steps = json_array();
 
 	for (size_t i = 0; i < t->n; i++)
@@ -84,6 +83,19 @@ static double manager_ms(const struct sandbox *sb)
 	return (double)(t->total_ns - t->waited_ns) / NS_PER_MS;
 }
 
+/* The checkpoint that it is at, or came from last. */
+static void set_checkpoint(json_t *own, const struct sandbox *sb)
+{
+	uint64_t generation = sandbox_row(sb)->generation;
+
+	if (generation == 0)
+		return;
+	ignore_err(json_object_set_new(own, "generation", json_integer((json_int_t)generation)));
+	ignore_err(json_object_set_new(
+		own, "checkpointBytes",
+		json_integer((json_int_t)sandbox_checkpoint_allocated(sb)))); /* as set_text() */
+}
+
 static json_t *own_fields_in_full(const struct sandbox *sb)
 {
 	const struct db_sandbox *row = sandbox_row(sb);
@@ -101,12 +113,16 @@ static json_t *own_fields_in_full(const struct sandbox *sb)
 	set_text(own, "diskDriver", row->disk_driver);
 	set_text(own, "acceleration", row->acceleration);
 	set_text(own, "origin", sandbox_origin(sb));
+	set_checkpoint(own, sb);
 	if (sandbox_address(sb, &addr, NULL) == 0)
 		set_text(own, "address", inet_ntop(AF_INET, &addr, text, sizeof(text)));
 	if (sandbox_pid(sb) != 0)
 		ignore_err(json_object_set_new(own, "vmmPid", json_integer(sandbox_pid(sb))));
 	ignore_err(json_object_set_new(own, "env", json_of_map(row->env_json)));
-	ignore_err(json_object_set_new(own, "createSteps", timing_of(sb)));
+	ignore_err(json_object_set_new(own, "createSteps", timing_of(sandbox_timing(sb))));
+	if (sandbox_pause_timing(sb)->n > 0)
+		ignore_err(json_object_set_new(own, "pauseSteps",
+					       timing_of(sandbox_pause_timing(sb))));
 	ignore_err(json_object_set_new(own, "managerMs", json_real(manager_ms(sb))));
 	return own;
 }
@@ -157,6 +173,12 @@ static void set_network(json_t *o, const struct db_sandbox *row)
 					       json_boolean(streq(internet, "true"))));
 }
 
+static json_t *lifecycle_of(const struct db_sandbox *row)
+{
+	return json_pack("{s:s, s:b}", "onTimeout", row->auto_pause ? "pause" : "kill",
+			 "autoResume", row->auto_resume);
+}
+
 json_t *json_of_detail(const struct api *api, const struct sandbox *sb)
 {
 	json_t *o = listed(sb, own_fields_in_full(sb));
@@ -164,5 +186,7 @@ json_t *json_of_detail(const struct api *api, const struct sandbox *sb)
 	set_text(o, "envdAccessToken", sandbox_row(sb)->access_token);
 	set_text(o, "domain", api->public_domain != NULL ? api->public_domain : "");
 	set_network(o, sandbox_row(sb));
+	ignore_err(json_object_set_new(o, "lifecycle",
+				       lifecycle_of(sandbox_row(sb)))); /* as set_text() */
 	return o;
 }

@@ -13,7 +13,7 @@
 
 #define CONFIG_DEFAULT_FILE "/etc/vivarium/vivd.conf"
 
-enum { CONFIG_SETTINGS_MAX = 32, CONFIG_FILE_MAX_BYTES = 65536, CONFIG_ORIGIN_SIZE = 320 };
+enum { CONFIG_SETTINGS_MAX = 40, CONFIG_FILE_MAX_BYTES = 65536, CONFIG_ORIGIN_SIZE = 320 };
 
 enum config_source { CONFIG_DEFAULT, CONFIG_FILE, CONFIG_ENV, CONFIG_FLAG };
 
@@ -49,6 +49,7 @@ struct config {
 	unsigned agent_start_timeout_s;
 	unsigned tcg_timeout_factor;
 	unsigned kvm_probe_timeout_s;
+	unsigned pause_drain_ms;
 	uint32_t network_addr; /* host byte order */
 	unsigned network_prefix;
 	unsigned slot_pool;

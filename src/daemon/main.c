@@ -115,6 +115,7 @@ static struct manager_config manager_config_of(const struct config *c)
 		.agent_timeout_ms = (uint64_t)c->agent_start_timeout_s * MS_PER_S,
 		.tcg_timeout_factor = c->tcg_timeout_factor,
 		.kvm_probe_timeout_ms = (uint64_t)c->kvm_probe_timeout_s * MS_PER_S,
+		.pause_drain_ms = c->pause_drain_ms,
 	};
 }
 

@@ -27,7 +27,7 @@
 #define NAME_FORMAT "%" PRIu64
 
 enum { MANIFEST_VERSION = 1, MANIFEST_MAX_BYTES = 65536, DEVICES_MAX_BYTES = 64 << 20 };
-enum { SHORT_NAME_SIZE = 32 };
+enum { SHORT_NAME_SIZE = 32, STAT_BLOCK_BYTES = 512 };
 
 static void close_dir(DIR **d)
 {
@@ -364,6 +364,23 @@ int checkpoint_move(int from_fd, int to_fd, uint64_t generation, struct op *op)
 	if (r >= 0)
 		r = file_sync_dir(all);
 	return r < 0 ? err_errno(&op->err, -r, "move checkpoint %ju", (uintmax_t)generation) : 0;
+}
+
+int checkpoint_peek(int owner_fd, uint64_t generation, uint64_t *out_bytes)
+{
+	static const char *const files[] = { "manifest.json", "devices", "memory" };
+	auto_free char *name = str_printf(DIR_NAME "/" NAME_FORMAT, generation);
+	int fd = open_dir(owner_fd, name);
+	uint64_t bytes = 0;
+	struct stat st;
+
+	for (size_t i = 0; fd >= 0 && i < ARRAY_SIZE(files); i++) {
+		if (fstatat(fd, files[i], &st, AT_SYMLINK_NOFOLLOW) == 0)
+			bytes += (uint64_t)st.st_blocks * STAT_BLOCK_BYTES;
+	}
+	if (fd >= 0)
+		*out_bytes = bytes;
+	return fd;
 }
 
 int checkpoint_remove(int owner_fd, uint64_t generation, struct op *op)

@@ -86,6 +86,14 @@ must_check int checkpoint_open_disk(int owner_fd, uint64_t generation, struct op
 /** checkpoint_read() - only what a checkpoint was made of. Return: 0; -ENOENT; -EBADMSG; -errno */
 must_check int checkpoint_read(int owner_fd, uint64_t generation, struct checkpoint *out);
 
+/**
+ * checkpoint_peek() - what the files of a checkpoint take, without looking into them
+ * @out_bytes:	allocated; without its disk and without its memory image, which others share
+ *
+ * Return: descriptor of its directory; -errno.
+ */
+must_check int checkpoint_peek(int owner_fd, uint64_t generation, uint64_t *out_bytes);
+
 /** checkpoint_remove() - delete one; absent = success. Return: 0; -errno with op->err set */
 must_check int checkpoint_remove(int owner_fd, uint64_t generation, struct op *op);
 

@@ -92,10 +92,12 @@ void sandbox_destroy(struct sandbox *sb, void (*done)(const struct err *e, void 
 	destroy_waiters_push(&sb->waiters, (struct destroy_waiter){ done, arg });
 	sb->doomed = true;
 	sandbox_hurry(sb);
-	if (sb->busy)
-		sandbox_cancel_create(sb->m, &sb->row.id); /* anything else is waited for */
-	else
+	if (!sb->busy) {
 		sandbox_start_destroy(sb);
+		return;
+	}
+	sandbox_cancel_create(sb->m, &sb->row.id); /* anything else is waited for */
+	proxy_drain_end(&sb->streams);
 }
 
 static void on_closed(uv_handle_t *handle)

@@ -78,6 +78,9 @@ static void copy_model(struct db_sandbox *to, const struct db_sandbox *from, uin
 	renew_token(&to->access_token, from->access_token);
 	renew_token(&to->traffic_token, from->traffic_token);
 	to->timeout_s = timeout_s;
+	to->auto_pause = from->auto_pause;
+	to->auto_pause_disk_only = from->auto_pause_disk_only;
+	to->auto_resume = from->auto_resume;
 }
 
 static void remove_work(void *arg)

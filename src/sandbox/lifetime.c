@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whether a sandbox can be used, and when it ends by itself. */
+/*
+ * Whether a sandbox can be used, and when it ends by itself, and how: it is removed, or, if it was
+ * made so, paused. A pause that fails removes nothing: the sandbox runs on, and is paused later.
+ */
+#include "base/clock.h"
+#include "base/log.h"
 #include "sandbox/sandbox-internal.h"
+
+enum { RETRY_FIRST_MS = 5000, RETRY_MOST_MS = 300000 };
 
 int sandbox_check_running(const struct sandbox *sb, struct err *e)
 {
@@ -41,6 +48,56 @@ int sandbox_set_deadline(struct sandbox *sb, uint64_t end_ms, struct err *e)
 		sb->row.end_ms = old_ms;
 		return r;
 	}
+	sb->expiry = (struct expiry){ 0 };
 	watch_deadline_changed(sb);
 	return 0;
+}
+
+uint64_t sandbox_expires_ms(const struct sandbox *sb)
+{
+	return sb->row.end_ms == 0 ? 0 : MAX(sb->row.end_ms, sb->expiry.again_ms);
+}
+
+static void on_removed(const struct err *e, void *arg)
+{
+	(void)arg;
+	if (e != NULL)
+		log_error("sandbox.expire_failed", kv_str("error", e->msg));
+}
+
+static void pause_again_later(struct sandbox *sb, const struct err *e)
+{
+	struct expiry *expiry = &sb->expiry;
+
+	expiry->wait_ms = expiry->wait_ms == 0 ? RETRY_FIRST_MS
+					       : MIN(2 * expiry->wait_ms, (uint64_t)RETRY_MOST_MS);
+	expiry->again_ms = clock_realtime_ms() + expiry->wait_ms;
+	log_error("sandbox.expire_failed", kv_str("id", sb->row.id.s), kv_str("error", e->msg),
+		  kv_u64("again_in_ms", expiry->wait_ms));
+	watch_deadline_changed(sb);
+}
+
+static void on_paused(struct sandbox *sb, const struct err *e, void *arg)
+{
+	(void)arg;
+	if (e != NULL)
+		pause_again_later(sb, e);
+	else
+		sb->expiry = (struct expiry){ 0 };
+}
+
+void sandbox_expire(struct sandbox *sb)
+{
+	struct err e = { 0 };
+	int r;
+
+	log_info("sandbox.expired", kv_str("id", sb->row.id.s));
+	if (!sb->row.auto_pause) {
+		sandbox_destroy(sb, on_removed, NULL);
+		return;
+	}
+	r = sb->row.auto_pause_disk_only ? sandbox_stop(sb, on_paused, NULL, &e)
+					 : sandbox_pause(sb, on_paused, NULL, &e);
+	if (r < 0)
+		pause_again_later(sb, &e);
 }

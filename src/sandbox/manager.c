@@ -295,6 +295,7 @@ void manager_shutdown(struct manager *m, void (*done)(void *arg), void *arg)
 
 		watch_stop(sb);
 		sandbox_hurry(sb);
+		proxy_drain_end(&sb->streams);
 		if (sb->cancel_fd >= 0)
 			sandbox_cancel_create(m, &sb->row.id);
 	}

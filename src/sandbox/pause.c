@@ -2,11 +2,12 @@
 /*
  * Theory of operation
  *
- * Pause and stop put a sandbox to rest. The row says "pausing" first; streams into it are reset; a
- * worker saves it (steps-save.c) and then releases all of the host that it held. A failure before
- * it is saved leads back to "running"; if the way back fails, too, it is tried again as after a
- * restart (adopt_again()). From the commit of the checkpoint on there is no way back and none is
- * needed: what fails then is a leak that the reaper tries again, and the sandbox is paused.
+ * Pause and stop put a sandbox to rest. The row says "pausing" first; streams into it may end, or
+ * are reset (drain.c); a worker saves it (steps-save.c) and then releases all of the host that it
+ * held. A failure before it is saved leads back to "running"; if the way back fails, too, it is
+ * tried again as after a restart (adopt_again()). From the commit of the checkpoint on there is no
+ * way back and none is needed: what fails then is a leak that the reaper tries again, and the
+ * sandbox is paused.
  *
  * A client that goes away cancels nothing: the operation is the daemon's.
  *
@@ -14,6 +15,7 @@
  * a whole checkpoint and no VM it is paused; with a VM it runs on, and an unfinished or unused
  * checkpoint goes.
  */
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -60,13 +62,16 @@ static void pause_work(void *arg)
 {
 	struct pause *p = arg;
 	struct sandbox *sb = p->sb;
+	uint64_t start_ns;
 
 	p->result = plan_run(p->plan, sb, &p->op, &p->timing, &p->stuck);
 	if (p->result < 0)
 		return;
+	start_ns = clock_now_ns();
 	p->leaks = plan_release(&create_plan, sb, false, p->op.fault);
 	if (keeps_memory(p))
 		release_disk(sb, &p->leaks);
+	plan_timing_add(&p->timing, "release", clock_now_ns() - start_ns, 0);
 }
 
 /* Each resume puts a layer on the disk. They are merged long before there are too many, while
@@ -112,14 +117,15 @@ static void tidy_done(void *arg)
 /* One line with the time of each phase, in microseconds. */
 static void log_timing(const struct sandbox *sb, const char *event)
 {
+	const struct plan_timing *t = &sb->pause_timing;
 	struct kv fields[2 + PLAN_STEPS_MAX] = {
 		kv_str("id", sb->row.id.s),
-		kv_u64("us", sb->timing.total_ns / 1000),
+		kv_u64("us", t->total_ns / NS_PER_US),
 	};
 	size_t n = 2;
 
-	for (size_t i = 0; i < sb->timing.n; i++)
-		fields[n++] = kv_u64(sb->timing.steps[i].name, sb->timing.steps[i].ns / 1000);
+	for (size_t i = 0; i < t->n; i++)
+		fields[n++] = kv_u64(t->steps[i].name, t->steps[i].ns / NS_PER_US);
 	log_event(LOG_LEVEL_INFO, event, fields, n);
 }
 
@@ -127,7 +133,7 @@ static void paused(struct pause *p)
 {
 	struct sandbox *sb = p->sb;
 
-	sb->timing = p->timing;
+	sb->pause_timing = p->timing;
 	sb->row.leaked = p->leaks > 0;
 	if (keeps_memory(p)) {
 		p->tidy = true;
@@ -177,6 +183,21 @@ static void pause_done(void *arg)
 	work_submit(sb->m->loop, tidy_work, tidy_done, p);
 }
 
+static void on_drained(uint64_t ns, void *arg)
+{
+	struct pause *p = arg;
+	struct sandbox *sb = p->sb;
+
+	plan_timing_add(&p->timing, "drain", ns, 0);
+	if (!sb->doomed) {
+		work_submit(sb->m->loop, pause_work, pause_done, p);
+		return;
+	}
+	/* Somebody removed it meanwhile: there is nothing to save it for. */
+	p->result = err_set(&p->op.err, ERR_NOT_FOUND, "it is being removed");
+	pause_done(p);
+}
+
 static int check_can_rest(const struct sandbox *sb, const struct plan *plan, struct err *e)
 {
 	if (sb->m->closing)
@@ -214,9 +235,8 @@ static int rest(struct sandbox *sb, const struct plan *plan, sandbox_done_fn don
 	sb->res.draft_kept = false;
 	watch_stop(sb);
 	egress_detach(sb);
-	proxy_abort_all(&sb->streams, ESHUTDOWN);
 	sandbox_begin(sb);
-	work_submit(sb->m->loop, pause_work, pause_done, p);
+	drain_start(sb, on_drained, p);
 	return 0;
 }
 

@@ -72,9 +72,9 @@ unsigned plan_release(const struct plan *plan, struct sandbox *sb, bool data, co
 	return unwind(plan, plan->n, sb, data, fault);
 }
 
-static void note_time(struct plan_timing *timing, const char *name, uint64_t ns, uint64_t waited_ns)
+void plan_timing_add(struct plan_timing *timing, const char *name, uint64_t ns, uint64_t waited_ns)
 {
-	if (timing == NULL || timing->n == PLAN_STEPS_MAX)
+	if (timing->n == PLAN_STEPS_MAX)
 		return;
 	timing->steps[timing->n].name = name;
 	timing->steps[timing->n].ns = ns;
@@ -99,16 +99,14 @@ static int acquire_timed(const struct plan *plan, const struct step *step, struc
 	log_debug("step.acquired", kv_str("id", sandbox_id(sb)), kv_str("step", step->name),
 		  kv_u64("op", op->id), kv_u64("us", ns / NS_PER_US),
 		  kv_u64("waited_us", waited_ns / NS_PER_US), kv_u64("failed", r < 0));
-	if (r == 0)
-		note_time(timing, step->name, ns, waited_ns);
+	if (r == 0 && timing != NULL)
+		plan_timing_add(timing, step->name, ns, waited_ns);
 	return r;
 }
 
 int plan_run(const struct plan *plan, struct sandbox *sb, struct op *op, struct plan_timing *timing,
 	     unsigned *out_leaks)
 {
-	if (timing != NULL)
-		*timing = (struct plan_timing){ 0 };
 	*out_leaks = 0;
 	for (size_t i = 0; i < plan->n; i++) {
 		int r = acquire_timed(plan, &plan->steps[i], sb, op, timing);

@@ -54,9 +54,14 @@ struct plan_timing {
 	uint64_t waited_ns;
 };
 
+/** plan_timing_add() - add what was done besides the steps of a plan
+ * @name:	static storage
+ * @waited_ns:	as of a step */
+void plan_timing_add(struct plan_timing *timing, const char *name, uint64_t ns, uint64_t waited_ns);
+
 /**
  * plan_run() - acquire all steps in order
- * @timing:	filled with what was done; NULL is allowed
+ * @timing:	what was done is added; NULL is allowed
  * @out_leaks:	after a failure, how many releases failed on the way back
  *
  * Thread: worker. Return: 0 all acquired; -errno with op->err set: nothing is held any more but the

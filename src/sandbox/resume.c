@@ -21,6 +21,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { WAKE_TIMEOUT_LEAST_S = 300 };
+
 struct resume {
 	struct sandbox *sb;
 	const struct plan *plan; /* resume_plan or start_plan */
@@ -307,6 +309,7 @@ static int begin(struct sandbox *sb, bool memory, uint64_t timeout_s, sandbox_re
 
 /* Somebody who waits for the end of another operation. */
 struct waiting {
+	bool wake; /* sandbox_wake() */
 	bool memory;
 	uint64_t timeout_s;
 	sandbox_resume_fn done;
@@ -321,16 +324,16 @@ static void on_idle(struct sandbox *sb, const struct err *gone, void *arg)
 	free(arg);
 	if (gone != NULL)
 		w.done(NULL, false, gone, w.arg);
-	else if (sandbox_resume(sb, w.memory, w.timeout_s, w.done, w.arg, &e) < 0)
+	else if ((w.wake ? sandbox_wake(sb, w.done, w.arg, &e)
+			 : sandbox_resume(sb, w.memory, w.timeout_s, w.done, w.arg, &e)) < 0)
 		w.done(sb, false, &e, w.arg);
 }
 
-static void wait_idle(struct sandbox *sb, bool memory, uint64_t timeout_s, sandbox_resume_fn done,
-		      void *arg)
+static void wait_idle(struct sandbox *sb, const struct waiting *wanted)
 {
 	struct waiting *w = xcalloc(1, sizeof(*w));
 
-	*w = (struct waiting){ memory, timeout_s, done, arg };
+	*w = *wanted;
 	sandbox_when_idle(sb, on_idle, w);
 }
 
@@ -343,7 +346,10 @@ int sandbox_resume(struct sandbox *sb, bool memory, uint64_t timeout_s, sandbox_
 	if (sb->doomed || sb->row.state == DB_DELETING)
 		return err_set(e, ERR_NOT_FOUND, "sandbox %s is being removed", sb->row.id.s);
 	if (sb->busy) {
-		wait_idle(sb, memory, timeout_s, done, arg);
+		wait_idle(sb, &(struct waiting){ .memory = memory,
+						 .timeout_s = timeout_s,
+						 .done = done,
+						 .arg = arg });
 		return 0;
 	}
 	if (sb->row.state == DB_RUNNING && !sb->unsure) {
@@ -357,4 +363,21 @@ int sandbox_resume(struct sandbox *sb, bool memory, uint64_t timeout_s, sandbox_
 			"on trying, try again",
 			sb->row.id.s);
 	return begin(sb, memory, timeout_s, done, arg, e);
+}
+
+int sandbox_wake(struct sandbox *sb, sandbox_resume_fn done, void *arg, struct err *e)
+{
+	const struct db_sandbox *row = &sb->row;
+	uint64_t timeout_s =
+		row->timeout_s == 0 ? 0 : MAX(row->timeout_s, (uint64_t)WAKE_TIMEOUT_LEAST_S);
+
+	if (!row->auto_resume || sb->doomed ||
+	    (row->state != DB_PAUSED && row->state != DB_PAUSING && row->state != DB_RESUMING &&
+	     row->state != DB_RUNNING))
+		return err_set(e, ERR_NOT_FOUND, "sandbox %s is %s, and requests do not wake it",
+			       row->id.s, db_state_name(row->state));
+	if (!sb->busy || sb->m->closing)
+		return sandbox_resume(sb, true, timeout_s, done, arg, e);
+	wait_idle(sb, &(struct waiting){ .wake = true, .done = done, .arg = arg });
+	return 0;
 }

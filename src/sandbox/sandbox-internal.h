@@ -63,11 +63,19 @@ struct idle_waiter {
 };
 VEC_DEFINE(idle_waiters, struct idle_waiter)
 
+/* A pause at the deadline that failed. */
+struct expiry {
+	uint64_t again_ms; /* when it is tried again, CLOCK_REALTIME; 0 = none failed */
+	uint64_t wait_ms;  /* back-off */
+};
+
 struct sandbox {
 	struct manager *m; /* borrowed */
 	struct db_sandbox row;
 	struct resources res;
-	struct plan_timing timing;
+	struct plan_timing timing;       /* of its last start */
+	struct plan_timing pause_timing; /* of its last pause or stop */
+	struct expiry expiry;
 	struct journal journal;
 	bool busy;     /* an operation owns res */
 	bool goes_on;  /* but it only looks: the guest can be used meanwhile */
@@ -197,6 +205,20 @@ void watch_start(struct sandbox *sb);
 
 /** watch_deadline_changed() - wait for the row's new deadline instead */
 void watch_deadline_changed(struct sandbox *sb);
+
+/** sandbox_expires_ms() - when the row's deadline is acted upon, CLOCK_REALTIME; 0 = never */
+uint64_t sandbox_expires_ms(const struct sandbox *sb);
+
+/** sandbox_expire() - its deadline has come: it is removed, or paused */
+void sandbox_expire(struct sandbox *sb);
+
+/**
+ * drain_start() - let streams into a sandbox come to their end, for as long as is configured, and
+ * reset those that have none in sight or are late
+ * @done:	called once, on the loop, maybe before this returns, when nothing leads into the
+ *		guest any more: @ns is how long that took
+ */
+void drain_start(struct sandbox *sb, void (*done)(uint64_t ns, void *arg), void *arg);
 
 /** watch_stop() - stop watching, before the resources go to a worker */
 void watch_stop(struct sandbox *sb);

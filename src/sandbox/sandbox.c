@@ -8,6 +8,7 @@
 #include "sandbox/sandbox-internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -268,12 +269,41 @@ const struct plan_timing *sandbox_timing(const struct sandbox *sb)
 	return &sb->timing;
 }
 
+const struct plan_timing *sandbox_pause_timing(const struct sandbox *sb)
+{
+	return &sb->pause_timing;
+}
+
+/* Its directory by its name: res is a worker's while an operation runs, and has none open when the
+ * daemon was started after the sandbox came to rest. */
+static int open_own_dir(const struct sandbox *sb)
+{
+	return openat(sb->m->sandboxes_fd, sb->row.id.s,
+		      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+uint64_t sandbox_checkpoint_allocated(const struct sandbox *sb)
+{
+	auto_close int dirfd = -1;
+	auto_close int fd = -1;
+	uint64_t bytes = 0;
+
+	if (sb->row.generation == 0)
+		return 0;
+	dirfd = open_own_dir(sb);
+	fd = dirfd < 0 ? -1 : checkpoint_peek(dirfd, sb->row.generation, &bytes);
+	return fd < 0 ? 0 : bytes + disk_allocated(sb->m->disk, fd);
+}
+
 uint64_t sandbox_disk_allocated(const struct sandbox *sb)
 {
-	/* While an operation runs the directory belongs to its worker. */
-	if (sb->busy || sb->res.dirfd < 0)
-		return 0;
-	return disk_allocated(sb->m->disk, sb->res.dirfd);
+	auto_close int dirfd = -1;
+
+	if (sb->row.state == DB_PAUSED)
+		return sandbox_checkpoint_allocated(sb);
+	/* While an operation runs the layers are its worker's. */
+	dirfd = sb->busy ? -1 : open_own_dir(sb);
+	return dirfd < 0 ? 0 : disk_allocated(sb->m->disk, dirfd);
 }
 
 const char *sandbox_origin(const struct sandbox *sb)

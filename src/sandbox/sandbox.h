@@ -50,6 +50,7 @@ struct manager_config {
 	uint64_t agent_timeout_ms;   /* for a guest to come up under KVM */
 	unsigned tcg_timeout_factor; /* that many times longer under TCG */
 	uint64_t kvm_probe_timeout_ms;
+	unsigned pause_drain_ms; /* that requests get to end before a pause */
 };
 
 /**
@@ -163,6 +164,15 @@ typedef void (*sandbox_resume_fn)(struct sandbox *sb, bool resumed, const struct
 must_check int sandbox_resume(struct sandbox *sb, bool memory, uint64_t timeout_s,
 			      sandbox_resume_fn done, void *arg, struct err *e);
 
+/**
+ * sandbox_wake() - have a paused sandbox run because somebody sent it a request, if it was made so
+ *
+ * It gets the time that it was made with, and 5 minutes at least. One that was stopped, or paused
+ * without its memory, is not woken. As sandbox_resume() otherwise; ERR_NOT_FOUND: requests do not
+ * wake it.
+ */
+must_check int sandbox_wake(struct sandbox *sb, sandbox_resume_fn done, void *arg, struct err *e);
+
 /** sandbox_check_running() - whether it can be used now. Return: 0; -errno with @e set
  * (ERR_NOT_FOUND: stopped or paused; ERR_CONFLICT: it is changing) */
 must_check int sandbox_check_running(const struct sandbox *sb, struct err *e);
@@ -223,15 +233,23 @@ struct proxy_group *sandbox_streams(struct sandbox *sb);
 /** sandbox_proxied() - how many streams into a sandbox are open */
 size_t sandbox_proxied(const struct sandbox *sb);
 
-/** sandbox_timing() - how long the steps of its last operation took */
+/** sandbox_timing() - how long the steps of its last start took */
 const struct plan_timing *sandbox_timing(const struct sandbox *sb);
 
-/** sandbox_disk_allocated() - bytes that its layer takes on the host */
+/** sandbox_pause_timing() - how long those of its last pause or stop took; none: n is 0 */
+const struct plan_timing *sandbox_pause_timing(const struct sandbox *sb);
+
+/** sandbox_disk_allocated() - bytes that its disk's layers take on the host, and, while it is
+ * paused, its memory */
 uint64_t sandbox_disk_allocated(const struct sandbox *sb);
 
 /** sandbox_origin() - how its memory began: "boot", or "warm": as an image of a VM that had booted;
  * "" = not known now */
 const char *sandbox_origin(const struct sandbox *sb);
+
+/** sandbox_checkpoint_allocated() - bytes that the checkpoint which it is at, or came from last,
+ * takes on the host, of which a running one shares the layers; 0 = there is none */
+uint64_t sandbox_checkpoint_allocated(const struct sandbox *sb);
 
 /** sandbox_console() - the last of its console, NUL-terminated; caller frees */
 char *sandbox_console(const struct sandbox *sb);

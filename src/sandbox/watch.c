@@ -130,19 +130,9 @@ static void on_event(uv_poll_t *handle, int status, int events)
 		uv_poll_stop(handle);
 }
 
-static void on_expired(const struct err *e, void *arg)
-{
-	(void)arg;
-	if (e != NULL)
-		log_error("sandbox.expire_failed", kv_str("error", e->msg));
-}
-
 static void on_deadline(uv_timer_t *timer)
 {
-	struct sandbox *sb = ((struct watch *)timer->data)->sb;
-
-	log_info("sandbox.expired", kv_str("id", sb->row.id.s));
-	sandbox_destroy(sb, on_expired, NULL);
+	sandbox_expire(((struct watch *)timer->data)->sb);
 }
 
 static void watch_fd(struct watch *w, uv_poll_t *handle, int fd, uv_poll_cb fn)
@@ -164,7 +154,7 @@ static void watch_fd(struct watch *w, uv_poll_t *handle, int fd, uv_poll_cb fn)
 
 static void arm_deadline(struct watch *w)
 {
-	uint64_t end_ms = w->sb->row.end_ms;
+	uint64_t end_ms = sandbox_expires_ms(w->sb);
 	uint64_t now_ms = clock_realtime_ms();
 
 	if (end_ms == 0) {

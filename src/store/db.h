@@ -48,10 +48,13 @@ struct db_sandbox {
 	char *metadata_json; /* JSON object of strings */
 	char *access_token;  /* "" = not secured */
 	struct db_egress egress;
-	char *traffic_token; /* that its ports ask for; "" = they are open to all */
-	char *mask_host;     /* the Host that servers in it see; "" = as sent */
-	uint64_t timeout_s;  /* as asked for at create; 0 = none */
-	uint64_t created_ms; /* CLOCK_REALTIME */
+	char *traffic_token;       /* that its ports ask for; "" = they are open to all */
+	char *mask_host;           /* the Host that servers in it see; "" = as sent */
+	uint64_t timeout_s;        /* as asked for at create; 0 = none */
+	bool auto_pause;           /* at its deadline it is paused, not removed */
+	bool auto_pause_disk_only; /* and then only its disk is kept */
+	bool auto_resume;          /* requests to it wake it when it is paused */
+	uint64_t created_ms;       /* CLOCK_REALTIME */
 	uint64_t started_ms;
 	uint64_t end_ms;      /* deadline, CLOCK_REALTIME; 0 = none */
 	char *kernel_version; /* recorded when it was first booted */

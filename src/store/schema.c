@@ -59,6 +59,10 @@ const char *const schema_migrations[] = {
 	"ALTER TABLE sandbox ADD COLUMN mask_host TEXT NOT NULL DEFAULT '';",
 	/* 4 -> 5 */
 	"ALTER TABLE sandbox ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;",
+	/* 5 -> 6 */
+	"ALTER TABLE sandbox ADD COLUMN auto_pause INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE sandbox ADD COLUMN auto_pause_disk_only INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE sandbox ADD COLUMN auto_resume INTEGER NOT NULL DEFAULT 0;",
 };
 
 unsigned schema_version(void)

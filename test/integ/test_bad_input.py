@@ -81,7 +81,7 @@ def test_wrong_usage(shared, argv):
     ('{"templateID": "base", "vivarium": {"color": 1}}', "vivarium.color"),
     ('{"templateID": "base", "vivarium": {"cpus": 1.5}}', "cpus"),
     ('{"templateID": "base", "vivarium": []}', "vivarium"),
-    ('{"templateID": "base", "autoPause": true}', "autoPause"),
+    ('{"templateID": "base", "autoPause": 1}', "autoPause"),
     ('{"templateID": "base", "network": {"denyOut": ["a.example"]}}', "network.denyOut"),
     ('{"templateID": "base", "volumeMounts": [{"name": "a", "path": "/a"}]}', "volumeMounts"),
     ('{"templateID": "base", "templateID": "base"}', "duplicate"),

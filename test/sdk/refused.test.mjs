@@ -22,9 +22,6 @@ function refuses(status, ...names) {
 }
 
 const refusedCalls = {
-  pause: [() => sbx.pause(), '/pause'],
-  'static pause': [() => Sandbox.pause(id, { keepMemory: false }), '/pause'],
-  betaPause: [() => sbx.betaPause(), '/pause'],
   createSnapshot: [() => sbx.createSnapshot({ name: 'snap' }), '/snapshots'],
   listSnapshots: [() => sbx.listSnapshots().nextItems(), '/snapshots'],
   'static listSnapshots': [() => Sandbox.listSnapshots().nextItems(), '/snapshots'],
@@ -54,8 +51,6 @@ for (const [name, [call, path]] of Object.entries(refusedCalls)) {
 }
 
 const refusedFields = {
-  'lifecycle.onTimeout pause': [{ lifecycle: { onTimeout: 'pause' } }, 'autoPause'],
-  'lifecycle.autoResume': [{ lifecycle: { onTimeout: 'pause', autoResume: true } }, 'auto'],
   volumeMounts: [{ volumeMounts: { '/data': 'disk' } }, 'volumeMounts'],
   mcp: [{ mcp: { duckduckgo: {} }, template: 'base' }, 'mcp'],
   iam: [{ iam: { tokens: { t: { audience: 'a', tokenType: 'JWT-SVID' } } } }, 'iam'],

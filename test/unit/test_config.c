@@ -108,6 +108,7 @@ START_TEST(test_defaults)
 	ck_assert_uint_eq(c.agent_start_timeout_s, 30);
 	ck_assert_uint_eq(c.tcg_timeout_factor, 3);
 	ck_assert_uint_eq(c.kvm_probe_timeout_s, 8);
+	ck_assert_uint_eq(c.pause_drain_ms, 5000);
 	ck_assert_str_eq(c.kvm_stand_in, "kvm");
 	ck_assert_uint_eq(c.network_addr, 0x0a0b0000);
 	ck_assert_uint_eq(c.network_prefix, 16);

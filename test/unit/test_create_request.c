@@ -158,6 +158,23 @@ START_TEST(test_utf8)
 }
 END_TEST
 
+START_TEST(test_lifecycle)
+{
+	accept("{" BASE "}", V2);
+	ck_assert(!row.auto_pause && !row.auto_pause_disk_only && !row.auto_resume);
+	accept("{" BASE ",\"autoPause\":true}", V1);
+	ck_assert(row.auto_pause && !row.auto_pause_disk_only && !row.auto_resume);
+	accept("{" BASE ",\"autoPause\":true,\"autoPauseMemory\":false}", V2);
+	ck_assert(row.auto_pause && row.auto_pause_disk_only && !row.auto_resume);
+	accept("{" BASE ",\"autoPause\":true,\"autoPauseMemory\":true,"
+	       "\"autoResume\":{\"enabled\":true}}",
+	       V2);
+	ck_assert(row.auto_pause && !row.auto_pause_disk_only && row.auto_resume);
+	accept("{" BASE ",\"autoResume\":{\"enabled\":true}}", V1);
+	ck_assert(!row.auto_pause && row.auto_resume); /* paused by hand, woken by requests */
+}
+END_TEST
+
 static const char *const accepted[] = {
 	/* unknown fields are E2B's to come */
 	"{" BASE ",\"color\":\"red\",\"nested\":{\"a\":[1,2,{}]}}",
@@ -216,10 +233,13 @@ static const struct {
 	{ "{" BASE ",\"envVars\":{\"A\":{}}}", "'A'" },
 	{ "{" BASE ",\"envVars\":{\"\":\"x\"}}", "'envVars'" },
 	{ "{" BASE ",\"envVars\":{\"A=B\":\"x\"}}", "'A=B'" },
-	{ "{" BASE ",\"autoPause\":true}", "'autoPause'" },
 	{ "{" BASE ",\"autoPause\":\"no\"}", "'autoPause'" },
 	{ "{" BASE ",\"autoPauseMemory\":false}", "'autoPauseMemory'" },
-	{ "{" BASE ",\"autoResume\":{\"enabled\":true}}", "'autoResume'" },
+	{ "{" BASE ",\"autoPause\":true,\"autoPauseMemory\":0}", "'autoPauseMemory'" },
+	{ "{" BASE
+	  ",\"autoPause\":true,\"autoPauseMemory\":false,\"autoResume\":{\"enabled\":true}}",
+	  "'autoPauseMemory'" },
+	{ "{" BASE ",\"autoResume\":{\"enabled\":1}}", "'autoResume.enabled'" },
 	{ "{" BASE ",\"autoResume\":true}", "'autoResume'" },
 	{ "{" BASE ",\"mcp\":{\"exa\":{}}}", "'mcp'" },
 	{ "{" BASE ",\"iam\":{\"tokens\":{}}}", "'iam'" },
@@ -334,6 +354,7 @@ int main(void)
 	tcase_add_test(c, test_maps);
 	tcase_add_test(c, test_own_fields);
 	tcase_add_test(c, test_utf8);
+	tcase_add_test(c, test_lifecycle);
 	tcase_add_loop_test(c, test_accepted, 0, ARRAY_SIZE(accepted));
 	tcase_add_loop_test(c, test_refused, 0, ARRAY_SIZE(refused));
 	tcase_add_test(c, test_nul_bytes);

@@ -90,7 +90,7 @@ static int run(const char *fault, int cancel_fd, struct op *op, unsigned *leaks,
 
 START_TEST(test_acquires_in_order_and_times)
 {
-	struct plan_timing timing;
+	struct plan_timing timing = { 0 };
 	struct op op;
 	unsigned leaks = 9;
 
@@ -104,7 +104,7 @@ END_TEST
 
 START_TEST(test_tells_waits_from_work)
 {
-	struct plan_timing timing;
+	struct plan_timing timing = { 0 };
 	struct op op;
 	unsigned leaks;
 

@@ -28,9 +28,13 @@ static struct db_sandbox full_row(void)
 	db_set_str(&row.traffic_token, "traffic");
 	db_set_str(&row.mask_host, "localhost:${PORT}");
 	row.timeout_s = 300;
+	row.auto_pause = true;
+	row.auto_pause_disk_only = true;
+	row.auto_resume = true;
 	row.created_ms = 1700000000123;
 	row.started_ms = 1700000000456;
 	row.end_ms = 1700000300456;
+	row.generation = 3;
 	db_set_str(&row.kernel_version, "6.1.0-1");
 	db_set_str(&row.vmm_name, "qemu");
 	db_set_str(&row.vmm_version, "7.2.1");
@@ -63,9 +67,13 @@ static void assert_rows_equal(const struct db_sandbox *a, const struct db_sandbo
 	ck_assert_str_eq(a->traffic_token, b->traffic_token);
 	ck_assert_str_eq(a->mask_host, b->mask_host);
 	ck_assert_uint_eq(a->timeout_s, b->timeout_s);
+	ck_assert_int_eq(a->auto_pause, b->auto_pause);
+	ck_assert_int_eq(a->auto_pause_disk_only, b->auto_pause_disk_only);
+	ck_assert_int_eq(a->auto_resume, b->auto_resume);
 	ck_assert_uint_eq(a->created_ms, b->created_ms);
 	ck_assert_uint_eq(a->started_ms, b->started_ms);
 	ck_assert_uint_eq(a->end_ms, b->end_ms);
+	ck_assert_uint_eq(a->generation, b->generation);
 	ck_assert_str_eq(a->kernel_version, b->kernel_version);
 	ck_assert_str_eq(a->vmm_name, b->vmm_name);
 	ck_assert_str_eq(a->vmm_version, b->vmm_version);
@@ -295,7 +303,7 @@ START_TEST(test_schema_has_intents_only)
 			     " AS c WHERE t.type = 'table'",
 			     check_column, &columns, NULL),
 		SQLITE_OK);
-	ck_assert_int_eq(columns, 31 + 3 + 6);
+	ck_assert_int_eq(columns, 34 + 3 + 6);
 	sqlite3_close(sql);
 }
 END_TEST
