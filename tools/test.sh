@@ -87,21 +87,38 @@ run_meson() {
 	add "$(count_meson "$1/meson-logs/testlog.json")" "$code"
 }
 
-# pytest of a build directory: what it is called, the directory, the folders of tests.
-run_pytest() {
-	local name=$1 dir=$2 code=0
-	local report=$dir/pytest.xml
+# pytest of a build directory: where the report goes, the directory, the folders of tests.
+pytest_of() {
+	local report=$1 dir=$2
 
 	shift 2
+	rm -f "$report"
+	(cd "$root" && VIV_BUILD=$dir "$python" -m pytest -q -rs -p no:cacheprovider --junitxml="$report" "$@")
+}
+
+# Two parts at a time, since most of a test is a wait for a VM: what they are called, the build directory,
+# the folders of either part. What the second says is shown when it is done.
+run_pytest() {
+	local name=$1 dir=$2 first second code=0 code2=0 pid
+
+	read -ra first <<<"$3"
+	read -ra second <<<"$4"
 	echo "== $name"
 	if ! "$dir/src/vivd" prepare --state-dir="$VIV_TEST_STATE"; then
 		add "0 1 0" 1
 		return
 	fi
-	rm -f "$report"
-	(cd "$root" && VIV_BUILD=$dir "$python" -m pytest -q -rs -p no:cacheprovider --junitxml="$report" \
-		"$@") || code=$?
-	add "$(count_pytest "$report")" "$code"
+	set -m # for a group of its own, and a Ctrl-C that is passed on to it
+	pytest_of "$dir/pytest-2.xml" "$dir" "${second[@]}" >"$dir/pytest-2.log" 2>&1 &
+	pid=$!
+	set +m
+	trap 'kill -INT -- "-$pid"' INT TERM
+	pytest_of "$dir/pytest-1.xml" "$dir" "${first[@]}" || code=$?
+	wait "$pid" || code2=$?
+	trap - INT TERM
+	cat "$dir/pytest-2.log"
+	add "$(count_pytest "$dir/pytest-1.xml")" "$code"
+	add "$(count_pytest "$dir/pytest-2.xml")" "$code2"
 }
 
 # All tests with ASan and UBSan. What they say of daemons goes into files, which nobody would look at.
@@ -182,7 +199,7 @@ run_meson "$build"
 if [ -n "$all" ]; then
 	export VIV_BOOTS=${VIV_BOOTS:-51} VIV_ANALYSIS=1 VIV_TEST_LONG=1
 fi
-run_pytest "tests of the whole" "$build" test/lint test/integ test/fault test/sdk
+run_pytest "tests of the whole" "$build" "test/lint test/integ" "test/sdk test/fault"
 if [ -n "$all" ]; then
 	check "gcc without warnings" build_in gcc gcc -Dwerror=true
 	check "clang without warnings" build_in clang clang -Dwerror=true

@@ -241,7 +241,7 @@ def test_a_guest_that_never_comes_up(make_instance, tmp_path):
                       'int main(void) { const char s[] = "I am stuck\\n"; mknod("/c", 020600, 0x501);'
                       ' write(open("/c", 1), s, sizeof(s) - 1); for (;;) pause(); }\n')
     subprocess.run(["gcc", "-w", "-static", "-include", "sys/stat.h", "-o", tmp_path / "init", source], check=True)
-    instance = make_instance(agent=tmp_path / "init", agent_start_timeout_s=2, tcg_timeout_factor=2)
+    instance = make_instance(agent=tmp_path / "init", agent_start_timeout_s=6, tcg_timeout_factor=2)
     assert instance.start(), instance.log_text()
     r = instance.viv("run", "--", "true")
     assert r.returncode == 125 and b"agent" in r.stderr and b"I am stuck" in r.stderr
