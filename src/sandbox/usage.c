@@ -44,9 +44,10 @@ static void be_unsure(struct survey *s, const char *id, const char *why)
 
 static bool is_known(const char *name)
 {
-	static const char *const known[] = {
-		".", "..", "layer", "layer.new", "checkpoints", METRICS_FILE, METRICS_FILE ".tmp"
-	};
+	static const char *const known[] = { ".",           "..",
+					     "layer",       "layer.new",
+					     "checkpoints", "passing",
+					     METRICS_FILE,  METRICS_FILE ".tmp" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
 		if (streq(name, known[i]))
@@ -72,21 +73,46 @@ static bool is_plain(int dirfd)
 	return true;
 }
 
-static void see_base(struct survey *s, int dirfd, const char *id)
+/* The template under the disk of a sandbox, or of a checkpoint of it. */
+static void see_disk(struct survey *s, int dirfd, const char *id)
 {
 	struct layer_base base;
 	char path[PATH_MAX];
 	struct stat st;
 	int r = disk_base(dirfd, path, sizeof(path));
 
-	if (!is_plain(dirfd))
-		be_unsure(s, id, "something unknown in the directory");
 	if (r == 0 && fstatat(dirfd, "layer", &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
 		return;
 	if (r <= 0 || cache_template_of(path, base.version, sizeof(base.version)) < 0)
 		be_unsure(s, id, "the disk layer, which does not tell its template,");
 	else
 		layer_bases_push(&s->bases, base);
+}
+
+/* A paused sandbox has no disk but its checkpoint's. */
+static void see_checkpoints(struct survey *s, int dirfd, const char *id)
+{
+	cleanup(generations_done) struct generations all = { 0 };
+	struct op op;
+
+	op_init(&op, 0, -1);
+	if (checkpoint_list(dirfd, &all, &op) < 0)
+		be_unsure(s, id, "a checkpoint, which cannot be read,");
+	vec_foreach (generation, &all) {
+		auto_free char *name = str_printf("checkpoints/%ju", (uintmax_t)*generation);
+		auto_close int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		if (fd >= 0)
+			see_disk(s, fd, id);
+	}
+}
+
+static void see_base(struct survey *s, int dirfd, const char *id)
+{
+	if (!is_plain(dirfd))
+		be_unsure(s, id, "something unknown in the directory");
+	see_disk(s, dirfd, id);
+	see_checkpoints(s, dirfd, id);
 }
 
 static int see_sandbox(struct survey *s, int sandboxes_fd, const char *name, struct op *op)

@@ -339,13 +339,25 @@ def test_prune_keeps_templates_when_a_layer_does_not_tell(make_instance, prepare
     (orphan / "layer").mkdir(parents=True)
     for spoil in (lambda: (orphan / "layer" / "0.qcow2").write_text("no qcow2"),
                   lambda: (orphan / "layer" / "0.qcow2").rename(orphan / "layer" / "disk.other"),
-                  lambda: (shutil.rmtree(orphan / "layer"), (orphan / "checkpoints").mkdir())):
+                  lambda: (shutil.rmtree(orphan / "layer"), (orphan / "something").mkdir())):
         spoil()
         removed, reply = prune(instance)
         assert ("template", old) not in removed
         assert ORPHAN in {i["name"]: i["why"] for i in reply["kept"]}[old]
     shutil.rmtree(orphan)
     assert ("template", old) in prune(instance)[0]
+
+
+def test_prune_keeps_the_template_of_a_paused_sandbox(make_instance, prepared):
+    instance = make_instance(acceleration="tcg")
+    own_cache(instance, prepared)
+    assert instance.start(), instance.log_text()
+    assert instance.viv("create", "--name", "a", "--memory", "128M").returncode == 0
+    assert instance.viv("pause", "a").returncode == 0
+    old = replace_template(instance)
+    assert ("template", old) not in prune(instance)[0]
+    assert instance.viv("resume", "a").returncode == 0
+    assert instance.viv("exec", "a", "--", "true").returncode == 0
 
 
 def test_prune_and_df(make_instance, prepared):
@@ -355,12 +367,12 @@ def test_prune_and_df(make_instance, prepared):
     kernel = next(p.name for p in kernels.iterdir() if (p / "vmlinux").exists())
     for old in kernels.glob("*/initramfs-*"):
         old.unlink()
+    assert instance.start(), instance.log_text()
+    assert instance.viv("create", "--name", "a", "--memory", "128M").returncode == 0
+    # What got old since vivd has started.
     (templates / ".base.build-dead").mkdir()
     (templates / ".base.build-dead" / "half").write_bytes(b"z" * 200000)
     (templates / ".base.build-alive").mkdir()
-    assert instance.start(), instance.log_text()
-    assert instance.viv("create", "--name", "a", "--memory", "128M").returncode == 0
-    # Kernels that got old since vivd has started.
     (kernels / kernel / "initramfs-0123456789abcdef").write_bytes(b"x" * 100000)
     (kernels / "1.0-old").mkdir()
     (kernels / "1.0-old" / "vmlinux").write_bytes(b"y" * 300000)
