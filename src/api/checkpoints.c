@@ -127,15 +127,8 @@ void checkpoints_list(struct http_exchange *x, const struct route_params *p, voi
 
 static void on_deleted(struct sandbox *sb, const struct err *e, void *arg)
 {
-	struct http_exchange *x = late_reply_take(arg);
-
 	(void)sb;
-	if (x == NULL)
-		return;
-	if (e != NULL)
-		reply_error(x, e);
-	else
-		reply_empty(x);
+	late_reply_end(arg, e);
 }
 
 static int parse_generation(const char *text, uint64_t *out, struct err *e)

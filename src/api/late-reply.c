@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/late-reply.h"
-
+#include "api/api-internal.h"
 #include "base/str.h"
 
 #include <stdlib.h>
@@ -47,4 +47,16 @@ struct http_exchange *late_reply_take(struct late_reply *late)
 		http_exchange_bind(x, &nothing, NULL);
 	free(late);
 	return x;
+}
+
+void late_reply_end(struct late_reply *late, const struct err *e)
+{
+	struct http_exchange *x = late_reply_take(late);
+
+	if (x == NULL)
+		return;
+	if (e != NULL)
+		reply_error(x, e);
+	else
+		reply_empty(x);
 }

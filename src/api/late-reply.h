@@ -2,6 +2,7 @@
 /* A reply that comes later, when the one who asked may be gone. Loop thread. */
 #pragma once
 
+#include "base/err.h"
 #include "http/server.h"
 
 struct late_reply;
@@ -15,3 +16,7 @@ void late_reply_on_gone(struct late_reply *late, void (*fn)(void *arg), void *ar
 
 /** late_reply_take() - the exchange, to be answered now, or NULL when it was closed; frees @late */
 struct http_exchange *late_reply_take(struct late_reply *late);
+
+/** late_reply_end() - answer with nothing (204), or the error that @e is, whoever is still there;
+ * frees @late */
+void late_reply_end(struct late_reply *late, const struct err *e);

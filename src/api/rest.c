@@ -38,15 +38,8 @@ static int read_memory(const json_t *body, bool *out, struct err *e)
 
 static void on_paused(struct sandbox *sb, const struct err *e, void *arg)
 {
-	struct http_exchange *x = late_reply_take(arg);
-
 	(void)sb;
-	if (x == NULL)
-		return;
-	if (e != NULL)
-		reply_error(x, e);
-	else
-		reply_empty(x);
+	late_reply_end(arg, e);
 }
 
 static int start_pause(struct http_exchange *x, struct sandbox *sb, bool memory, struct err *e)

@@ -109,14 +109,7 @@ void sandboxes_get(struct http_exchange *x, const struct route_params *p, void *
 
 static void on_destroyed(const struct err *e, void *arg)
 {
-	struct http_exchange *x = late_reply_take(arg);
-
-	if (x == NULL)
-		return;
-	if (e != NULL)
-		reply_error(x, e);
-	else
-		reply_empty(x);
+	late_reply_end(arg, e);
 }
 
 void sandboxes_delete(struct http_exchange *x, const struct route_params *p, void *arg)
