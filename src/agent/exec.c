@@ -79,7 +79,7 @@ static void on_data(enum output_stream s, const void *p, size_t n, void *arg)
 	struct buf *kept = &x->kept[s];
 	size_t fits = MIN(n, buf_room(kept));
 
-	if (fits < n || buf_append(kept, p, fits) < 0)
+	if (buf_append(kept, p, fits) < 0 || fits < n)
 		x->truncated[s] = true;
 }
 

@@ -22,6 +22,7 @@
 #include "agent/pty.h"
 #include "agent/signals.h"
 #include "agent/spawn.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/str.h"
 
@@ -59,6 +60,22 @@ struct process {
 	bool expired;   /* too late for them */
 };
 
+/* Gives back the memory of those that are gone, which is in pieces between what is left: when the
+ * last one that has ended goes, or after a while if there is always another. */
+static void trim(const struct agent *a)
+{
+	static uint64_t trimmed_ns;
+	uint64_t now = clock_now_ns();
+	bool last = true;
+
+	for (const struct process *p = a->processes; p != NULL; p = p->next)
+		last = last && p->running;
+	if (!last && now - trimmed_ns < NS_PER_S)
+		return;
+	trimmed_ns = now;
+	malloc_trim(0);
+}
+
 static void process_free(struct process *p)
 {
 	struct agent *a = p->agent;
@@ -75,8 +92,7 @@ static void process_free(struct process *p)
 	free(p->tag);
 	free(p->user);
 	free(p);
-	if (a->processes == NULL)
-		malloc_trim(0); /* what many of them had is in pieces, between what is left */
+	trim(a);
 }
 
 static void process_expire(struct process *p)

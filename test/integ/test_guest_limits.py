@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import struct
+import time
 
 import pytest
 from guest import GuestAgent
@@ -146,11 +147,16 @@ def test_200_commands_at_once(guest):
 
 
 def test_an_idle_agent_sleeps_and_is_small(guest):
-    """A command that says nothing while it looks wakes nobody; vivd may ask for metrics in one of the looks."""
-    script = "s() { grep ^voluntary /proc/1/status; }; sleep 1; a=$(s); sleep 4; b=$(s); echo $a $b"
-    looks = [guest.run(script)[0].split() for _ in range(3)]
+    """A command that says nothing while it looks wakes nobody. vivd asks for metrics each 5 s at the most, so
+    that of looks of 2 s in a row some are without."""
+    script = "s() { grep ^voluntary /proc/1/status; }; sleep 1; a=$(s); sleep 2; b=$(s); echo $a $b"
+    looks = [guest.run(script)[0].split() for _ in range(5)]
     assert any(words[1] == words[3] for words in looks), looks
-    assert guest.status("VmRSS") <= 2048, "KiB"
+    sizes = [guest.status("VmRSS")]
+    while sizes[-1] > 2048 and len(sizes) < 10:  # the ends of commands are kept for 30 s, and looking is one
+        time.sleep(10)
+        sizes.append(guest.status("VmRSS"))
+    assert sizes[-1] <= 2048, f"KiB, each 10 s: {sizes}"
 
 
 def test_orphans_are_reaped(guest):

@@ -57,6 +57,8 @@ def test_exec_feeds_stdin(shared, box):
 def test_exec_keeps_a_bounded_output_and_says_so(shared, box):
     r = run(shared, box, cmd="head -c 3000000 /dev/zero | tr '\\0' x; echo e >&2; exit 3")
     assert (r["truncated"], len(r["stdout"]), r["stderr"], r["exitCode"]) == (True, 1 << 20, "e\n", 3)
+    r = run(shared, box, cmd="head -c 4096 /dev/zero; sleep 0.1; head -c 1200000 /dev/zero")
+    assert (r["truncated"], len(r["stdout"])) == (True, 1 << 20)  # cut within what is read at once
     r = run(shared, box, cmd="head -c 1048575 /dev/zero | tr '\\0' x; printf ü")  # cut within a character
     assert (r["truncated"], r["encoding"], len(r["stdout"])) == (True, "utf-8", (1 << 20) - 1)
 
