@@ -106,6 +106,16 @@ void files_request_done(struct files_request *r)
 	*r = (struct files_request){ 0 };
 }
 
+int files_request_path(const struct agent *a, const struct http_head *head, const char *operation,
+		       char out[PATH_MAX], struct files_error *e)
+{
+	cleanup(files_request_done) struct files_request r = { .path = NULL };
+
+	if (files_request_read(a, head, operation, &r, e) < 0)
+		return -EPROTO;
+	return files_request_resolve(a, &r, r.path != NULL ? r.path : "", out, e);
+}
+
 void files_reply_error(struct http_exchange *x, const struct files_error *e)
 {
 	reply_error(x, e->status, "%s", e->msg);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What GET and POST /files have in common: query, rights, user. */
+/* What requests for files have in common: query, rights, user. */
 #pragma once
 
 #include "agent/files-error.h"
@@ -35,6 +35,15 @@ must_check int files_query_get(const struct http_head *head, const char *name, c
 /** files_request_resolve() - a path as the request's user means it. Return: 0; -EPROTO, @e set */
 must_check int files_request_resolve(const struct agent *a, const struct files_request *r,
 				     const char *path, char out[PATH_MAX], struct files_error *e);
+
+/**
+ * files_request_path() - the file that a request means, once it is checked that it may be served
+ * @operation:	as in files_request_read()
+ *
+ * Return: 0; -EPROTO with @e set.
+ */
+must_check int files_request_path(const struct agent *a, const struct http_head *head,
+				  const char *operation, char out[PATH_MAX], struct files_error *e);
 
 /** files_request_done() - free; idempotent on a zeroed one */
 void files_request_done(struct files_request *r);

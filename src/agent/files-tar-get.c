@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * GET /files/tar?path=P: a file or tree as a tar stream, made while it is sent: a job on the pool
- * reads a piece, which goes out; then the next, unless the client is behind. Errors before the
- * first piece have a status; later ones cut the reply.
+ * GET /files/tar?path=P: a file or tree as a tar stream, made while it is sent.
  *
  *	name=N		what the first entry is called; absent: as the file is
  *	follow=top|all	what a symbolic link leads to: of P itself, or of all
  */
-#include "agent/agent.h"
 #include "agent/files-request.h"
 #include "agent/files-tar.h"
-#include "agent/job.h"
+#include "agent/files-transfer.h"
 #include "agent/path.h"
 #include "base/str.h"
 #include "os/pack.h"
@@ -18,58 +15,46 @@
 #include <errno.h>
 #include <stdlib.h>
 
-enum { PIECE_BYTES = 65536 };
-
 struct tar_get {
-	struct job job;
-	struct http_exchange *x; /* NULL = closed */
-	struct agent *agent;
+	struct files_transfer t;
 	char path[PATH_MAX];
 	char *name; /* owned */
 	struct pack_spec spec;
 	struct pack *pack; /* owned; NULL = not begun */
-	char *piece;
-	size_t n;
-	bool busy; /* a job runs */
-	bool started;
-	struct files_error error;
 };
 
-static void get_free(struct tar_get *g)
+static void get_free(struct files_transfer *t)
 {
+	struct tar_get *g = container_of(t, struct tar_get, t);
+
 	pack_free(g->pack);
-	free(g->piece);
 	free(g->name);
 	free(g);
-	files_transfer_end();
 }
 
-static int set_error(struct tar_get *g, int code, const struct err *e)
+/* Return: bytes; 0 = the end; negative errno with @e set. */
+static ssize_t read_some(struct tar_get *g, struct err *e)
 {
-	return files_error_set(&g->error, code == ENOENT || code == ENOTDIR ? 404 : 500, "%s",
-			       e->msg);
+	struct files_transfer *t = &g->t;
+	int r = g->pack == NULL ? pack_open(g->path, &g->spec, &g->pack, e) : 0;
+
+	return r < 0 ? r : pack_read(g->pack, t->piece + t->n, FILES_PIECE_BYTES - t->n, e);
 }
 
-static void run(struct job *job)
+static void read_piece(struct files_transfer *t)
 {
-	struct tar_get *g = container_of(job, struct tar_get, job);
+	struct tar_get *g = container_of(t, struct tar_get, t);
 	struct err e = { 0 };
 	ssize_t n;
-	int r = 0;
 
-	if (g->pack == NULL)
-		r = pack_open(g->path, &g->spec, &g->pack, &e);
-	g->n = 0;
-	while (r == 0 && g->n < PIECE_BYTES) {
-		n = pack_read(g->pack, g->piece + g->n, PIECE_BYTES - g->n, &e);
-		if (n <= 0) {
-			r = (int)n;
-			break;
-		}
-		g->n += (size_t)n;
-	}
-	if (r < 0)
-		ignore_err(set_error(g, -r, &e)); /* it is looked at when the job is done */
+	do {
+		n = read_some(g, &e);
+		t->n += (size_t)MAX(n, 0);
+	} while (n > 0 && t->n < FILES_PIECE_BYTES);
+	t->last = n <= 0;
+	if (n < 0)
+		ignore_err(files_error_set(&t->error, n == -ENOENT || n == -ENOTDIR ? 404 : 500,
+					   "%s", e.msg)); /* it is looked at */
 }
 
 static const struct http_field fields[] = {
@@ -78,121 +63,48 @@ static const struct http_field fields[] = {
 	{ NULL, NULL },
 };
 
-static void next(struct tar_get *g);
-
-/* The last thing that it does may free @g. */
-static void on_done(struct job *job)
+static void start(struct files_transfer *t)
 {
-	struct tar_get *g = container_of(job, struct tar_get, job);
-
-	g->busy = false;
-	if (g->x == NULL) {
-		get_free(g);
-		return;
-	}
-	if (g->error.status != 0 && g->started) {
-		http_exchange_abort(g->x);
-		return;
-	}
-	if (g->error.status != 0) {
-		files_reply_error(g->x, &g->error);
-		return;
-	}
-	if (!g->started)
-		http_reply_start(g->x, 200, fields, -1);
-	g->started = true;
-	http_reply_write(g->x, g->piece, g->n);
-	if (g->n < PIECE_BYTES)
-		http_reply_end(g->x);
-	else
-		next(g);
+	http_reply_start(t->x, 200, fields, -1);
 }
-
-static void next(struct tar_get *g)
-{
-	if (http_reply_blocked(g->x))
-		return;
-	g->busy = true;
-	job_start(&g->agent->loop, &g->job, run, on_done);
-}
-
-static void on_drain(struct http_exchange *x, void *arg)
-{
-	struct tar_get *g = arg;
-
-	(void)x;
-	if (!g->busy && g->n == PIECE_BYTES)
-		next(g);
-}
-
-static void on_close(struct http_exchange *x, bool complete, void *arg)
-{
-	struct tar_get *g = arg;
-
-	(void)x;
-	(void)complete;
-	g->x = NULL;
-	if (!g->busy)
-		get_free(g);
-}
-
-static const struct http_exchange_events events = {
-	.on_drain = on_drain,
-	.on_close = on_close,
-};
 
 static int read_follow(struct tar_get *g, const struct http_head *head)
 {
 	auto_free char *follow = NULL;
 
-	if (files_query_get(head, "follow", &follow, &g->error) < 0)
+	if (files_query_get(head, "follow", &follow, &g->t.error) < 0)
 		return -EPROTO;
 	g->spec.follow_all = follow != NULL && streq(follow, "all");
 	g->spec.follow_root = follow != NULL && streq(follow, "top");
 	if (follow == NULL || g->spec.follow_all || g->spec.follow_root)
 		return 0;
-	return files_error_set(&g->error, 400, "query parameter 'follow' must be top or all");
+	return files_error_set(&g->t.error, 400, "query parameter 'follow' must be top or all");
 }
 
-static int prepare(struct tar_get *g, const struct http_head *head)
+static int prepare(struct files_transfer *t, const struct http_head *head)
 {
-	struct files_request request = { 0 };
-	int r = files_request_read(g->agent, head, "read", &request, &g->error);
+	struct tar_get *g = container_of(t, struct tar_get, t);
 
-	if (r == 0)
-		r = files_request_resolve(g->agent, &request,
-					  request.path != NULL ? request.path : "", g->path,
-					  &g->error);
-	files_request_done(&request);
-	if (r == 0)
-		r = read_follow(g, head);
-	if (r == 0)
-		r = files_query_get(head, "name", &g->name, &g->error);
-	if (r < 0)
-		return r;
+	if (files_request_path(t->agent, head, "read", g->path, &t->error) < 0 ||
+	    read_follow(g, head) < 0 || files_query_get(head, "name", &g->name, &t->error) < 0)
+		return -EPROTO;
 	g->spec.name = g->name != NULL && g->name[0] != '\0' ? g->name : path_name(g->path);
 	if (streq(g->spec.name, "/"))
 		g->spec.name = "root";
-	g->piece = malloc(PIECE_BYTES);
-	return g->piece != NULL ? 0 : files_error_set(&g->error, 503, "out of memory");
+	return 0;
 }
+
+static const struct files_transfer_ops ops = {
+	.prepare = prepare,
+	.read = read_piece,
+	.start = start,
+	.free = get_free,
+};
 
 void files_serve_tar_get(struct http_exchange *x, const struct route_params *params, void *arg)
 {
-	struct files_error e = { 0 };
-	struct tar_get *g;
+	struct tar_get *g = xcalloc(1, sizeof(*g));
 
 	(void)params;
-	if (files_transfer_begin(&e) < 0) {
-		files_reply_error(x, &e);
-		return;
-	}
-	g = xcalloc(1, sizeof(*g));
-	g->x = x;
-	g->agent = arg;
-	http_exchange_bind(x, &events, g);
-	if (prepare(g, http_exchange_head(x)) < 0)
-		files_reply_error(x, &g->error);
-	else
-		next(g);
+	files_transfer_serve(&g->t, x, arg, &ops);
 }
