@@ -2,9 +2,7 @@
 /* viv pause, resume, stop, start, restart: sandboxes at rest and back. */
 #include "base/str.h"
 #include "cli/cli.h"
-
-#include <getopt.h>
-#include <stdio.h>
+#include "cli/each.h"
 
 /* One of the verbs: what is asked of each sandbox. */
 struct rest_verb {
@@ -38,41 +36,31 @@ static bool is_at_rest(const json_t *detail)
 	return streq(state, "paused") || streq(state, "stopped");
 }
 
-static int serve(struct cli *cli, const struct rest_verb *v, const char *name, struct op *op)
+static int serve(struct cli *cli, const json_t *detail, const void *arg, struct op *op)
 {
-	auto_json *detail = NULL;
-	const char *id;
-	int r = cli_find(cli, name, &detail, op);
+	const struct rest_verb *v = arg;
+	const char *id = json_text(detail, "sandboxID");
+	int r = 0;
 
-	if (r < 0)
-		return r;
-	id = json_text(detail, "sandboxID");
 	if (v->rest && !(v->go && is_at_rest(detail)))
 		r = rest(cli, id, v->memory, op);
 	return r < 0 || !v->go ? r : go_on(cli, id, v->memory, op);
 }
 
+/* What runs comes to rest, or what is at rest goes on. */
+static bool suits(const json_t *detail, const void *arg)
+{
+	const struct rest_verb *v = arg;
+	const char *state = json_text(json_object_get(detail, "vivarium"), "state");
+
+	return v->rest ? streq(state, "running") : is_at_rest(detail);
+}
+
 static int run(struct cli *cli, const struct rest_verb *v, int argc, char **argv)
 {
-	static const struct option options[] = { { 0 } };
-	int code = EXIT_OK;
+	const struct each each = { .verb = v->verb, .serve = serve, .suits = suits, .arg = v };
 
-	if (getopt_long(argc, argv, "", options, NULL) != -1)
-		return EXIT_USAGE;
-	if (optind == argc)
-		return cli_usage(v->verb, "say which sandboxes");
-	for (int i = optind; i < argc; i++) {
-		struct op op;
-
-		op_init(&op, 0, cli->signal_fd);
-		if (serve(cli, v, argv[i], &op) == 0)
-			puts(argv[i]);
-		else
-			code = cli_fail(cli, &op, EXIT_FAILED);
-		if (code > EXIT_SIGNAL_BASE)
-			break;
-	}
-	return code;
+	return each_run(cli, &each, argc, argv);
 }
 
 static int run_pause(struct cli *cli, int argc, char **argv)
@@ -104,40 +92,40 @@ static int run_restart(struct cli *cli, int argc, char **argv)
 
 const struct verb verb_pause = {
 	.name = "pause",
-	.usage = "SANDBOX...",
+	.usage = "--all | SANDBOX...",
 	.summary = "Save sandboxes, memory and all, and free what they hold",
-	.help = "",
+	.help = "  -a, --all  all that run\n",
 	.run = run_pause,
 };
 
 const struct verb verb_resume = {
 	.name = "resume",
-	.usage = "SANDBOX...",
+	.usage = "--all | SANDBOX...",
 	.summary = "Go on with paused sandboxes where they were",
-	.help = "",
+	.help = "  -a, --all  all that are at rest\n",
 	.run = run_resume,
 };
 
 const struct verb verb_stop = {
 	.name = "stop",
-	.usage = "SANDBOX...",
+	.usage = "--all | SANDBOX...",
 	.summary = "Shut sandboxes down and keep their disks",
-	.help = "",
+	.help = "  -a, --all  all that run\n",
 	.run = run_stop,
 };
 
 const struct verb verb_start = {
 	.name = "start",
-	.usage = "SANDBOX...",
+	.usage = "--all | SANDBOX...",
 	.summary = "Boot sandboxes that are at rest from their disks",
-	.help = "",
+	.help = "  -a, --all  all that are at rest\n",
 	.run = run_start,
 };
 
 const struct verb verb_restart = {
 	.name = "restart",
-	.usage = "SANDBOX...",
+	.usage = "--all | SANDBOX...",
 	.summary = "Stop sandboxes and boot them again",
-	.help = "",
+	.help = "  -a, --all  all that run\n",
 	.run = run_restart,
 };

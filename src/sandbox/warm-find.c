@@ -208,8 +208,9 @@ void warm_drop_old(int template_fd, unsigned keep)
 	used_list_done(&list);
 }
 
-static void see_image(int template_fd, uint64_t generation, const struct present *present,
-		      struct warm_image_list *out)
+/* @base_bytes: what the base of its disk takes, which is the template's own. */
+static void see_image(int template_fd, uint64_t generation, uint64_t base_bytes,
+		      const struct present *present, struct warm_image_list *out)
 {
 	auto_free char *path = NULL;
 	struct checkpoint c;
@@ -225,6 +226,7 @@ static void see_image(int template_fd, uint64_t generation, const struct present
 	path = str_printf("/proc/self/fd/%d/.", fd);
 	if (tree_allocated(path, &image.bytes) < 0)
 		image.bytes = 0;
+	image.bytes -= MIN(image.bytes, base_bytes);
 	image.cpus = c.cpus;
 	image.memory_mib = c.memory_mib;
 	image.disk_mib = c.disk_mib;
@@ -243,12 +245,15 @@ int warm_list(struct manager *m, const char *template_name, struct warm_image_li
 	struct generations known = { 0 };
 	struct present present;
 	struct template t;
+	uint64_t base_bytes;
 	struct op op;
 	bool knows;
 	int r = template_open(m->config.state_dir, template_name, &t, e);
 
 	if (r < 0)
 		return r;
+	if (tree_allocated(t.root_path, &base_bytes) < 0)
+		base_bytes = 0;
 	op_init(&op, 0, -1);
 	knows = look_at_present(m, &present) == 0;
 	fd = warm_open_template(&t);
@@ -256,7 +261,7 @@ int warm_list(struct manager *m, const char *template_name, struct warm_image_li
 		return err_set(e, ERR_SYSTEM, "template %s: its images cannot be listed",
 			       template_name);
 	vec_foreach (generation, &known)
-		see_image(fd, *generation, knows ? &present : NULL, out);
+		see_image(fd, *generation, base_bytes, knows ? &present : NULL, out);
 	generations_done(&known);
 	return 0;
 }

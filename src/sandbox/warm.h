@@ -17,7 +17,7 @@ struct warm_image {
 	uint64_t disk_mib;
 	uint64_t created_ms;   /* CLOCK_REALTIME */
 	uint64_t used_ms;      /* when a sandbox was last made of it */
-	uint64_t bytes;        /* that it takes on the host */
+	uint64_t bytes;        /* that it takes on the host, beside its template's disk */
 	char acceleration[16]; /* "kvm" or "tcg" */
 	bool usable; /* a create may use it: kernel, agent, VMM and CPU are those of now */
 };

@@ -116,6 +116,23 @@ def test_verbs(shared):
     assert viv(shared, "rm", box)
 
 
+def test_all_at_once(make_instance):
+    """--all means those that the verb can serve, and is an end even where there are none."""
+    instance = make_instance()
+    assert instance.start(), instance.log_text()
+    for verb in ("pause", "resume", "stop", "start", "restart", "rm"):
+        assert viv(instance, verb, "--all") == ""
+    one, named = create(instance), create(instance, name="named")
+    assert "--all takes no" in viv(instance, "rm", "--all", "named", code=2)
+    assert viv(instance, "pause", "named") == "named\n"
+    assert viv(instance, "pause", "--all") == f"{one}\n"
+    assert {state(instance, one), state(instance, named)} == {"paused"}
+    assert sorted(viv(instance, "resume", "-a").split()) == sorted([one, "named"])
+    assert sh(instance, one, "echo on") == "on"
+    assert sorted(viv(instance, "rm", "--all").split()) == sorted([one, "named"])
+    assert instance.get("/v2/sandboxes?all=true") == []
+
+
 def test_every_field_is_kept_over_three_transitions(shared):
     box = create(shared, name="fields", timeout=3600, metadata={"a": "b", "c": "\u00e9"}, envVars={"WHO": "me"},
                  autoPause=True, autoResume={"enabled": True}, user="root", workdir="/tmp", diskSizeMB=6000,

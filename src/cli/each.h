@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Verbs that do the same with each of several sandboxes. */
+#pragma once
+
+#include "cli/cli.h"
+
+struct each {
+	const struct verb *verb;
+	/* Does it. @detail: of the sandbox. Return: 0; -errno with op->err set. */
+	int (*serve)(struct cli *cli, const json_t *detail, const void *arg, struct op *op);
+	/* Whether --all means this one. */
+	bool (*suits)(const json_t *detail, const void *arg);
+	const void *arg;
+};
+
+/**
+ * each_run() - the whole of such a verb: reads "[--all | SANDBOX...]", serves one after the other,
+ * prints the names of those with which it went well
+ *
+ * Return: an exit code; one that failed does not keep the others from being served.
+ */
+int each_run(struct cli *cli, const struct each *each, int argc, char **argv);
