@@ -62,15 +62,16 @@ static int send_request(int fd, uint16_t type, uint16_t flags, const struct conn
 	return send(fd, &r, sizeof(r), 0) < 0 ? -errno : 0;
 }
 
-/* Takes one message. Return: 1 the answer goes on; 0 it is complete; -errno. */
-static int take(const struct nlmsghdr *h, struct connections *out)
+/* Takes one message; not const, since NLMSG_DATA() would cast that away.
+ * Return: 1 the answer goes on; 0 it is complete; -errno. */
+static int take(struct nlmsghdr *h, struct connections *out)
 {
 	const struct inet_diag_msg *m = NLMSG_DATA(h);
 
 	if (h->nlmsg_type == NLMSG_DONE)
 		return 0;
 	if (h->nlmsg_type == NLMSG_ERROR)
-		return ((const struct nlmsgerr *)NLMSG_DATA(h))->error;
+		return ((struct nlmsgerr *)NLMSG_DATA(h))->error;
 	if (out != NULL && h->nlmsg_len >= NLMSG_LENGTH(sizeof(*m)) && is_stale(m))
 		connections_push(out, (struct connection){ m->idiag_family, m->id });
 	return 1;
