@@ -33,6 +33,7 @@ static int load_row(struct db_sandbox *row, void *arg)
 {
 	struct sandbox *sb = sandbox_new(arg, row);
 
+	db_sandbox_done(row); /* the empty one that is left of it */
 	meter_load(sb);
 	journal_add(&sb->journal, 0, LOG_LEVEL_INFO, "vivd started and found it %s%s%s",
 		    db_state_name(sb->row.state), sb->row.last_error[0] != '\0' ? ": " : "",
