@@ -11,7 +11,11 @@
 
 #include <stdint.h>
 
-enum { TLS_CONTROL_FD = 3, TLS_TEXT_SIZE = 240 };
+enum {
+	TLS_CONTROL_FD = 3,
+	TLS_TEXT_SIZE = 240,
+	TLS_EXPIRY_DAYS = 14, /* before a certificate's end, from when on that is a warning */
+};
 
 enum tls_word { TLS_USE = 1, TLS_SERVE, TLS_USED, TLS_REFUSED };
 

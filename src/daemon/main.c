@@ -13,6 +13,7 @@
 #include "daemon/doctor.h"
 #include "daemon/doors.h"
 #include "daemon/prepare.h"
+#include "daemon/program.h"
 #include "os/work.h"
 #include "sandbox/accel.h"
 #include "sandbox/fault.h"
@@ -89,7 +90,7 @@ static void watch_signals(struct daemon *d)
 	uv_signal_start(&d->hangup, on_hangup, SIGHUP);
 }
 
-static struct manager_config manager_config_of(const struct config *c)
+static struct manager_config manager_config_of(const struct config *c, const char *tls_program)
 {
 	return (struct manager_config){
 		.state_dir = c->state_dir,
@@ -101,6 +102,9 @@ static struct manager_config manager_config_of(const struct config *c)
 		.disk = c->disk,
 		.agent_path = c->agent,
 		.version = VIV_VERSION,
+		.tls_cert = c->tls_listen != NULL ? c->tls_cert : NULL,
+		.tls_domain = c->domain,
+		.tls_program = tls_program,
 		.fault = c->fault,
 		.net_range = c->network_addr,
 		.net_prefix = c->network_prefix,
@@ -119,13 +123,6 @@ static struct manager_config manager_config_of(const struct config *c)
 	};
 }
 
-static int open_manager(struct daemon *d, const struct config *c, struct err *e)
-{
-	struct manager_config config = manager_config_of(c);
-
-	return manager_open(&d->loop, &config, &d->manager, e);
-}
-
 /* Tells whoever started us that requests are served from now on. */
 static void say_ready(const struct config *c)
 {
@@ -142,6 +139,8 @@ static void say_ready(const struct config *c)
 
 static int serve(const struct config *c, struct err *e)
 {
+	auto_free char *tls_program = program_find("viv-tls");
+	const struct manager_config config = manager_config_of(c, tls_program);
 	struct daemon d = { .doors = NULL };
 	int r;
 
@@ -150,7 +149,7 @@ static int serve(const struct config *c, struct err *e)
 	work_setup(c->worker_threads + 1); /* a probe of KVM takes no operation's place */
 	uv_loop_init(&d.loop);
 	watch_signals(&d);
-	r = open_manager(&d, c, e);
+	r = manager_open(&d.loop, &config, &d.manager, e);
 	if (r == 0)
 		r = doors_open(&d.loop, d.manager, c, &d.doors, e);
 	if (r == 0) {
@@ -239,7 +238,8 @@ static int run_serve(const struct config *c, struct err *e)
 
 static int run_doctor(const struct config *c, struct err *e)
 {
-	struct manager_config config = manager_config_of(c);
+	auto_free char *tls_program = program_find("viv-tls");
+	const struct manager_config config = manager_config_of(c, tls_program);
 	struct doctor_command command = {
 		.request = { .fix = c->fix, .delete_data = c->delete_data },
 		.json = c->json,

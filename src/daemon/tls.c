@@ -31,7 +31,6 @@ enum {
 	BACK_OFF_MAX_MS = 30000,
 	WELL_MS = 60000,  /* who lived that long starts from there again */
 	START_MS = 30000, /* for viv-tls to take its certificate */
-	EXPIRY_DAYS = 14, /* from when on it is a warning */
 	DAY_S = 24 * 60 * 60,
 };
 
@@ -156,7 +155,7 @@ static void log_certificate(const struct tls *t, const struct tls_message *m)
 
 	clock_rfc3339(expires_ms, when);
 	log_info("tls.certificate", kv_str("file", t->cert), kv_str("expires", when));
-	if (expires_ms < clock_realtime_ms() + (uint64_t)EXPIRY_DAYS * DAY_S * MS_PER_S)
+	if (expires_ms < clock_realtime_ms() + (uint64_t)TLS_EXPIRY_DAYS * DAY_S * MS_PER_S)
 		log_warning("tls.certificate_expires", kv_str("file", t->cert),
 			    kv_str("expires", when));
 	if (!m->covers)

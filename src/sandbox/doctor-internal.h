@@ -32,6 +32,9 @@ void doctor_check_network(const struct doctor_host *host, struct doctor_report *
 /** doctor_check_room() - directories, memory, and limits of processes, files and threads */
 void doctor_check_room(const struct doctor_host *host, struct doctor_report *report);
 
+/** doctor_check_tls() - the certificate, where TLS is served */
+void doctor_check_tls(const struct doctor_host *host, struct doctor_report *report);
+
 /** doctor_check_parts() - root, kernel, cgroups, VMM, programs, guest kernel, template, agent */
 void doctor_check_parts(const struct doctor_host *host, struct doctor_report *report);
 

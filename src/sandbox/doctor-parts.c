@@ -253,5 +253,6 @@ void doctor_check_host(const struct doctor_host *host, struct doctor_report *rep
 	doctor_check_parts(host, report);
 	doctor_check_devices(host, report);
 	doctor_check_network(host, report);
+	doctor_check_tls(host, report);
 	doctor_check_room(host, report);
 }

@@ -36,8 +36,11 @@ struct manager_config {
 	const char *agent_path;
 	const char *vmm_shim_path; /* set by manager_open(): viv-vmm-shim.so beside the agent */
 	const char *version;       /* of vivd */
-	const char *fault;         /* NULL = none */
-	uint32_t net_range;        /* host byte order */
+	const char *tls_cert;    /* what clients of TLS are shown, for the doctor; NULL = no TLS */
+	const char *tls_domain;  /* which they look for, with its port if it has one; NULL = none */
+	const char *tls_program; /* viv-tls */
+	const char *fault;       /* NULL = none */
+	uint32_t net_range;      /* host byte order */
 	unsigned net_prefix;
 	unsigned slot_pool;   /* network slots kept ready; 0 = none */
 	unsigned warm_images; /* kept of each template; 0 = none are made or used */

@@ -111,6 +111,22 @@ static int use_chain(SSL_CTX *ctx, BIO *in, struct err *e)
 	return 0;
 }
 
+/* The first of a file; the rest of it is left in @in. NULL with @e set. */
+static X509 *first_certificate(BIO *in, struct err *e)
+{
+	X509 *cert = in != NULL ? PEM_read_bio_X509(in, NULL, no_password, NULL) : NULL;
+
+	if (cert == NULL)
+		tls_error(e, "read the certificate (PEM)");
+	return cert;
+}
+
+static struct tls_term term_of(X509 *cert, const char *domain)
+{
+	return (struct tls_term){ .not_after_s = seconds_of(X509_get0_notAfter(cert)),
+				  .covers = covers(cert, domain) };
+}
+
 static int use_certificate(struct tls_identity *id, int fd, const char *domain, struct err *e)
 {
 	cleanup(pem_done) struct pem pem = { .text = NULL };
@@ -121,14 +137,31 @@ static int use_certificate(struct tls_identity *id, int fd, const char *domain, 
 	if (r < 0)
 		return r;
 	in = BIO_new_mem_buf(pem.text, (int)pem.n);
-	cert = in != NULL ? PEM_read_bio_X509(in, NULL, no_password, NULL) : NULL;
+	cert = first_certificate(in, e);
 	if (cert == NULL)
-		return tls_error(e, "read the certificate (PEM)");
+		return -EINVAL;
 	if (SSL_CTX_use_certificate(id->ctx, cert) != 1)
 		return tls_error(e, "use the certificate");
-	id->not_after_s = seconds_of(X509_get0_notAfter(cert));
-	id->covers = covers(cert, domain);
+	id->term = term_of(cert, domain);
 	return use_chain(id->ctx, in, e);
+}
+
+int tls_term_read(int cert_fd, const char *domain, struct tls_term *out, struct err *e)
+{
+	cleanup(pem_done) struct pem pem = { .text = NULL };
+	cleanup(bio_free) BIO *in = NULL;
+	cleanup(x509_free) X509 *cert = NULL;
+	int r = pem_read(cert_fd, "certificate", &pem, e);
+
+	if (r < 0)
+		return r;
+	ERR_clear_error();
+	in = BIO_new_mem_buf(pem.text, (int)pem.n);
+	cert = first_certificate(in, e);
+	if (cert == NULL)
+		return -EINVAL;
+	*out = term_of(cert, domain);
+	return 0;
 }
 
 static int use_key(SSL_CTX *ctx, int fd, struct err *e)

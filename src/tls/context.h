@@ -6,10 +6,15 @@
 
 #include <openssl/ssl.h>
 
-struct tls_identity {
-	SSL_CTX *ctx;        /* owned; NULL = none */
-	int64_t not_after_s; /* of the certificate, seconds since 1970 */
+/* How long a certificate is good, and for whom. */
+struct tls_term {
+	int64_t not_after_s; /* seconds since 1970 */
 	bool covers;         /* it is for names under the domain */
+};
+
+struct tls_identity {
+	SSL_CTX *ctx; /* owned; NULL = none */
+	struct tls_term term;
 };
 
 /**
@@ -27,6 +32,15 @@ must_check int tls_identity_load(int cert_fd, int key_fd, const char *domain,
 
 /** tls_identity_done() - drop the context, which lives on in its connections; idempotent */
 void tls_identity_done(struct tls_identity *id);
+
+/**
+ * tls_term_read() - what a certificate says of itself; its key is not needed
+ * @cert_fd:	a PEM file, whose first certificate is read; borrowed
+ * @domain:	that names are looked for under; NULL = none
+ *
+ * Return: 0; -errno with @e set.
+ */
+must_check int tls_term_read(int cert_fd, const char *domain, struct tls_term *out, struct err *e);
 
 /** tls_error() - set an error of OpenSSL's last one, with its reason. Return: -EINVAL */
 int tls_error(struct err *e, const char *what);

@@ -46,8 +46,8 @@ static void use_certificate(struct serve *s, const int fds[FDPASS_MAX])
 	} else {
 		tls_identity_done(&s->identity);
 		s->identity = fresh;
-		reply.covers = fresh.covers;
-		reply.not_after_s = fresh.not_after_s;
+		reply.covers = fresh.term.covers;
+		reply.not_after_s = fresh.term.not_after_s;
 	}
 	ignore_err(fdpass_send(TLS_CONTROL_FD, &reply, sizeof(reply), NULL, 0)); /* vivd is gone */
 }

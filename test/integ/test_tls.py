@@ -10,12 +10,14 @@ import signal
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 
 import pytest
 import tcp
 import test_proxy
 import vivarium
+from world import sh
 
 DOMAIN = "box.localhost"
 
@@ -381,3 +383,57 @@ def test_what_vivd_cert_says(make_instance):
     for flags, word in (([f"--domain={DOMAIN}"], "--force"), ([], "--domain="), (["--domain=localhost"], "a dot")):
         r = vivarium.run(str(vivd), "cert", *flags, env=instance.env())
         assert r.returncode == 1 and word in r.stderr, r.stderr
+
+
+def signed(path, days, domain=DOMAIN):
+    """A certificate that ends in so many days, which may be in the past."""
+    with tempfile.TemporaryDirectory() as where:
+        key, csr = f"{where}/key.pem", f"{where}/csr.pem"
+        sh("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+           "-out", csr, "-subj", f"/CN={domain}", "-addext", f"subjectAltName=DNS:{domain},DNS:*.{domain}")
+        sh("openssl", "x509", "-req", "-in", csr, "-signkey", key, "-copy_extensions", "copy", "-days", str(days),
+           "-out", path)
+
+
+def doctor(instance):
+    """The exit code, and what is said of the certificate."""
+    r = instance.viv("doctor", "--json")
+    items = [i for i in json.loads(r.stdout)["items"] if i["area"] == "tls"]
+    assert len(items) == 1, r.stdout
+    return r.returncode, items[0]
+
+
+def test_the_doctor_looks_at_the_certificate(make_instance):
+    instance = make_instance()
+    start(instance)
+    cert = instance.state / "tls" / "cert.pem"
+    code, good = doctor(instance)
+    assert (code, good["verdict"], good["why"], good["advice"]) == (0, "ok", None, None)
+    assert str(cert) in good["what"] and "expires at 2" in good["what"]
+    signed(cert, 15)
+    assert doctor(instance)[1]["verdict"] == "ok"
+    signed(cert, 13)
+    code, soon = doctor(instance)
+    assert (code, soon["verdict"]) == (0, "degraded") and re.search("in 1[23] days", soon["why"])
+    assert "vivd cert" in soon["advice"]
+    signed(cert, 100, "elsewhere.example.org")
+    code, other = doctor(instance)
+    assert (code, other["verdict"]) == (0, "degraded") and DOMAIN in other["why"]
+    signed(cert, -1)
+    code, late = doctor(instance)
+    assert (code, late["verdict"]) == (1, "missing") and "expired at" in late["what"]
+    assert "vivd cert" in late["advice"]
+    cert.write_text("nothing")
+    code, bad = doctor(instance)
+    assert (code, bad["verdict"]) == (1, "missing") and "read the certificate" in bad["what"]
+    assert instance.stop() == 0  # and with nobody to ask
+    assert doctor(instance) == (code, bad)
+    cert.unlink()
+    os.mkfifo(cert)  # a file that nobody writes holds nobody up
+    assert doctor(instance)[1]["verdict"] == "missing"
+    cert.unlink()
+    code, none = doctor(instance)
+    assert (code, none["verdict"]) == (1, "missing") and "No such file" in none["what"]
+    assert "vivd cert" in none["advice"]
+    instance.settings.pop("tls_listen")
+    assert not [i for i in json.loads(instance.viv("doctor", "--json").stdout)["items"] if i["area"] == "tls"]
