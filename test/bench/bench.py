@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Figures of a build: a table on stdout and bench.json in the build directory.
 
+With rows as arguments only these are measured: bench.py warm_exec resume.
+
 Each boot through vivd has one of the floor (viv-floor) beside it, in the same run, in turn. Nothing
 passes or fails by the clock; a row that could not be measured is absent, and the table says why.
 What the rows mean: doc/theory/bench.md.
@@ -12,6 +14,7 @@ BENCH_N         boots of each side (20)
 BENCH_ACCEL     tcg or kvm, for both sides (tcg)
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -24,11 +27,12 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "test"))
+import checkpoints  # noqa: E402
 import streams  # noqa: E402
 import vivarium  # noqa: E402
-from wire import OUTPUT, TIMEOUT_S, create, p50_p95, remove, rss_kib, start, through_vivd  # noqa: E402
+from wire import CPUS, DISK_MIB, OUTPUT, TIMEOUT_S, create, p50_p95, remove, rss_kib, start, through_vivd  # noqa: E402
 
-CPUS, MEMORY_MIB, DISK_MIB = 1, 512, 5120
+MEMORY_MIB = 512
 SMALL_MIB, SMALL_N = 128, 10
 COMMAND = {"process": {"cmd": "/bin/sh", "args": ["-c", "true; echo"], "envs": {}}, "stdin": True}
 # What the name of a figure ends with, and its unit; all others are milliseconds.
@@ -54,14 +58,14 @@ def boot_vivd(instance):
             "outside": (created - begin) * 1e3 - sum(s["ms"] for s in steps.values())}
 
 
-def boot_floor(instance, agent, *options):
-    """One boot without a daemon."""
+def boot_floor(instance, agent, *options, memory=MEMORY_MIB):
+    """One boot without a daemon, or what else the options ask for."""
     work = instance.dir / "floor"
     work.mkdir(exist_ok=True)
     floor = subprocess.Popen(
         [instance.build / "test" / "bench" / "viv-floor", f"--state-dir={instance.state}",
          f"--work-dir={work}", f"--agent={agent}", f"--accel={ACCEL}", f"--cpus={CPUS}",
-         f"--memory={MEMORY_MIB}", f"--disk={DISK_MIB}", *options],
+         f"--memory={memory}", f"--disk={DISK_MIB}", *options],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         out, errors = floor.communicate(timeout=TIMEOUT_S)
@@ -101,21 +105,9 @@ def memory(instance, rows):
         remove(instance, sandbox)
 
 
-def warm(build, prepared, agent, n, rows):
+def warm(instance, agent, n, image, rows):
     """Creates that restore an image of the template, beside bare QEMU that restores the same files."""
-    instance = vivarium.Instance(build, prepared, agent=agent, acceleration=ACCEL, slot_pool=4, warm_images=1)
-    instance.own_templates()
-    if not instance.start():
-        raise RuntimeError(instance.log_text())
-    try:
-        status, reply = instance.request("POST", "/templates/base/warm",
-                                         {"cpus": CPUS, "memoryMB": MEMORY_MIB, "diskSizeMB": DISK_MIB})
-        if status != 204:
-            raise RuntimeError(f"no image: {reply}")
-        image = instance.state / "templates" / "base" / "checkpoints" / "1"
-        ours, floor = boots(instance, agent, n, f"--image={image}", f"--shim={build / 'src' / 'viv-vmm-shim.so'}")
-    finally:
-        instance.close()
+    ours, floor = boots(instance, agent, n, *image)
     rows["warm_exec"] = p50_p95([b["first_byte"] for b in ours])
     rows["warm_exec"]["floor_p50"] = round(statistics.median(b["first_byte_ms"] for b in floor), 3)
     rows["warm_exec"]["ratio"] = round(rows["warm_exec"]["p50"] / rows["warm_exec"]["floor_p50"], 4)
@@ -133,9 +125,8 @@ def slot_claim(instance, ours):
     return p50_p95([b["steps"]["slot"]["ms"] for b in ours]), None
 
 
-def measure(instance, agent, n):
-    """All rows, why rows are absent, and the boots of both sides."""
-    rows, absent = {}, {}
+def cold(instance, agent, n, rows, absent):
+    """What is measured of boots."""
     idle = rss_kib(instance.process.pid)
     ours, floor = boots(instance, agent, n)
     floor_p50 = statistics.median(b["first_byte_ms"] for b in floor)
@@ -144,11 +135,7 @@ def measure(instance, agent, n):
     rows["boot_exec"]["ratio"] = round(rows["boot_exec"]["p50"] / floor_p50, 4)
     rows["manager_share_create"] = p50_p95([b["manager"] for b in ours])
     rows["vivd_rss"] = {"idle_kib": idle}
-    rows["agent"] = {"size_kib": round(os.path.getsize(agent) / 1024, 1)}
     memory(instance, rows)
-    sandbox = create(instance, cpus=CPUS, memoryMB=MEMORY_MIB, diskSizeMB=DISK_MIB)
-    streams.measure(instance, sandbox, rows)
-    remove(instance, sandbox)
     rows["slot_make"] = p50_p95([b["slot_make_ms"] for b in floor])
     claim, why = slot_claim(instance, ours)
     if claim is not None:
@@ -156,7 +143,15 @@ def measure(instance, agent, n):
     else:
         absent["slot_claim"] = why
     rows["layer_create"] = p50_p95([b["steps"]["layer"]["ms"] for b in ours])
-    return rows, absent, ours, floor
+    return ours, floor
+
+
+def within(instance, agent, rows):
+    """What is measured of one sandbox, and through vivd into it."""
+    rows["agent"] = {"size_kib": round(os.path.getsize(agent) / 1024, 1)}
+    sandbox = create(instance, cpus=CPUS, memoryMB=MEMORY_MIB, diskSizeMB=DISK_MIB)
+    streams.measure(instance, sandbox, rows)
+    remove(instance, sandbox)
 
 
 def cell(key, value):
@@ -207,29 +202,121 @@ def conditions(instance, n):
             f"build: {buildtype}; {n} boots of each side; load {os.getloadavg()[1]:.1f}")
 
 
+class Run:
+    """What is measured in one run: the parts in which the wanted rows are, one after the other."""
+
+    OF_BOOTS = {
+        "cold": {"boot_exec", "manager_share_create", "vivd_rss", "slot_make", "slot_claim", "layer_create"},
+        "within": {"agent", "exec_round_trip", "file_upload", "file_download", "exec_streams", "proxy_request",
+                   "proxy_throughput", "proxy_throughput_up"},
+    }
+    OF_SMALL_IMAGES = {
+        "pauses": {"pause_stall_10mb", "pause_durable_10mb", "resume"},
+        "pause_cost": {"pause_cost"},
+        "generations": {"resume_generation_100"},
+        "children": {"fork_20_all_answer"},
+        "idle_memory": {"warm_memory"},
+    }
+    OF_IMAGES = {
+        "warm": {"warm_exec", "manager_share_warm"},
+        **OF_SMALL_IMAGES,
+        "pool": {"pool_exec"},
+        "fork_stall": {"fork_stall"},
+    }
+    PARTS = {**OF_BOOTS, **OF_IMAGES}
+
+    def __init__(self, wanted):
+        known = set().union(*self.PARTS.values())
+        if unknown := sorted(set(wanted) - known):
+            sys.exit(f"no row {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+        self.wanted = set(wanted) or known
+        self.build = pathlib.Path(os.environ.get("VIV_BUILD", ROOT / "build")).resolve()
+        self.prepared = pathlib.Path(os.environ.get("VIV_TEST_STATE", self.build / "test-state")).resolve()
+        self.n = int(os.environ.get("BENCH_N", 20))
+        self.agent = self.build / "src" / "viv-agent"
+        self.rows, self.absent, self.parts, self.where = {}, {}, {}, None
+
+    def has(self, *parts):
+        return any(self.wanted & self.PARTS[part] for part in parts)
+
+    @contextlib.contextmanager
+    def daemon(self, **settings):
+        instance = vivarium.Instance(self.build, self.prepared, agent=self.agent, acceleration=ACCEL, slot_pool=4,
+                                     **settings)
+        if settings:
+            instance.own_templates()
+        if not instance.start():
+            raise RuntimeError(instance.log_text())
+        try:
+            yield instance
+            self.where = conditions(instance, self.n)
+        finally:
+            instance.close()
+
+    def of_boots(self):
+        with self.daemon() as instance:
+            if self.has("cold"):
+                self.parts["from a kernel"] = cold(instance, self.agent, self.n, self.rows, self.absent)
+            if self.has("within"):
+                within(instance, self.agent, self.rows)
+
+    def image(self, instance, memory):
+        """Options of viv-floor for the image that creates of this size use from now on."""
+        return self.restoring(checkpoints.make_image(instance, memory))
+
+    def restoring(self, directory):
+        return f"--image={directory}", f"--shim={self.build / 'src' / 'viv-vmm-shim.so'}"
+
+    def of_images(self):
+        with self.daemon(warm_images=4) as instance:
+            if self.has("warm"):
+                self.parts["from an image"] = warm(instance, self.agent, self.n, self.image(instance, MEMORY_MIB),
+                                                   self.rows)
+            if self.has(*self.OF_SMALL_IMAGES):
+                self.of_small_ones(instance, checkpoints.make_image(instance, checkpoints.SMALL_MIB))
+            if self.has("pool"):
+                self.absent["pool_exec"] = "absent, since no sandboxes are kept ready"
+            if self.has("fork_stall"):
+                checkpoints.make_image(instance, checkpoints.LARGE_MIB)
+                checkpoints.fork_stall(instance, self.rows)
+
+    def of_small_ones(self, instance, image):
+        def floor(directory, memory, *options):
+            return boot_floor(instance, self.agent, *self.restoring(directory), *options, memory=memory)
+
+        if self.has("pauses"):
+            checkpoints.pauses(instance, floor, image, self.n, self.rows)
+        if self.has("pause_cost"):
+            checkpoints.pause_cost(instance, self.n, self.rows)
+        if self.has("generations"):
+            checkpoints.generations(instance, self.rows)
+        if self.has("children"):
+            checkpoints.children(instance, floor, self.n, self.rows)
+        if self.has("idle_memory"):
+            checkpoints.idle_memory(instance, self.rows)
+
+    def measure(self):
+        subprocess.run([self.build / "src" / "vivd", "prepare", f"--state-dir={self.prepared}"], check=True)
+        if self.has(*self.OF_BOOTS):
+            self.of_boots()
+        if self.has(*self.OF_IMAGES):
+            self.of_images()
+
+    def tell(self):
+        rows = {name: row for name, row in self.rows.items() if name in self.wanted}
+        print(self.where, end="\n\n")
+        print_rows(rows, {name: why for name, why in self.absent.items() if name in self.wanted})
+        for what, (ours, floor) in self.parts.items():
+            print(f"\n{what}:")
+            print_parts(ours, floor)
+        (self.build / "bench.json").write_text(json.dumps(rows, indent=2) + "\n")
+
+
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was made is removed on the way out
-    build = pathlib.Path(os.environ.get("VIV_BUILD", ROOT / "build")).resolve()
-    prepared = pathlib.Path(os.environ.get("VIV_TEST_STATE", build / "test-state")).resolve()
-    n = int(os.environ.get("BENCH_N", 20))
-    agent = build / "src" / "viv-agent"
-    subprocess.run([build / "src" / "vivd", "prepare", f"--state-dir={prepared}"], check=True)
-    instance = vivarium.Instance(build, prepared, agent=agent, acceleration=ACCEL, slot_pool=4)
-    if not instance.start():
-        raise RuntimeError(instance.log_text())
-    try:
-        rows, absent, ours, floor = measure(instance, agent, n)
-        where = conditions(instance, n)
-    finally:
-        instance.close()
-    warm_ours, warm_floor = warm(build, prepared, agent, n, rows)
-    print(where, end="\n\n")
-    print_rows(rows, absent)
-    print()
-    print_parts(ours, floor)
-    print("\nfrom an image:")
-    print_parts(warm_ours, warm_floor)
-    (build / "bench.json").write_text(json.dumps(rows, indent=2) + "\n")
+    run = Run(sys.argv[1:])
+    run.measure()
+    run.tell()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@
  * directories, the choice of kernel and initramfs. What is left out altogether: intent records,
  * HTTP between client and daemon, the proxy, hand-overs between threads, the console's log.
  *
- * With --image it restores a template's image instead of booting, as vivd does, from its files.
+ * With --image it restores a checkpoint instead of booting, as vivd does, from its files: a new
+ * sandbox of it, or with --resume the one that was saved, whose clock stops when the guest knows
+ * who it is. With --save=MIB so much of the guest's memory is written to, and the VM saved. With
+ * --parallel=N there are N at the same time, and "all_ms" is when the last of them had output.
  *
  * Each boot gets a sandbox id, slot, layer and cgroup of its own; after it all of that is removed,
  * also after a failure or a signal. One line of JSON per boot: milliseconds from the start of the
@@ -20,23 +23,23 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/parse.h"
 #include "base/str.h"
 #include "disk/disk.h"
 #include "guest/guest.h"
-#include "http/client.h"
 #include "net/net.h"
 #include "os/cgroup.h"
 #include "template/kernel.h"
 #include "template/template.h"
 #include "vmm/vmm.h"
 
+#include "floor-exec.h"
 #include "floor-image.h"
+#include "floor-options.h"
+#include "floor-save.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,10 +52,7 @@ enum {
 	CLEAN_TIMEOUT_MS = 30000,
 	PROBE_TIMEOUT_MS = 10000,
 	TOKEN_HEX_LEN = 64,
-	ENVELOPE_HEAD_BYTES = 5,
-	REPLY_BYTES_MAX = 1 << 20,
 	BYTES_PER_MIB = 1 << 20,
-	NUMBER_MAX = 1 << 24,
 	/* As vivd's defaults (src/daemon/config.c). */
 	NETWORK_ADDR = 0x0a0b0000,
 	NETWORK_PREFIX = 16,
@@ -61,23 +61,13 @@ enum {
 
 static const char command[] = "{\"process\":{\"cmd\":\"/bin/sh\",\"args\":[\"-c\",\"true; echo\"],"
 			      "\"envs\":{}},\"stdin\":true}";
-
-struct options {
-	const char *state_dir;
-	const char *work_dir; /* on the file system of the state directory */
-	const char *agent;
-	enum vmm_accel accel;
-	uint64_t cpus;
-	uint64_t memory_mib;
-	uint64_t disk_mib;
-	uint64_t boots;
-	const char *image; /* directory of a template's image; NULL = boot */
-	const char *shim;
-};
+static const char stir[] = "{\"process\":{\"cmd\":\"/bin/sh\",\"args\":[\"-c\",\"head -c %juM "
+			   "/dev/zero | tr '\\\\0' Z "
+			   ">/dev/shm/stirred; echo\"],\"envs\":{}},\"stdin\":true}";
 
 /* What all boots share. */
 struct floor {
-	const struct options *options;
+	const struct floor_options *options;
 	int cancel_fd; /* signals; owned */
 	int work_fd;   /* owned */
 	struct instance_tag tag;
@@ -109,6 +99,10 @@ struct boot {
 	uint64_t ready_ns;
 	uint64_t init_ns;
 	uint64_t byte_ns;
+	struct floor_save saved;
+	pthread_t thread;
+	struct op op;
+	int result;
 };
 
 static int open_signals(void)
@@ -262,7 +256,7 @@ static int boot_prepare(struct boot *b, struct op *op)
 
 static int start_vmm(struct boot *b, struct op *op)
 {
-	const struct options *o = b->f->options;
+	const struct floor_options *o = b->f->options;
 	struct vmm_image images[DISK_CHAIN_MAX];
 	unsigned uid = VMM_UID_BASE + (net_block(b->f->net) - NETWORK_ADDR) / 2 + b->slot.number;
 	struct vmm_spec spec = {
@@ -301,7 +295,7 @@ static void drop_console(const char *p, size_t n, void *arg)
 
 static int say_identity(struct boot *b, struct op *op)
 {
-	const struct guest_wake wake = { .clone = true };
+	const struct guest_wake wake = { .clone = !b->f->options->resume };
 	auto_json *env = json_object();
 	struct guest_identity who = {
 		.id = b->id.s,
@@ -318,79 +312,9 @@ static int say_identity(struct boot *b, struct op *op)
 	return guest_init(b->slot.addr, &who, vmm_pidfd(b->vmm), version, sizeof(version), op);
 }
 
-/* Return: 1 an envelope with output came; 0 more has to; -errno with @e set. */
-static int look_for_output(struct buf *in, struct err *e)
+static struct floor_guest guest_of(const struct boot *b)
 {
-	while (in->len >= ENVELOPE_HEAD_BYTES) {
-		auto_json *o = NULL;
-		const json_t *event;
-		uint32_t n;
-
-		memcpy(&n, buf_head(in) + 1, sizeof(n));
-		n = ntohl(n);
-		if (in->len - ENVELOPE_HEAD_BYTES < n)
-			return 0;
-		o = json_loadb(buf_head(in) + ENVELOPE_HEAD_BYTES, n, 0, NULL);
-		event = json_object_get(o, "event");
-		if (json_object_get(json_object_get(event, "data"), "stdout") != NULL)
-			return 1;
-		if (o == NULL || json_object_get(o, "error") != NULL ||
-		    json_object_get(event, "end") != NULL)
-			return err_set(e, ERR_AGENT, "the command ended without output: %.200s",
-				       buf_head(in) + ENVELOPE_HEAD_BYTES);
-		buf_consume(in, ENVELOPE_HEAD_BYTES + n);
-	}
-	return 0;
-}
-
-static int read_output(struct http_client *c, struct op *op)
-{
-	auto_buf in = BUF_INIT(REPLY_BYTES_MAX);
-
-	for (;;) {
-		ssize_t n = http_client_read(c, &in, op);
-		int r;
-
-		if (n < 0)
-			return (int)n;
-		if (c->head.status != 200)
-			return err_set(&op->err, ERR_AGENT, "the agent answered with %d: %s",
-				       c->head.status, buf_str(&in));
-		r = n == 0 ? err_set(&op->err, ERR_AGENT, "the stream ended early")
-			   : look_for_output(&in, &op->err);
-		if (r != 0)
-			return r < 0 ? r : 0;
-	}
-}
-
-static int run_command(struct boot *b, struct op *op)
-{
-	struct http_field fields[] = { { "Content-Type", "application/connect+json" },
-				       { "Connect-Protocol-Version", "1" },
-				       { "X-Access-Token", b->token },
-				       { NULL, NULL } };
-	struct sockaddr_in in = { .sin_family = AF_INET,
-				  .sin_port = htons(GUEST_PORT),
-				  .sin_addr = b->slot.addr };
-	auto_http_client c = HTTP_CLIENT_INIT;
-	auto_buf body = BUF_INIT(sizeof(command) + ENVELOPE_HEAD_BYTES);
-	uint32_t n = htonl((uint32_t)strlen(command));
-	int r = buf_append(&body, "\0", 1);
-
-	if (r == 0)
-		r = buf_append(&body, &n, sizeof(n));
-	if (r == 0)
-		r = buf_puts(&body, command);
-	if (r < 0)
-		return err_errno(&op->err, -r, "write the request");
-	r = http_client_connect(&c, (const struct sockaddr *)&in, sizeof(in), vmm_pidfd(b->vmm),
-				op);
-	if (r == 0)
-		r = http_client_send(&c, "POST", "/process.Process/Start", fields, buf_head(&body),
-				     body.len, op);
-	if (r == 0)
-		r = http_client_head(&c, op);
-	return r < 0 ? r : read_output(&c, op);
+	return (struct floor_guest){ b->slot.addr, b->token, vmm_pidfd(b->vmm) };
 }
 
 static int await_guest(struct boot *b, struct op *op)
@@ -413,8 +337,11 @@ static int boot_measure(struct boot *b, struct op *op)
 	if (r == 0)
 		r = say_identity(b, op);
 	b->init_ns = clock_now_ns();
-	if (r == 0)
-		r = run_command(b, op);
+	if (r == 0 && !b->f->options->resume) {
+		struct floor_guest guest = guest_of(b);
+
+		r = floor_exec(&guest, command, op);
+	}
 	b->byte_ns = clock_now_ns();
 	return r;
 }
@@ -453,92 +380,120 @@ static double ms(uint64_t ns)
 	return (double)ns / NS_PER_MS;
 }
 
+/* The guest's memory becomes another than the image's, and stays when the command has ended. */
+static int save(struct boot *b, struct op *op)
+{
+	struct floor_guest guest = guest_of(b);
+	char request[sizeof(stir) + 32];
+	int r = str_fit(request, sizeof(request), stir, (uintmax_t)b->f->options->save_mib);
+
+	if (r == 0)
+		r = floor_exec(&guest, request, op);
+	return r < 0 ? r : floor_save(b->vmm, &b->restore, &guest, b->run_dirfd, &b->saved, op);
+}
+
+static void print_times(const struct boot *b)
+{
+	printf("{\"spawn_ms\": %.3f, \"ready_ms\": %.3f, \"init_ms\": %.3f, "
+	       "\"first_byte_ms\": %.3f, \"slot_make_ms\": %.3f, \"layer_create_ms\": %.3f",
+	       ms(b->spawn_ns - b->start_ns), ms(b->ready_ns - b->start_ns),
+	       ms(b->init_ns - b->start_ns), ms(b->byte_ns - b->start_ns), ms(b->slot_ns),
+	       ms(b->layer_ns));
+	if (b->f->options->save)
+		printf(", \"stall_ms\": %.3f, \"durable_ms\": %.3f, \"stored_pages\": %ju",
+		       ms(b->saved.stall_ns), ms(b->saved.durable_ns),
+		       (uintmax_t)b->saved.stored_pages);
+	printf("}\n");
+	fflush(stdout);
+}
+
+static struct boot boot_init(const struct floor *f)
+{
+	struct boot b = { .f = f,
+			  .id = id_new(),
+			  .dirfd = -1,
+			  .run_dirfd = -1,
+			  .cgroup_fd = -1,
+			  .slot = NET_SLOT_INIT,
+			  .restore = FLOOR_IMAGE_INIT };
+
+	op_init(&b.op, BOOT_TIMEOUT_MS, f->cancel_fd);
+	return b;
+}
+
 static int boot_once(const struct floor *f, struct err *e)
 {
-	struct boot b = {
-		.f = f,
-		.id = id_new(),
-		.dirfd = -1,
-		.run_dirfd = -1,
-		.cgroup_fd = -1,
-		.slot = NET_SLOT_INIT,
-		.restore = { .devices_fd = -1, .image_fd = -1, .diff_fd = -1, .shim_fd = -1 }
-	};
-	struct op op;
-	int r;
+	struct boot b = boot_init(f);
+	int r = boot_prepare(&b, &b.op);
 
-	op_init(&op, BOOT_TIMEOUT_MS, f->cancel_fd);
-	r = boot_prepare(&b, &op);
 	if (r == 0)
-		r = boot_measure(&b, &op);
+		r = boot_measure(&b, &b.op);
+	if (r == 0 && f->options->save)
+		r = save(&b, &b.op);
 	boot_clean(&b);
 	if (r < 0) {
-		*e = op.err;
+		*e = b.op.err;
 		return r;
 	}
-	printf("{\"spawn_ms\": %.3f, \"ready_ms\": %.3f, \"init_ms\": %.3f, "
-	       "\"first_byte_ms\": %.3f, \"slot_make_ms\": %.3f, \"layer_create_ms\": %.3f}\n",
-	       ms(b.spawn_ns - b.start_ns), ms(b.ready_ns - b.start_ns), ms(b.init_ns - b.start_ns),
-	       ms(b.byte_ns - b.start_ns), ms(b.slot_ns), ms(b.layer_ns));
+	print_times(&b);
+	return 0;
+}
+
+static void *boot_thread(void *arg)
+{
+	struct boot *b = arg;
+
+	b->result = boot_measure(b, &b->op);
+	return NULL;
+}
+
+/* All of them at once. Return: nanoseconds until the last one had output. */
+static uint64_t run_all(struct boot *boots, size_t n)
+{
+	uint64_t start_ns = clock_now_ns();
+	uint64_t end_ns = start_ns;
+	size_t started = 0;
+
+	while (started < n &&
+	       pthread_create(&boots[started].thread, NULL, boot_thread, &boots[started]) == 0)
+		started++;
+	for (size_t i = started; i < n; i++)
+		boots[i].result = err_set(&boots[i].op.err, ERR_SYSTEM, "no thread for it");
+	for (size_t i = 0; i < started; i++) {
+		pthread_join(boots[i].thread, NULL);
+		end_ns = MAX(end_ns, boots[i].byte_ns);
+	}
+	return end_ns - start_ns;
+}
+
+static int boot_parallel(const struct floor *f, struct err *e)
+{
+	size_t n = f->options->parallel;
+	auto_free struct boot *boots = xcalloc(n, sizeof(*boots));
+	uint64_t all_ns = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < n; i++)
+		boots[i] = boot_init(f);
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = boots[i].result = boot_prepare(&boots[i], &boots[i].op);
+	if (r == 0)
+		all_ns = run_all(boots, n);
+	for (size_t i = 0; i < n; i++) {
+		boot_clean(&boots[i]);
+		if (boots[i].result < 0 && !err_is_set(e))
+			*e = boots[i].op.err;
+	}
+	if (err_is_set(e))
+		return -EIO;
+	printf("{\"all_ms\": %.3f}\n", ms(all_ns));
 	fflush(stdout);
 	return 0;
 }
 
-static int read_accel(const char *text, enum vmm_accel *out)
-{
-	if (!streq(text, "tcg") && !streq(text, "kvm"))
-		return -EINVAL;
-	*out = streq(text, "kvm") ? VMM_ACCEL_KVM : VMM_ACCEL_TCG;
-	return 0;
-}
-
-static int read_options(int argc, char **argv, struct options *o)
-{
-	static const struct option known[] = {
-		{ "state-dir", required_argument, NULL, 's' },
-		{ "work-dir", required_argument, NULL, 'w' },
-		{ "agent", required_argument, NULL, 'a' },
-		{ "accel", required_argument, NULL, 'x' },
-		{ "cpus", required_argument, NULL, 'c' },
-		{ "memory", required_argument, NULL, 'm' },
-		{ "disk", required_argument, NULL, 'd' },
-		{ "boots", required_argument, NULL, 'n' },
-		{ "image", required_argument, NULL, 'i' },
-		{ "shim", required_argument, NULL, 'h' },
-		{ 0 },
-	};
-	int r = 0;
-	int c;
-
-	while (r == 0 && (c = getopt_long(argc, argv, "", known, NULL)) != -1) {
-		uint64_t *number = c == 'c'   ? &o->cpus
-				   : c == 'm' ? &o->memory_mib
-				   : c == 'd' ? &o->disk_mib
-					      : &o->boots;
-
-		if (c == 's')
-			o->state_dir = optarg;
-		else if (c == 'w')
-			o->work_dir = optarg;
-		else if (c == 'a')
-			o->agent = optarg;
-		else if (c == 'i')
-			o->image = optarg;
-		else if (c == 'h')
-			o->shim = optarg;
-		else if (c == 'x')
-			r = read_accel(optarg, &o->accel);
-		else
-			r = c == '?' ? -EINVAL : parse_u64(optarg, 1, NUMBER_MAX, number);
-	}
-	if (r < 0 || o->state_dir == NULL || o->work_dir == NULL || o->agent == NULL)
-		return -EINVAL;
-	return (o->image == NULL) == (o->shim == NULL) ? 0 : -EINVAL;
-}
-
 int main(int argc, char **argv)
 {
-	struct options options = {
+	struct floor_options options = {
 		.accel = VMM_ACCEL_TCG, .cpus = 1, .memory_mib = 512, .disk_mib = 5120, .boots = 1
 	};
 	struct floor f = { .options = &options,
@@ -549,15 +504,16 @@ int main(int argc, char **argv)
 	struct err e = { 0 };
 	int r;
 
-	if (read_options(argc, argv, &options) < 0) {
+	if (floor_options_read(argc, argv, &options) < 0) {
 		fprintf(stderr, "usage: viv-floor --state-dir DIR --work-dir DIR --agent FILE\n"
 				"       [--accel tcg|kvm] [--cpus N] [--memory MIB] [--disk MIB] "
-				"[--boots N]\n       [--image DIR --shim FILE]\n");
+				"[--boots N] [--parallel N]\n"
+				"       [--image DIR --shim FILE [--resume] [--save MIB]]\n");
 		return EXIT_FAILURE;
 	}
 	r = floor_open(&f, &e);
 	for (uint64_t i = 0; r == 0 && i < options.boots; i++)
-		r = boot_once(&f, &e);
+		r = options.parallel > 0 ? boot_parallel(&f, &e) : boot_once(&f, &e);
 	if (r < 0)
 		fprintf(stderr, "floor: %s\n", e.msg);
 	floor_close(&f);

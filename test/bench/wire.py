@@ -7,6 +7,7 @@ import socket
 import statistics
 
 TIMEOUT_S = 120
+CPUS, DISK_MIB = 1, 5120  # of all sandboxes that have a floor
 GUEST_PORT = 49983
 # How an event of output begins. The event of the start has the word stdout in it, too.
 OUTPUT = b'{"event":{"data":{"stdout":'
