@@ -178,3 +178,23 @@ def test_templates(make_warm):
         status, reply = instance.request(method, target)
         assert status == 404, reply
     assert instance.create()[0] == 404
+
+
+def test_free_memory_does_not_reach_the_disk(make_warm):
+    instance = make_warm()
+    assert instance.start(), instance.log_text()
+    make_image(instance)
+    box = create(instance)
+    assert origin(instance, box) == "warm"
+
+    def saved(command):
+        sh(instance, box, command)
+        assert instance.viv("pause", box, timeout=120).returncode == 0
+        n = instance.get(f"/sandboxes/{box}")["vivarium"]["checkpointBytes"]
+        assert instance.viv("resume", box, timeout=120).returncode == 0
+        return n
+
+    use = "head -c 60000000 /dev/urandom > /dev/shm/x"
+    kept = saved(use)
+    free = saved("rm /dev/shm/x")
+    assert kept > 60_000_000 and kept - free > 58_000_000, (kept, free)
