@@ -3,9 +3,16 @@
  * Theory of operation. A disk is the directory `layer/`: its layers are numbered files, the highest
  * on top, and `base` is the image of the template, a hard link, so that the template may go (or, if
  * that lies on another file system, a symbolic one). The first layer, and each that is put on top,
- * is written under a temporary name, made durable, renamed, and the directories are made durable;
- * so a numbered file is the mark of a complete layer. What a killed process left is replaced by the
- * next one and goes with the directory; a complete layer is never overwritten.
+ * is written under a temporary name and renamed; so a numbered file is the mark of a complete
+ * layer. What a killed process left is replaced by the next one and goes with the directory; a
+ * complete layer is never overwritten.
+ *
+ * A layer that is put on top of a disk in use is made durable before it has its name, and so is the
+ * directory: the disk would be lost with it. A new disk is not: all of it can be made again from
+ * what it is made of, and nobody misses it until its owner is handed out. So disk_create() and
+ * disk_clone() wait for no disk; disk_sync() does, once for all of it, while a VM is started, say.
+ * Until then a power cut may leave any part of the disk, and its owner's record must say that it is
+ * only being made.
  *
  * A layer that has another one above it is never written to again. So disks share them as hard
  * links, and the file system counts who still needs one.
@@ -105,9 +112,18 @@ static int link_base(int layer_fd, const char *base_path)
 	return symlinkat(real, layer_fd, BASE_FILE) < 0 ? -errno : 0;
 }
 
-/* Writes an empty layer and gives it its name, all durable. */
-static int add_layer(const struct disk_ops *ops, int layer_fd, const char *layer, const char *below,
-		     unsigned number, uint64_t size_bytes, struct op *op)
+/* An empty layer that is to be. */
+struct new_layer {
+	const char *layer; /* path of the directory */
+	const char *below; /* the name of the layer below it, or the path of the base */
+	unsigned number;
+	uint64_t size_bytes;
+	bool durable; /* the disk is in use */
+};
+
+/* Writes an empty layer and gives it its name. */
+static int add_layer(const struct disk_ops *ops, int layer_fd, const struct new_layer *new,
+		     struct op *op)
 {
 	auto_close int fd = -1;
 	char name[LAYER_NAME_SIZE];
@@ -118,27 +134,28 @@ static int add_layer(const struct disk_ops *ops, int layer_fd, const char *layer
 	fd = openat(layer_fd, LAYER_TMP, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	r = ops->fill(fd, layer, below, size_bytes, op);
-	if (r == 0 && fsync(fd) < 0)
+	r = ops->fill(fd, new->layer, new->below, new->size_bytes, op);
+	if (r == 0 && new->durable && fsync(fd) < 0)
 		r = -errno;
-	layer_name(ops, number, name);
+	layer_name(ops, new->number, name);
 	if (r == 0 && renameat(layer_fd, LAYER_TMP, layer_fd, name) < 0)
 		r = -errno;
 	if (r < 0)
 		unlinkat(layer_fd, LAYER_TMP, 0);
-	return r < 0 ? r : file_sync_dir(layer_fd);
+	return r < 0 || !new->durable ? r : file_sync_dir(layer_fd);
 }
 
 static int make_first(const struct disk_ops *ops, int layer_fd, const char *layer,
 		      const struct disk_spec *spec, struct op *op)
 {
+	const struct new_layer first = { .layer = layer,
+					 .below = spec->base_path,
+					 .size_bytes = spec->size_bytes };
 	int r = check_spec(spec, op);
 
 	if (r == 0)
 		r = link_base(layer_fd, spec->base_path);
-	if (r == 0)
-		r = add_layer(ops, layer_fd, layer, spec->base_path, 0, spec->size_bytes, op);
-	return r < 0 ? r : file_sync_dir(spec->dirfd);
+	return r < 0 ? r : add_layer(ops, layer_fd, &first, op);
 }
 
 int disk_create(const struct disk_ops *ops, const struct disk_spec *spec, struct op *op)
@@ -165,24 +182,6 @@ int disk_create(const struct disk_ops *ops, const struct disk_spec *spec, struct
 	return err_is_set(&op->err) ? r : err_errno(&op->err, -r, "make disk layer %s", layer);
 }
 
-/* Opens layer/ and lists what is in it: one layer at least. */
-static int open_layers(const struct disk_ops *ops, int dirfd, char layer[PATH_MAX],
-		       struct layers *out, struct op *op)
-{
-	auto_close int layer_fd = layers_dir(dirfd);
-	int r;
-
-	layer_path(dirfd, layer);
-	if (layer_fd < 0)
-		return err_errno(&op->err, -layer_fd, "open disk layer %s", layer);
-	r = layers_list(ops, layer_fd, out);
-	if (r == 0 && out->n == 0)
-		r = -ENOENT;
-	if (r < 0)
-		return err_errno(&op->err, -r, "look for layers in %s", layer);
-	return take_fd(&layer_fd);
-}
-
 static void close_dir(DIR **d)
 {
 	if (*d != NULL)
@@ -206,12 +205,12 @@ static int link_all(int from_fd, int to_fd, const char *left_out)
 		if (linkat(from_fd, entry->d_name, to_fd, entry->d_name, 0) < 0)
 			return -errno;
 	}
-	return file_sync_dir(to_fd);
+	return 0;
 }
 
-/* Puts an empty layer on top of those in @layer_fd, which will be of the directory @layer. */
-static int extend_layers(const struct disk_ops *ops, int layer_fd, const char *layer,
-			 uint64_t size_bytes, struct op *op)
+/* Puts an empty layer on top of those in @layer_fd; which of them is told here. */
+static int extend_layers(const struct disk_ops *ops, int layer_fd, struct new_layer *new,
+			 struct op *op)
 {
 	char below[LAYER_NAME_SIZE];
 	struct layers layers;
@@ -220,26 +219,30 @@ static int extend_layers(const struct disk_ops *ops, int layer_fd, const char *l
 	if (r == 0 && layers.n == 0)
 		r = -ENOENT;
 	if (r < 0)
-		return err_errno(&op->err, -r, "look for layers in %s", layer);
+		return err_errno(&op->err, -r, "look for layers in %s", new->layer);
 	if (layers.n >= DISK_CHAIN_MAX - 1) /* the base is one of the chain */
 		return err_set(&op->err, ERR_EXHAUSTED, "disk %s has %zu layers, and no more fit",
-			       layer, layers.n);
+			       new->layer, layers.n);
 	layer_name(ops, layers.at[0], below);
-	r = add_layer(ops, layer_fd, layer, below, layers.at[0] + 1, size_bytes, op);
+	new->below = below;
+	new->number = layers.at[0] + 1;
+	r = add_layer(ops, layer_fd, new, op);
+	new->below = NULL;
 	if (r == 0 || err_is_set(&op->err))
 		return r;
-	return err_errno(&op->err, -r, "extend disk %s", layer);
+	return err_errno(&op->err, -r, "extend disk %s", new->layer);
 }
 
 int disk_extend(const struct disk_ops *ops, const struct disk_spec *spec, struct op *op)
 {
 	auto_close int layer_fd = layers_dir(spec->dirfd);
 	char layer[PATH_MAX];
+	struct new_layer next = { .layer = layer, .size_bytes = spec->size_bytes, .durable = true };
 
 	layer_path(spec->dirfd, layer);
 	if (layer_fd < 0)
 		return err_errno(&op->err, -layer_fd, "open disk layer %s", layer);
-	return extend_layers(ops, layer_fd, layer, spec->size_bytes, op);
+	return extend_layers(ops, layer_fd, &next, op);
 }
 
 int disk_merge(const struct disk_ops *ops, const struct disk_spec *spec, struct op *op)
@@ -288,23 +291,28 @@ static int begin_link(int from_fd, int to_dirfd, const char *left_out)
 	return r;
 }
 
-static int end_link(int to_dirfd)
+static int end_link(int to_fd, int to_dirfd, bool durable)
 {
+	int r = durable ? file_sync_dir(to_fd) : 0;
+
+	if (r < 0)
+		return r;
 	if (renameat2(to_dirfd, LAYER_NEW, to_dirfd, LAYER_DIR, RENAME_NOREPLACE) < 0)
 		return -errno;
-	return file_sync_dir(to_dirfd);
+	return durable ? file_sync_dir(to_dirfd) : 0;
 }
 
 /* Puts an own layer on what was shared, for which there must be room. */
 static int make_writable(const struct disk_ops *ops, int layer_fd, const char *layer,
 			 uint64_t size_bytes, struct op *op)
 {
+	struct new_layer own = { .layer = layer, .size_bytes = size_bytes };
 	struct layers layers;
 	int r = layers_list(ops, layer_fd, &layers);
 
 	if (r == 0 && layers.n >= DISK_CHAIN_MAX - 1)
 		r = layers_merge(ops, layer_fd, layer, size_bytes, op);
-	return r < 0 ? r : extend_layers(ops, layer_fd, layer, size_bytes, op);
+	return r < 0 ? r : extend_layers(ops, layer_fd, &own, op);
 }
 
 /* How a disk is shared. */
@@ -313,7 +321,7 @@ struct sharing {
 	int to_dirfd;
 	const char *left_out; /* a layer; "" = none */
 	const struct disk_ops
-		*extend;     /* with an own layer on top when it appears; NULL = without */
+		*extend;     /* with an own layer on top when it appears; NULL = without, durably */
 	uint64_t size_bytes; /* of that */
 };
 
@@ -334,7 +342,7 @@ static int share(const struct sharing *s, struct op *op)
 	if (r == 0 && s->extend != NULL)
 		r = make_writable(s->extend, to_fd, to, s->size_bytes, op);
 	if (r == 0)
-		r = end_link(s->to_dirfd);
+		r = end_link(to_fd, s->to_dirfd, s->extend == NULL);
 	if (r == 0)
 		return 0;
 	ignore_err(file_remove_tree_at(s->to_dirfd, LAYER_NEW)); /* the first error counts */
@@ -357,6 +365,33 @@ int disk_clone(const struct disk_ops *ops, int from_dirfd, const struct disk_spe
 	return share(&s, op);
 }
 
+static int sync_layers(const struct disk_ops *ops, int layer_fd, unsigned top)
+{
+	char name[LAYER_NAME_SIZE];
+	auto_close int fd = -1;
+
+	layer_name(ops, top, name);
+	fd = openat(layer_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0 || fsync(fd) < 0)
+		return -errno;
+	return file_sync_dir(layer_fd);
+}
+
+int disk_sync(const struct disk_ops *ops, int dirfd, struct op *op)
+{
+	char layer[PATH_MAX];
+	struct layers layers;
+	auto_close int layer_fd = layers_open(ops, dirfd, layer, &layers, op);
+	int r;
+
+	if (layer_fd < 0)
+		return layer_fd;
+	r = sync_layers(ops, layer_fd, layers.at[0]); /* those below were durable before it */
+	if (r == 0)
+		r = file_sync_dir(dirfd);
+	return r < 0 ? err_errno(&op->err, -r, "make disk %s durable", layer) : 0;
+}
+
 /* The name of a disk's top layer, when it is not the only one. Return: descriptor of layer/; -errno
  * with op->err set. */
 static int open_above(const struct disk_ops *ops, int dirfd, char top[LAYER_NAME_SIZE],
@@ -364,7 +399,7 @@ static int open_above(const struct disk_ops *ops, int dirfd, char top[LAYER_NAME
 {
 	char layer[PATH_MAX];
 	struct layers layers;
-	auto_close int layer_fd = open_layers(ops, dirfd, layer, &layers, op);
+	auto_close int layer_fd = layers_open(ops, dirfd, layer, &layers, op);
 
 	if (layer_fd < 0)
 		return layer_fd;
@@ -400,7 +435,7 @@ int disk_open_top(const struct disk_ops *ops, const struct disk_spec *spec, stru
 {
 	char layer[PATH_MAX];
 	struct layers layers;
-	auto_close int layer_fd = open_layers(ops, spec->dirfd, layer, &layers, op);
+	auto_close int layer_fd = layers_open(ops, spec->dirfd, layer, &layers, op);
 	int fd;
 
 	if (layer_fd < 0)
@@ -442,7 +477,7 @@ int disk_open(const struct disk_ops *ops, const struct disk_spec *spec, struct d
 	cleanup(disk_done) struct disk disk = { .n = 0 };
 	char layer[PATH_MAX];
 	struct layers layers;
-	auto_close int layer_fd = open_layers(ops, spec->dirfd, layer, &layers, op);
+	auto_close int layer_fd = layers_open(ops, spec->dirfd, layer, &layers, op);
 	int r;
 
 	if (layer_fd < 0)

@@ -38,8 +38,11 @@ const struct disk_ops *disk_driver(const char *name);
 /** disk_name() - the driver's name */
 const char *disk_name(const struct disk_ops *ops);
 
-/** disk_create() - make a disk of one empty layer over a base (temporary name, fsync, rename).
- * Return: 0; -errno with op->err set (ERR_INVALID: smaller than the base, names both sizes) */
+/**
+ * disk_create() - make a disk of one empty layer over a base; disk_sync() makes it durable
+ *
+ * Return: 0; -errno with op->err set (ERR_INVALID: smaller than the base, names both sizes).
+ */
 must_check int disk_create(const struct disk_ops *ops, const struct disk_spec *spec, struct op *op);
 
 /**
@@ -65,11 +68,19 @@ must_check int disk_link(int from_dirfd, int to_dirfd, struct op *op);
  * not at all, so nobody ever writes to what is shared
  * @spec:	of the new disk; its owner has none
  *
- * If it had no room for one more layer it is merged first.
+ * If it had no room for one more layer it is merged first. disk_sync() makes it durable.
  * Return: 0; -errno with op->err set, and nothing is left.
  */
 must_check int disk_clone(const struct disk_ops *ops, int from_dirfd, const struct disk_spec *spec,
 			  struct op *op);
+
+/**
+ * disk_sync() - make a disk that was made just now durable, also while a VMM writes to it
+ *
+ * Until it returned, a power cut may leave any part of the disk. The names in the directory that
+ * @dirfd is in are the caller's. Return: 0; -errno with op->err set.
+ */
+must_check int disk_sync(const struct disk_ops *ops, int dirfd, struct op *op);
 
 /** disk_layers() - how many layers a disk has; 0 if that cannot be told */
 size_t disk_layers(const struct disk_ops *ops, int dirfd);

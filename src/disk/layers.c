@@ -92,6 +92,23 @@ int layers_list(const struct disk_ops *ops, int layer_fd, struct layers *out)
 	return 0;
 }
 
+int layers_open(const struct disk_ops *ops, int dirfd, char layer[PATH_MAX], struct layers *out,
+		struct op *op)
+{
+	auto_close int layer_fd = layers_dir(dirfd);
+	int r;
+
+	layer_path(dirfd, layer);
+	if (layer_fd < 0)
+		return err_errno(&op->err, -layer_fd, "open disk layer %s", layer);
+	r = layers_list(ops, layer_fd, out);
+	if (r == 0 && out->n == 0)
+		r = -ENOENT;
+	if (r < 0)
+		return err_errno(&op->err, -r, "look for layers in %s", layer);
+	return take_fd(&layer_fd);
+}
+
 int layer_open(const struct disk_ops *ops, int layer_fd, const char *layer, unsigned number,
 	       bool top, const struct disk_spec *spec, struct op *op)
 {

@@ -31,6 +31,15 @@ void layer_name(const struct disk_ops *ops, unsigned number, char out[LAYER_NAME
 must_check int layers_list(const struct disk_ops *ops, int layer_fd, struct layers *out);
 
 /**
+ * layers_open() - open an owner's `layer/` and list what is in it: one layer at least
+ * @layer:	gets its path
+ *
+ * Return: descriptor, owned; -errno with op->err set.
+ */
+must_check int layers_open(const struct disk_ops *ops, int dirfd, char layer[PATH_MAX],
+			   struct layers *out, struct op *op);
+
+/**
  * layer_open() - open a layer, and look whether it is one of this disk
  * @layer:	path of the directory
  * @top:	for writing, too

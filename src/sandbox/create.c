@@ -49,6 +49,7 @@ static void create_work(void *arg)
 	fd_close(&c->sb->res.origin_fd);
 	if (c->result < 0 && c->may_boot && c->leaks == 0 && op_check(&c->op) == 0)
 		boot_instead(c);
+	durable_end(&c->sb->res);
 }
 
 /* One line with the time of each step, in microseconds. */

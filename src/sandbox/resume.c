@@ -45,7 +45,9 @@ static int take_disk(struct sandbox *sb, struct op *op)
 	struct disk_spec spec = disk_spec_of(sb);
 	int r = disk_release(sb->m->disk, sb->res.dirfd, op);
 
-	return r < 0 ? r : disk_clone(sb->m->disk, sb->res.origin_fd, &spec, op);
+	if (r == 0)
+		r = disk_clone(sb->m->disk, sb->res.origin_fd, &spec, op);
+	return r < 0 ? r : disk_sync(sb->m->disk, sb->res.dirfd, op);
 }
 
 int restore_check_host(const struct manager *m, const struct checkpoint *c, struct err *e)
@@ -149,6 +151,7 @@ static void resume_work(void *arg)
 	r->result = prepare(r);
 	if (r->result == 0)
 		r->result = plan_run(r->plan, r->sb, &r->op, &r->timing, &r->leaks);
+	durable_end(&r->sb->res);
 	fd_close(&r->sb->res.origin_fd);
 }
 

@@ -39,6 +39,7 @@ struct resources {
 	bool draft_kept;
 	struct ram ram;                 /* of a checkpoint that is being made, as the next two */
 	struct memory_capture *capture; /* owned; NULL = none */
+	struct syncing *syncing;        /* of a disk that is being made (durable.c); owned; NULL */
 	bool layer_unused;              /* the disk's top layer is for a VM that has not got it */
 	char kernel_version[KERNEL_VERSION_SIZE];
 	char agent_version[AGENT_VERSION_SIZE];

@@ -38,17 +38,9 @@ static int shared_layer_acquire(struct sandbox *sb, struct op *op)
 
 	if (r == 0)
 		r = disk_clone(sb->m->disk, sb->res.origin_fd, &spec, op);
-	return r < 0 ? r : share_image(sb, op);
-}
-
-static int clone_layer_acquire(struct sandbox *sb, struct op *op)
-{
-	int r = shared_layer_acquire(sb, op);
-
-	if (r < 0)
-		return r;
-	r = file_sync_dir(sb->m->sandboxes_fd);
-	return r < 0 ? err_errno(&op->err, -r, "sync directory of sandboxes") : 0;
+	if (r == 0)
+		r = share_image(sb, op);
+	return r < 0 ? r : durable_begin(sb, op);
 }
 
 /* What is open only while a VM is restored. */
@@ -135,18 +127,20 @@ static const struct step resume_steps[] = {
 	{ "cgroup", STEP_VOLATILE, cgroup_acquire, cgroup_release, NULL },
 	{ "vmm", STEP_VOLATILE, restored_vmm_acquire, vmm_release, NULL },
 	{ "wake", STEP_VOLATILE, wake_acquire, NULL, NULL },
+	{ "durable", STEP_VOLATILE, durable_acquire, NULL, NULL },
 };
 
 const struct plan resume_plan = { "resume", resume_steps, ARRAY_SIZE(resume_steps) };
 
 static const struct step clone_steps[] = {
 	{ "statedir", STEP_DATA, statedir_acquire, statedir_release, NULL },
-	{ "layer", STEP_DATA, clone_layer_acquire, layer_release, NULL },
+	{ "layer", STEP_DATA, shared_layer_acquire, layer_release, NULL },
 	{ "rundir", STEP_VOLATILE, rundir_acquire, rundir_release, NULL },
 	{ "slot", STEP_VOLATILE, slot_acquire, slot_release, NULL },
 	{ "cgroup", STEP_VOLATILE, cgroup_acquire, cgroup_release, NULL },
 	{ "vmm", STEP_VOLATILE, restored_vmm_acquire, vmm_release, NULL },
 	{ "wake", STEP_VOLATILE, wake_clone_acquire, NULL, NULL },
+	{ "durable", STEP_VOLATILE, durable_acquire, NULL, NULL },
 };
 
 const struct plan clone_plan = { "clone", clone_steps, ARRAY_SIZE(clone_steps) };

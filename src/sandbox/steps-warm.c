@@ -51,8 +51,9 @@ static int stage_release(struct sandbox *sb, struct op *op)
 static int own_layer_acquire(struct sandbox *sb, struct op *op)
 {
 	struct disk_spec spec = disk_spec_of(sb);
+	int r = disk_create(sb->m->disk, &spec, op);
 
-	return disk_create(sb->m->disk, &spec, op);
+	return r < 0 ? r : disk_sync(sb->m->disk, sb->res.dirfd, op);
 }
 
 /* Its number follows those that the template has: nobody else makes one meanwhile. */

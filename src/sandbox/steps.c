@@ -97,11 +97,7 @@ static int layer_acquire(struct sandbox *sb, struct op *op)
 	struct disk_spec spec = disk_spec_of(sb);
 	int r = disk_create(sb->m->disk, &spec, op);
 
-	if (r < 0)
-		return r;
-	/* Only now: one commit of the journal makes the layer and the way to it durable. */
-	r = file_sync_dir(sb->m->sandboxes_fd);
-	return r < 0 ? err_errno(&op->err, -r, "sync directory of sandboxes") : 0;
+	return r < 0 ? r : durable_begin(sb, op);
 }
 
 int layer_release(struct sandbox *sb, struct op *op)
@@ -387,6 +383,7 @@ static const struct step create_steps[] = {
 	{ "cgroup", STEP_VOLATILE, cgroup_acquire, cgroup_release, cgroup_adopt },
 	{ "vmm", STEP_VOLATILE, vmm_acquire, vmm_release, vmm_step_adopt },
 	{ "agent", STEP_VOLATILE, agent_acquire, NULL, NULL },
+	{ "durable", STEP_VOLATILE, durable_acquire, NULL, NULL },
 };
 static_assert(ARRAY_SIZE(create_steps) <= PLAN_STEPS_MAX, "every step's time is kept");
 

@@ -70,6 +70,20 @@ int devices_acquire(struct sandbox *sb, struct op *op);
 /** commit_acquire() - make the checkpoint whole and durable */
 int commit_acquire(struct sandbox *sb, struct op *op);
 
+/**
+ * durable_begin() - make the sandbox's new disk, and the way to it, durable while other steps run
+ *
+ * Return: 0; -errno with op->err set.
+ */
+must_check int durable_begin(struct sandbox *sb, struct op *op);
+
+/** durable_acquire() - wait until it is; after durable_begin() */
+int durable_acquire(struct sandbox *sb, struct op *op);
+
+/** durable_end() - after the plan, whatever came of it: no thread is left; idempotent. Waits for
+ * the disk if a step between failed. Thread: worker */
+void durable_end(struct resources *res);
+
 /** disk_spec_of() - a sandbox's own disk */
 struct disk_spec disk_spec_of(const struct sandbox *sb);
 

@@ -22,7 +22,7 @@ GONE = (ConnectionError, http.client.HTTPException, OSError)
 
 
 def test_the_steps_were_found():
-    assert FORWARD == ["statedir", "layer", "rundir", "slot", "cgroup", "vmm", "agent"]
+    assert FORWARD == ["statedir", "layer", "rundir", "slot", "cgroup", "vmm", "agent", "durable"]
     assert BACKWARD == FORWARD[:-1]
 
 

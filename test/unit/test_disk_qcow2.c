@@ -494,6 +494,18 @@ START_TEST(test_full_host_disk)
 }
 END_TEST
 
+START_TEST(test_sync)
+{
+	struct op op = new_op();
+
+	ck_assert_int_lt(disk_sync(ops, sandbox_fd, &op), 0);
+	ck_assert_msg(strstr(op.err.msg, root) != NULL, "no path in: %s", op.err.msg);
+	create_ok(DISK_BYTES);
+	op = new_op();
+	ck_assert_msg(disk_sync(ops, sandbox_fd, &op) == 0, "%s", op.err.msg);
+}
+END_TEST
+
 START_TEST(test_registry)
 {
 	ck_assert_str_eq(disk_name(disk_driver(NULL)), "qcow2");
@@ -673,6 +685,7 @@ int main(void)
 	suite_add_tcase(s, all);
 	tcase_add_checked_fixture(qcow2, setup, teardown);
 	tcase_set_timeout(qcow2, 60);
+	tcase_add_test(qcow2, test_sync);
 	tcase_add_test(qcow2, test_registry);
 	tcase_add_loop_test(qcow2, test_qcow2_by_the_book, 0, 6);
 	tcase_add_test(qcow2, test_qcow2_moves);
