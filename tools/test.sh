@@ -63,13 +63,16 @@ print(passed, failed, skipped)
 END
 }
 
+# The same of all reports of pytest in a directory.
 count_pytest() {
 	"$python" - "$1" <<'END'
-import sys, xml.etree.ElementTree as tree
-try:
-    suites = list(tree.parse(sys.argv[1]).getroot().iter("testsuite"))
-except (OSError, tree.ParseError):
-    suites = []
+import pathlib, sys, xml.etree.ElementTree as tree
+def suites_of(report):
+    try:
+        return list(tree.parse(report).getroot().iter("testsuite"))
+    except tree.ParseError:
+        return []
+suites = [s for report in pathlib.Path(sys.argv[1]).glob("*.xml") for s in suites_of(report)]
 def total(name):
     return sum(int(s.get(name, 0)) for s in suites)
 failed, skipped = total("failures") + total("errors"), total("skipped")
@@ -87,39 +90,47 @@ run_meson() {
 	add "$(count_meson "$1/meson-logs/testlog.json")" "$code"
 }
 
-# pytest of a build directory: where the report goes, the directory, the folders of tests.
-pytest_of() {
-	local report=$1 dir=$2
+# What of some folders is run by itself: the folders whose tests share a daemon or are short, else
+# their files. What takes long comes first, as nearly as sizes tell.
+parts_of() {
+	local folder
 
-	shift 2
-	rm -f "$report"
-	(cd "$root" && VIV_BUILD=$dir "$python" -m pytest -q -rs -p no:cacheprovider --junitxml="$report" "$@")
+	for folder in "$@"; do
+		case $folder in
+		test/sdk | test/lint) echo "$folder" ;;
+		*) (cd "$root" && ls -S "$folder"/test_*.py) ;;
+		esac
+	done
 }
 
-# Two parts at a time, since most of a test is a wait for a VM: what they are called, the build directory,
-# the folders of either part. What the second says is shown when it is done.
-run_pytest() {
-	local name=$1 dir=$2 first second code=0 code2=0 pid
+# Runs pytest on one part, and shows what it said when it is done.
+run_part() {
+	local dir=$1 part=$2 name=${2//\//-} code=0
 
-	read -ra first <<<"$3"
-	read -ra second <<<"$4"
+	(cd "$root" && VIV_BUILD=$dir "$python" -m pytest -q -rs -p no:cacheprovider \
+		--junitxml="$dir/reports/$name.xml" "$part") >"$dir/reports/$name.log" 2>&1 || code=$?
+	sed -e "1i -- $part" -e '/generated xml file/d' "$dir/reports/$name.log"
+	return "$code"
+}
+
+# Two parts at a time, since most of a test is a wait for a VM: what they are called together, the
+# build directory, the folders.
+run_pytest() {
+	local name=$1 dir=$2 code=0
+
+	shift 2
 	echo "== $name"
 	if ! "$dir/src/vivd" prepare --state-dir="$VIV_TEST_STATE"; then
 		add "0 1 0" 1
 		return
 	fi
-	set -m # for a group of its own, and a Ctrl-C that is passed on to it
-	pytest_of "$dir/pytest-2.xml" "$dir" "${second[@]}" >"$dir/pytest-2.log" 2>&1 &
-	pid=$!
-	set +m
-	trap 'kill -INT -- "-$pid"' INT TERM
-	pytest_of "$dir/pytest-1.xml" "$dir" "${first[@]}" || code=$?
-	wait "$pid" || code2=$?
-	trap - INT TERM
-	cat "$dir/pytest-2.log"
-	add "$(count_pytest "$dir/pytest-1.xml")" "$code"
-	add "$(count_pytest "$dir/pytest-2.xml")" "$code2"
+	rm -rf "$dir/reports"
+	mkdir -p "$dir/reports"
+	parts_of "$@" | xargs -P 2 -I '{}' bash -c 'run_part "$@"' part "$dir" '{}' || code=$?
+	add "$(count_pytest "$dir/reports")" "$code"
 }
+export -f run_part
+export root python
 
 # All tests with ASan and UBSan. What they say of daemons goes into files, which nobody would look at.
 run_asan() {
@@ -129,7 +140,7 @@ run_asan() {
 	mkdir -p "$dir/said"
 	export ASAN_OPTIONS=log_path=$dir/said/asan UBSAN_OPTIONS=print_stacktrace=1:log_path=$dir/said/ubsan
 	run_meson "$dir"
-	run_pytest "tests of the whole ($dir)" "$dir" test/integ test/fault
+	run_pytest "tests of the whole ($dir)" "$dir" test/fault test/integ
 	unset ASAN_OPTIONS UBSAN_OPTIONS
 	check "ASan and UBSan are silent" silent "$dir/said"
 }
@@ -199,7 +210,7 @@ run_meson "$build"
 if [ -n "$all" ]; then
 	export VIV_BOOTS=${VIV_BOOTS:-51} VIV_ANALYSIS=1 VIV_TEST_LONG=1
 fi
-run_pytest "tests of the whole" "$build" "test/lint test/integ" "test/sdk test/fault"
+run_pytest "tests of the whole" "$build" test/sdk test/fault test/integ test/lint
 if [ -n "$all" ]; then
 	check "gcc without warnings" build_in gcc gcc -Dwerror=true
 	check "clang without warnings" build_in clang clang -Dwerror=true
