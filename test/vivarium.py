@@ -214,8 +214,8 @@ def inventory(instance, tag):
 
 
 def files(instance):
-    """Files of sandboxes, in both directories, but for the samples of metrics that a clean end leaves."""
-    found = []
+    """Files of sandboxes, in both directories, but for the samples of metrics that a clean end leaves; snapshots."""
+    found = [str(p.relative_to(instance.dir)) for p in (instance.state / "snapshots").glob("**/*")]
     for top in (instance.state / "sandboxes", instance.run_dir):
         for path in top.glob("i*"):
             found += [str(path.relative_to(instance.dir))]

@@ -6,6 +6,8 @@
 #include "base/json.h"
 #include "http/router.h"
 
+struct snapshot;
+
 enum { API_BODY_MAX = 1024 * 1024 };
 
 struct api {
@@ -55,6 +57,9 @@ json_t *json_of_listed(const struct sandbox *sb);
 /** json_of_detail() - E2B's SandboxDetail with our `vivarium` object in full; new reference */
 json_t *json_of_detail(const struct api *api, const struct sandbox *sb);
 
+/** json_of_snapshot() - E2B's SnapshotInfo with our `vivarium` object; new reference */
+json_t *json_of_snapshot(const struct snapshot *s);
+
 /** api_proxy() - serve a request that is for a sandbox. Return: whether it was */
 bool api_proxy(struct api *api, struct http_exchange *x);
 
@@ -83,6 +88,8 @@ void sandboxes_rollback(struct http_exchange *x, const struct route_params *p, v
 void checkpoints_create(struct http_exchange *x, const struct route_params *p, void *arg);
 void checkpoints_list(struct http_exchange *x, const struct route_params *p, void *arg);
 void checkpoints_delete(struct http_exchange *x, const struct route_params *p, void *arg);
+void snapshots_create(struct http_exchange *x, const struct route_params *p, void *arg);
+void snapshots_list(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_resume(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_ping(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_patch(struct http_exchange *x, const struct route_params *p, void *arg);

@@ -9,6 +9,7 @@
 #include "api/late-reply.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "sandbox/snapshots.h"
 #include "sandbox/warm.h"
 
 #include <stdio.h>
@@ -99,6 +100,62 @@ static json_t *json_of_listed_template(struct manager *m, const struct template 
 	return NULL;
 }
 
+/* A snapshot as a template of one build, which is itself. */
+static json_t *json_of_snapshot_build(const struct snapshot *s)
+{
+	const struct checkpoint *c = &s->checkpoint;
+	char uuid[UUID_SIZE];
+
+	snprintf(uuid, sizeof(uuid), "%08llx-0000-4000-8000-%012llx",
+		 (unsigned long long)(c->devices_sum >> 32), (unsigned long long)s->created_ms);
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:i, s:I, s:I}", "buildID", uuid, "status",
+			 err_is_set(&s->fault) ? "error" : "ready", "createdAt",
+			 json_of_time(s->created_ms), "updatedAt", json_of_time(s->created_ms),
+			 "finishedAt", json_of_time(s->created_ms), "cpuCount", c->cpus, "memoryMB",
+			 (json_int_t)c->memory_mib, "diskSizeMB", (json_int_t)c->disk_mib);
+}
+
+static json_t *json_of_snapshot_template(const struct snapshot *s)
+{
+	auto_json *info = json_of_snapshot(s);
+
+	return json_pack("{s:O, s:O, s:O, s:b, s:o, s:o, s:n, s:i, s:{s:O}}", "templateID",
+			 json_object_get(info, "snapshotID"), "names",
+			 json_object_get(info, "names"), "aliases", json_object_get(info, "names"),
+			 "public", false, "createdAt", json_of_time(s->created_ms), "updatedAt",
+			 json_of_time(s->created_ms), "lastSpawnedAt", "spawnCount", 0, "vivarium",
+			 "snapshot", json_object_get(info, "vivarium"));
+}
+
+static json_t *json_of_listed_snapshot(const struct snapshot *s)
+{
+	json_t *o = json_of_snapshot_template(s);
+	auto_json *build = json_of_snapshot_build(s);
+
+	if (o != NULL && build != NULL &&
+	    json_object_update_new(o,
+				   json_pack("{s:O, s:O, s:O, s:O, s:O, s:s, s:n, s:i}", "buildID",
+					     json_object_get(build, "buildID"), "buildStatus",
+					     json_object_get(build, "status"), "cpuCount",
+					     json_object_get(build, "cpuCount"), "memoryMB",
+					     json_object_get(build, "memoryMB"), "diskSizeMB",
+					     json_object_get(build, "diskSizeMB"), "envdVersion",
+					     api_envd_version, "createdBy", "buildCount", 1)) == 0)
+		return o;
+	json_decref(o);
+	return NULL;
+}
+
+/* What sandboxes can be made of, too. */
+static void list_snapshots(struct manager *m, json_t *list)
+{
+	struct snapshot_views all = snapshots_all(m);
+
+	vec_foreach (s, &all)
+		ignore_err(json_array_append_new(list, json_of_listed_snapshot(*s))); /* as above */
+	snapshot_views_done(&all);
+}
+
 void templates_list(struct http_exchange *x, const struct route_params *p, void *arg)
 {
 	struct api *api = arg;
@@ -115,16 +172,32 @@ void templates_list(struct http_exchange *x, const struct route_params *p, void 
 	vec_foreach (t, &templates)
 		ignore_err(json_array_append_new(list, json_of_listed_template(api->m, t)));
 	templates_done(&templates);
+	list_snapshots(api->m, list);
 	reply_json(x, 200, NULL, list);
+}
+
+static void reply_snapshot(struct http_exchange *x, const struct snapshot *s)
+{
+	json_t *o = json_of_snapshot_template(s);
+
+	if (o != NULL)
+		ignore_err(json_object_set_new(
+			o, "builds", json_pack("[o]", json_of_snapshot_build(s)))); /* as above */
+	reply_json(x, 200, NULL, o);
 }
 
 void templates_get(struct http_exchange *x, const struct route_params *p, void *arg)
 {
 	struct api *api = arg;
+	const struct snapshot *s = snapshot_find(api->m, p->at[0]);
 	struct template t;
 	struct err e = { 0 };
 	json_t *o;
 
+	if (s != NULL) {
+		reply_snapshot(x, s);
+		return;
+	}
 	if (manager_template(api->m, p->at[0], &t, &e) < 0) {
 		reply_error(x, &e);
 		return;
@@ -146,18 +219,24 @@ static void on_done(const struct err *e, void *arg)
 		reply_error(x, e);
 }
 
+/* Only they have tags, and names that no template has. */
+static bool is_snapshot(const struct api *api, const char *id)
+{
+	return strchr(id, ':') != NULL || snapshot_is_name(api->m, id);
+}
+
 void templates_delete(struct http_exchange *x, const struct route_params *p, void *arg)
 {
 	struct api *api = arg;
-	struct late_reply *late;
+	struct late_reply *late = late_reply_new(x);
 	struct err e = { 0 };
+	int r;
 
-	if (strchr(p->at[0], ':') != NULL) { /* that of a snapshot */
-		api_absent(x, p, arg);
-		return;
-	}
-	late = late_reply_new(x);
-	if (template_remove_start(api->m, p->at[0], on_done, late, &e) == 0)
+	if (is_snapshot(api, p->at[0]))
+		r = snapshot_remove_start(api->m, p->at[0], on_done, late, &e);
+	else
+		r = template_remove_start(api->m, p->at[0], on_done, late, &e);
+	if (r == 0)
 		return;
 	late_reply_take(late);
 	reply_error(x, &e);

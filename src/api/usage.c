@@ -24,6 +24,7 @@ static json_t *json_of_usage(const struct usage *u)
 {
 	json_t *items = json_array();
 	json_t *sandboxes = json_array();
+	json_t *snapshots = json_array();
 
 	/* Without memory for a part, what is packed of it fails: 500. */
 	vec_foreach (item, &u->cache)
@@ -33,8 +34,12 @@ static json_t *json_of_usage(const struct usage *u)
 			sandboxes,
 			json_pack("{s:s, s:s, s:b, s:I}", "sandboxID", s->id.s, "name", s->name,
 				  "known", s->known, "bytes", (json_int_t)s->bytes)));
-	return json_pack("{s:o, s:o, s:I, s:o, s:o}", "items", items, "sandboxes", sandboxes,
-			 "runBytes", (json_int_t)u->run_bytes, "stateDir",
+	vec_foreach (s, &u->snapshots)
+		ignore_err(json_array_append_new(snapshots,
+						 json_pack("{s:s, s:I}", "snapshotID", s->name,
+							   "bytes", (json_int_t)s->bytes)));
+	return json_pack("{s:o, s:o, s:o, s:I, s:o, s:o}", "items", items, "sandboxes", sandboxes,
+			 "snapshots", snapshots, "runBytes", (json_int_t)u->run_bytes, "stateDir",
 			 json_of_place(u->state_dir, u->state_free_bytes), "runDir",
 			 json_of_place(u->run_dir, u->run_free_bytes));
 }

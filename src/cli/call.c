@@ -91,11 +91,18 @@ int cli_find(struct cli *cli, const char *name, json_t **out, struct op *op)
 
 int cli_list(struct cli *cli, const char *query, json_t *all, struct op *op)
 {
+	auto_free char *target = str_printf("/v2/sandboxes?%s", query);
+
+	return cli_pages(cli, target, all, op);
+}
+
+int cli_pages(struct cli *cli, const char *first, json_t *all, struct op *op)
+{
 	auto_free char *token = str_dup("");
 
 	for (;;) {
-		auto_free char *target = str_printf("/v2/sandboxes?%s%s%s", query,
-						    token[0] != '\0' ? "&nextToken=" : "", token);
+		auto_free char *target =
+			str_printf("%s%s%s", first, token[0] != '\0' ? "&nextToken=" : "", token);
 		auto_json *page = NULL;
 		const char *next;
 		int r = cli_call(cli, "GET", target, NULL, &page, op);

@@ -41,7 +41,7 @@ extern const struct verb verb_run, verb_create, verb_exec, verb_ls, verb_inspect
 	verb_logs, verb_version, verb_doctor, verb_df, verb_prune, verb_key, verb_network,
 	verb_stats, verb_top, verb_shell, verb_ps, verb_attach, verb_kill, verb_wait, verb_cp,
 	verb_port, verb_checkpoint, verb_checkpoints, verb_rollback, verb_fork, verb_template,
-	verb_pause, verb_resume, verb_stop, verb_start, verb_restart;
+	verb_pause, verb_resume, verb_stop, verb_start, verb_restart, verb_snapshot;
 
 /** cli_connect() - connect to vivd, starting it when it is not running. Return: 0; -errno, op->err
  * set */
@@ -81,6 +81,10 @@ must_check int cli_find(struct cli *cli, const char *name, json_t **out, struct 
  * Return: 0; -errno with op->err set.
  */
 must_check int cli_list(struct cli *cli, const char *query, json_t *all, struct op *op);
+
+/** cli_pages() - as cli_list(), of any list that comes in pages
+ * @first:	target of its first page, with a '?' in it */
+must_check int cli_pages(struct cli *cli, const char *first, json_t *all, struct op *op);
 
 /** cli_plain_text() - words of a guest's for a terminal, with '?' for what would command it; caller
  * frees */

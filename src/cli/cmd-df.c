@@ -51,6 +51,17 @@ static void print_sandboxes(const json_t *sandboxes)
 	}
 }
 
+static void print_snapshots(const json_t *snapshots)
+{
+	const json_t *s;
+	size_t i;
+
+	json_array_foreach(snapshots, i, s)
+	{
+		print_row("snapshot", json_text(s, "snapshotID"), json_number(s, "bytes"), "");
+	}
+}
+
 static void print_all(const json_t *o)
 {
 	const json_t *state = json_object_get(o, "stateDir");
@@ -60,6 +71,7 @@ static void print_all(const json_t *o)
 	printf("%-10s  %-44s  %10s\n", "KIND", "NAME", "SIZE");
 	unused = print_items(json_object_get(o, "items"));
 	print_sandboxes(json_object_get(o, "sandboxes"));
+	print_snapshots(json_object_get(o, "snapshots"));
 	print_row("run", json_text(run, "path"), json_number(o, "runBytes"), "");
 	printf("\n%.1fM are free in %s, %.1fM in %s.\n", mib(json_number(state, "freeBytes")),
 	       json_text(state, "path"), mib(json_number(run, "freeBytes")),

@@ -23,8 +23,8 @@ static void wish_done(struct wish *w)
 static char *target_of(const char *name, const char *what, struct op *op)
 {
 	if (name[0] != '\0' &&
-	    strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-") == strlen(name))
-		return str_printf("/templates/%.100s%s", name, what);
+	    strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-:") == strlen(name))
+		return str_printf("/templates/%.140s%s", name, what);
 	err_set(&op->err, ERR_NOT_FOUND, "no template '%.100s'", name);
 	return NULL;
 }
@@ -32,6 +32,13 @@ static char *target_of(const char *name, const char *what, struct op *op)
 static double mib(json_int_t bytes)
 {
 	return (double)bytes / (1024 * 1024);
+}
+
+static void print_snapshot(const json_t *t, const json_t *snapshot)
+{
+	printf("%-24s  %.19sZ  %8.0fM  %6s  %8.1fM  snapshot of %s\n", json_text(t, "templateID"),
+	       json_text(t, "createdAt"), (double)json_number(t, "diskSizeMB"), "-",
+	       mib(json_number(snapshot, "allocatedBytes")), json_text(snapshot, "sandboxID"));
 }
 
 static void print_template(const json_t *t)
@@ -71,7 +78,16 @@ static int run_ls(struct cli *cli, int argc, const struct wish *w)
 	if (w->json)
 		return print_json(templates);
 	printf("%-24s  %-20s  %9s  %6s  %9s\n", "NAME", "BUILT", "DISK", "IMAGES", "SIZE");
-	json_array_foreach(templates, i, t) print_template(t);
+	json_array_foreach(templates, i, t)
+	{
+		const json_t *own = json_object_get(t, "vivarium");
+		const json_t *snapshot = json_object_get(own, "snapshot");
+
+		if (snapshot != NULL)
+			print_snapshot(t, snapshot);
+		else
+			print_template(t);
+	}
 	return EXIT_OK;
 }
 

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/parse.h"
 #include "base/str.h"
+#include "disk/disk.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -364,6 +365,29 @@ int checkpoint_move(int from_fd, int to_fd, uint64_t generation, struct op *op)
 	if (r >= 0)
 		r = file_sync_dir(all);
 	return r < 0 ? err_errno(&op->err, -r, "move checkpoint %ju", (uintmax_t)generation) : 0;
+}
+
+static int link_files(int fd, int draft, const struct checkpoint *c, struct op *op)
+{
+	static const char *const files[] = { "devices", "memory" };
+	int r = image_link(fd, draft, c->image_id);
+
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(files); i++)
+		r = linkat(fd, files[i], draft, files[i], 0) < 0 ? -errno : 0;
+	return r < 0 ? err_errno(&op->err, -r, "share checkpoint %ju", (uintmax_t)c->generation)
+		     : disk_link(fd, draft, op);
+}
+
+int checkpoint_link(int fd, int to_fd, const struct checkpoint *c, struct op *op)
+{
+	auto_close int draft = checkpoint_begin(to_fd, op);
+	int r = draft < 0 ? draft : link_files(fd, draft, c, op);
+
+	if (r == 0)
+		r = checkpoint_commit(to_fd, draft, c, op);
+	if (r < 0 && draft >= 0)
+		ignore_err(file_remove_tree_at(to_fd, DIR_NAME "/" NEW_NAME)); /* the first error */
+	return r;
 }
 
 int checkpoint_peek(int owner_fd, uint64_t generation, uint64_t *out_bytes)

@@ -79,6 +79,15 @@ must_check int checkpoint_open(int owner_fd, uint64_t generation, struct checkpo
  * number, durably. Return: 0; -errno with op->err set, and it is as it was */
 must_check int checkpoint_move(int from_fd, int to_fd, uint64_t generation, struct op *op);
 
+/**
+ * checkpoint_link() - share a whole checkpoint with another owner on the same file system
+ * @fd:		of checkpoint_open()
+ * @c:		what that said
+ *
+ * It has the same number there, durably. Return: 0; -errno with op->err set: nothing is left.
+ */
+must_check int checkpoint_link(int fd, int to_fd, const struct checkpoint *c, struct op *op);
+
 /** checkpoint_open_disk() - find a checkpoint of which only the disk is wanted; the rest may be
  * damaged. Return: descriptor of its directory; -errno with op->err set, as checkpoint_open() */
 must_check int checkpoint_open_disk(int owner_fd, uint64_t generation, struct op *op);

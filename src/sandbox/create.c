@@ -7,6 +7,7 @@
 #include "os/work.h"
 #include "sandbox/accel.h"
 #include "sandbox/sandbox-internal.h"
+#include "sandbox/snapshot-internal.h"
 #include "sandbox/steps.h"
 #include "sandbox/warm-internal.h"
 
@@ -212,8 +213,11 @@ int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn
 	struct checkpoint image;
 	struct template template;
 	struct create *c;
+	const struct snapshot *from = snapshot_find(m, spec->template_name);
 	int r = check_open(m, e);
 
+	if (r == 0 && from != NULL)
+		return snapshot_create(m, from, spec, done, arg, out_id, e);
 	if (r == 0)
 		r = spec_complete(m, spec, &template, e);
 	if (r < 0)
@@ -243,7 +247,7 @@ int sandbox_create_from(struct manager *m, struct db_sandbox *spec,
 	if (r == 0)
 		r = spec_check_name(spec->name, e);
 	if (r == 0)
-		r = restore_check_host(m, &origin->checkpoint, e);
+		r = restore_check_host(m, &origin->checkpoint, "", e);
 	if (r < 0)
 		return r;
 	if (fd < 0)

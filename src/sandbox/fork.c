@@ -278,7 +278,8 @@ int sandbox_fork(struct sandbox *sb, const struct fork_spec *spec,
 	f = fork_new(sb, spec);
 	f->done = done;
 	f->arg = arg;
-	r = sb->row.state == DB_PAUSED ? fork_paused(f, sb, e) : take_passing(sb, on_taken, f, e);
+	r = sb->row.state == DB_PAUSED ? fork_paused(f, sb, e)
+				       : take_passing(sb, NULL, on_taken, f, e);
 	if (r < 0)
 		fork_free(f);
 	return r;

@@ -8,6 +8,7 @@
 #include "sandbox/accel-internal.h"
 #include "sandbox/metrics-internal.h"
 #include "sandbox/sandbox-internal.h"
+#include "sandbox/snapshot-internal.h"
 #include "sandbox/warm-internal.h"
 
 #include <dirent.h>
@@ -244,6 +245,7 @@ int manager_open(uv_loop_t *loop, const struct manager_config *config, struct ma
 	*m = (struct manager){ .loop = loop,
 			       .lock_fds = { -1, -1 },
 			       .sandboxes_fd = -1,
+			       .snapshots_fd = -1,
 			       .run_fd = -1,
 			       .cgroup_fd = -1 };
 	copy_config(&m->config, config);
@@ -254,6 +256,8 @@ int manager_open(uv_loop_t *loop, const struct manager_config *config, struct ma
 		r = open_dirs(m, e);
 	if (r == 0)
 		r = open_instance(m, e);
+	if (r == 0)
+		r = snapshots_open(m, e);
 	if (r == 0) {
 		probe_vmm(m);
 		r = reconcile(m, e);
@@ -346,6 +350,7 @@ void manager_close(struct manager *m)
 	while (m->all.n > 0)
 		sandbox_free(m->all.at[0]);
 	sandbox_list_done(&m->all);
+	snapshots_close(m);
 	accel_free(m->accel);
 	if (m->net != NULL)
 		net_close(m->net);

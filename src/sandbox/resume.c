@@ -50,7 +50,8 @@ static int take_disk(struct sandbox *sb, struct op *op)
 	return r < 0 ? r : disk_sync(sb->m->disk, sb->res.dirfd, op);
 }
 
-int restore_check_host(const struct manager *m, const struct checkpoint *c, struct err *e)
+int restore_check_host(const struct manager *m, const struct checkpoint *c, const char *advice,
+		       struct err *e)
 {
 	char vmm[sizeof(c->vmm)];
 	char cpu[sizeof(c->cpu)];
@@ -58,16 +59,13 @@ int restore_check_host(const struct manager *m, const struct checkpoint *c, stru
 	snprintf(vmm, sizeof(vmm), "%s %s", vmm_name(m->vmm), m->vmm_version);
 	accel_cpu(c->acceleration, cpu, sizeof(cpu));
 	if (!streq(c->vmm, vmm))
-		return err_set(
-			e, ERR_CONFLICT,
-			"its memory was saved by %s, and this host has %s; `viv start` boots "
-			"it from its disk",
-			c->vmm, vmm);
+		return err_set(e, ERR_CONFLICT,
+			       "its memory was saved by %s, and this host has %s%s", c->vmm, vmm,
+			       advice);
 	if (!streq(c->cpu, cpu))
 		return err_set(e, ERR_CONFLICT,
-			       "its memory was saved on the CPU %s, and this host has %s; `viv "
-			       "start` boots it from its disk",
-			       c->cpu, cpu);
+			       "its memory was saved on the CPU %s, and this host has %s%s", c->cpu,
+			       cpu, advice);
 	return 0;
 }
 
@@ -77,7 +75,7 @@ int restore_check_origin(const struct sandbox *sb, const struct checkpoint *c, s
 	    !streq(c->acceleration, sb->row.acceleration))
 		return err_set(e, ERR_INVALID, "checkpoint %ju is of a sandbox of another kind",
 			       (uintmax_t)c->generation);
-	return restore_check_host(sb->m, c, e);
+	return restore_check_host(sb->m, c, "; `viv start` boots it from its disk", e);
 }
 
 static int open_origin(struct resume *r)

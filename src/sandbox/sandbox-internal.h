@@ -2,6 +2,7 @@
 /* What the files of sandbox/ share and nobody else sees. */
 #pragma once
 
+#include "base/json.h"
 #include "base/op.h"
 #include "base/vec.h"
 #include "disk/disk.h"
@@ -36,6 +37,7 @@ struct resources {
 	struct checkpoint draft;
 	const char *kernel_words; /* added to its kernel's command line; static; NULL = none */
 	int draft_owner_fd;       /* whose it will be; owned; -1 = the sandbox's */
+	struct snapshot_draft *snapshot; /* that is being made of it; borrowed; NULL = none */
 	bool draft_kept;
 	struct ram ram;                 /* of a checkpoint that is being made, as the next two */
 	struct memory_capture *capture; /* owned; NULL = none */
@@ -102,6 +104,7 @@ struct manager {
 	struct instance_tag tag;
 	int lock_fds[2];  /* state and run directory: one daemon each */
 	int sandboxes_fd; /* <state>/sandboxes */
+	int snapshots_fd; /* <state>/snapshots */
 	int run_fd;       /* <run> */
 	int cgroup_fd;    /* the instance's cgroup */
 	char cgroup_name[32];
@@ -115,9 +118,10 @@ struct manager {
 	bool closing;
 	void (*closed)(void *arg);
 	void *closed_arg;
-	uv_timer_t *reaper;      /* armed while something is leaked or unsure */
-	uint64_t reap_ms;        /* its current back-off */
-	struct pool *pool;       /* keeps slots ready; NULL = none are wanted */
+	uv_timer_t *reaper; /* armed while something is leaked or unsure */
+	uint64_t reap_ms;   /* its current back-off */
+	struct pool *pool;  /* keeps slots ready; NULL = none are wanted */
+	struct snapshots *snapshots;
 	struct warm *warm;       /* makes images of templates; NULL = none are wanted */
 	struct sampler *sampler; /* ticks while a VM is watched; NULL = none is */
 	struct create_stats creates;
@@ -260,10 +264,12 @@ void resources_close(struct resources *res);
  * with @e set */
 must_check int spec_check_name(const char *name, struct err *e);
 
-/** restore_check_host() - whether this host can go on with what was saved there. Return: 0; -errno
- * with @e set (ERR_CONFLICT: another VMM or CPU) */
+/** restore_check_host() - whether this host can go on with what was saved there
+ * @advice:	what an error ends with
+ *
+ * Return: 0; -errno with @e set (ERR_CONFLICT: another VMM or CPU). */
 must_check int restore_check_host(const struct manager *m, const struct checkpoint *c,
-				  struct err *e);
+				  const char *advice, struct err *e);
 
 /** restore_check_origin() - whether a checkpoint is this sandbox's kind, too. Return: as
  * restore_check_host() */
@@ -297,6 +303,14 @@ struct checkpoint_ref {
 must_check int sandbox_create_from(struct manager *m, struct db_sandbox *spec,
 				   const struct checkpoint_ref *origin, sandbox_create_fn done,
 				   void *arg, struct sandbox_id *out_id, struct err *e);
+
+/**
+ * spec_merge_env() - put an environment below the one that is wished for
+ * @below:	object of strings, borrowed; it is changed; NULL = no memory for it
+ *
+ * Return: 0; -errno with @e set.
+ */
+must_check int spec_merge_env(struct db_sandbox *spec, json_t *below, struct err *e);
 
 /** spec_complete() - check a wish and fill in the defaults. Return: 0; -errno with @e set */
 must_check int spec_complete(struct manager *m, struct db_sandbox *spec, struct template *out,

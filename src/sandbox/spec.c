@@ -65,22 +65,35 @@ static void set_default(char **field, const char *value)
 		db_set_str(field, value);
 }
 
-/* The template's environment is the lowest layer of the sandbox's, and part of it from then on. */
-static int add_env(const struct template *t, struct db_sandbox *spec, struct err *e)
+int spec_merge_env(struct db_sandbox *spec, json_t *below, struct err *e)
 {
-	auto_json *env = NULL;
 	auto_json *own = json_loads(spec->env_json, 0, NULL);
 	auto_free char *text = NULL;
-	int r = template_env(t, &env, e);
 
-	if (r < 0 || json_object_size(env) == 0)
-		return r;
-	if (own != NULL && json_object_update(env, own) == 0)
-		text = json_dumps(env, JSON_COMPACT);
+	if (below != NULL && own != NULL && json_object_update(below, own) == 0)
+		text = json_dumps(below, JSON_COMPACT);
 	if (text == NULL)
 		return err_set(e, ERR_EXHAUSTED, "no memory for the sandbox's environment");
 	db_set_str(&spec->env_json, text);
 	return 0;
+}
+
+/* The template's environment is the lowest layer of the sandbox's, and part of it from then on. */
+static int add_env(const struct template *t, struct db_sandbox *spec, struct err *e)
+{
+	auto_json *env = NULL;
+	int r = template_env(t, &env, e);
+
+	if (r < 0 || json_object_size(env) == 0)
+		return r;
+	return spec_merge_env(spec, env, e);
+}
+
+/* Templates have no tags: "base:default" is "base". */
+static void drop_default_tag(char *name)
+{
+	if (str_ends(name, ":default"))
+		name[strlen(name) - strlen(":default")] = '\0';
 }
 
 int spec_complete(struct manager *m, struct db_sandbox *spec, struct template *out, struct err *e)
@@ -94,6 +107,7 @@ int spec_complete(struct manager *m, struct db_sandbox *spec, struct template *o
 		spec->cpus = m->config.default_cpus;
 	if (spec->memory_mib == 0)
 		spec->memory_mib = m->config.default_memory_mib;
+	drop_default_tag(spec->template_name);
 	if (!name_valid(spec->template_name))
 		return err_set(e, ERR_NOT_FOUND, "template '%s' not found", spec->template_name);
 	r = template_open(m->config.state_dir, spec->template_name, out, e);

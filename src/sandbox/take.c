@@ -38,6 +38,7 @@ struct take {
 	struct plan_timing timing;
 	int result;
 	struct passing passing;
+	int (*use)(struct sandbox *sb, struct passing *p, void *arg, struct op *op);
 	sandbox_checkpoint_fn done;
 	void (*done_passing)(struct sandbox *sb, struct passing *p, const struct taken *t,
 			     const struct err *e, void *arg);
@@ -119,6 +120,8 @@ static void take_work(void *arg)
 			  kv_u64("failed", back));
 	if (t->result == 0)
 		t->result = open_result(t);
+	if (t->result == 0 && t->use != NULL)
+		t->result = t->use(t->sb, &t->passing, t->arg, &t->op);
 	if (t->result == 0)
 		drop_previous(t);
 	fd_close(&t->sb->res.draft_owner_fd);
@@ -248,12 +251,15 @@ int sandbox_checkpoint(struct sandbox *sb, sandbox_checkpoint_fn done, void *arg
 }
 
 int take_passing(struct sandbox *sb,
+		 int (*use)(struct sandbox *sb, struct passing *p, void *arg, struct op *op),
 		 void (*done)(struct sandbox *sb, struct passing *p, const struct taken *t,
 			      const struct err *e, void *arg),
 		 void *arg, struct err *e)
 {
-	return begin(&(struct take){ .sb = sb, .passes = true, .done_passing = done, .arg = arg },
-		     e);
+	return begin(
+		&(struct take){
+			.sb = sb, .passes = true, .use = use, .done_passing = done, .arg = arg },
+		e);
 }
 
 /* Whether a killed daemon was making a checkpoint of either kind. Return: 1; 0; -errno. */

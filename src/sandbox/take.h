@@ -21,12 +21,16 @@ void passing_done(struct passing *p);
 
 /**
  * take_passing() - make a checkpoint that is the caller's to remove
+ * @use:	called once on the worker when it is there, while the sandbox is still busy and so
+ *		cannot be removed; what it returns is the end of it all. NULL = nothing
  * @done:	called once, later, when the sandbox is not busy any more: with @p, whose
  *		descriptors move to whoever sets them to -1, or with @e set
  *
  * Return: as sandbox_checkpoint().
  */
 must_check int take_passing(struct sandbox *sb,
+			    int (*use)(struct sandbox *sb, struct passing *p, void *arg,
+				       struct op *op),
 			    void (*done)(struct sandbox *sb, struct passing *p,
 					 const struct taken *t, const struct err *e, void *arg),
 			    void *arg, struct err *e);

@@ -32,14 +32,15 @@ void survey_done(struct survey *s)
 {
 	cache_items_free(&s->usage.cache);
 	usage_sandboxes_done(&s->usage.sandboxes);
+	usage_snapshots_done(&s->usage.snapshots);
 	layer_bases_done(&s->bases);
 }
 
-static void be_unsure(struct survey *s, const char *id, const char *why)
+/* @owner: "sandbox abc" */
+static void be_unsure(struct survey *s, const char *owner, const char *why)
 {
 	if (s->unsure[0] == '\0')
-		snprintf(s->unsure, sizeof(s->unsure), "%s of sandbox %.64s may lie over it", why,
-			 id);
+		snprintf(s->unsure, sizeof(s->unsure), "%s of %.140s may lie over it", why, owner);
 }
 
 static bool is_known(const char *name)
@@ -73,8 +74,8 @@ static bool is_plain(int dirfd)
 	return true;
 }
 
-/* The template under the disk of a sandbox, or of a checkpoint of it. */
-static void see_disk(struct survey *s, int dirfd, const char *id)
+/* The template under the disk of a sandbox, or of a checkpoint. */
+static void see_disk(struct survey *s, int dirfd, const char *owner)
 {
 	struct layer_base base;
 	char path[PATH_MAX];
@@ -84,40 +85,51 @@ static void see_disk(struct survey *s, int dirfd, const char *id)
 	if (r == 0 && fstatat(dirfd, "layer", &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
 		return;
 	if (r <= 0 || cache_template_of(path, base.version, sizeof(base.version)) < 0)
-		be_unsure(s, id, "the disk layer, which does not tell its template,");
+		be_unsure(s, owner, "the disk layer, which does not tell its template,");
 	else
 		layer_bases_push(&s->bases, base);
 }
 
 /* A paused sandbox has no disk but its checkpoint's. */
-static void see_checkpoints(struct survey *s, int dirfd, const char *id)
+static void see_checkpoints(struct survey *s, int dirfd, const char *owner)
 {
 	cleanup(generations_done) struct generations all = { 0 };
 	struct op op;
 
 	op_init(&op, 0, -1);
 	if (checkpoint_list(dirfd, &all, &op) < 0)
-		be_unsure(s, id, "a checkpoint, which cannot be read,");
+		be_unsure(s, owner, "a checkpoint, which cannot be read,");
 	vec_foreach (generation, &all) {
 		auto_free char *name = str_printf("checkpoints/%ju", (uintmax_t)*generation);
 		auto_close int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 		if (fd >= 0)
-			see_disk(s, fd, id);
+			see_disk(s, fd, owner);
 	}
 }
 
-static void see_base(struct survey *s, int dirfd, const char *id)
+static void see_base(struct survey *s, int dirfd, const char *owner)
 {
 	if (!is_plain(dirfd))
-		be_unsure(s, id, "something unknown in the directory");
-	see_disk(s, dirfd, id);
-	see_checkpoints(s, dirfd, id);
+		be_unsure(s, owner, "something unknown in the directory");
+	see_disk(s, dirfd, owner);
+	see_checkpoints(s, dirfd, owner);
+}
+
+/* What removing a directory frees. Return: 1; 0 it is gone; -errno with op->err set. */
+static int count_own(const char *path, uint64_t *out, struct op *op)
+{
+	int r = tree_own(path, out);
+
+	if (r == -ENOENT)
+		return 0;
+	return r < 0 ? err_errno(&op->err, -r, "count what %s takes", path) : 1;
 }
 
 static int see_sandbox(struct survey *s, int sandboxes_fd, const char *name, struct op *op)
 {
 	auto_free char *path = str_printf("%s/sandboxes/%s", s->usage.state_dir, name);
+	auto_free char *owner = str_printf("sandbox %s", name);
 	auto_close int dirfd =
 		openat(sandboxes_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct usage_sandbox sandbox = { .known = false };
@@ -126,21 +138,45 @@ static int see_sandbox(struct survey *s, int sandboxes_fd, const char *name, str
 	if (dirfd < 0 && errno == ENOENT)
 		return 0; /* it was removed just now */
 	if (dirfd < 0 || id_parse(name, &sandbox.id) < 0) {
-		be_unsure(s, name, "what is in the place");
+		be_unsure(s, owner, "what is in the place");
 		return 0;
 	}
-	see_base(s, dirfd, name);
-	r = tree_own(path, &sandbox.bytes);
-	if (r < 0 && r != -ENOENT)
-		return err_errno(&op->err, -r, "count what %s takes", path);
-	if (r == 0)
+	see_base(s, dirfd, owner);
+	r = count_own(path, &sandbox.bytes, op);
+	if (r > 0)
 		usage_sandboxes_push(&s->usage.sandboxes, sandbox);
-	return 0;
+	return MIN(r, 0);
 }
 
-static int see_sandboxes(struct survey *s, struct op *op)
+/* Also one that is being made, or deleted: its disk is there. */
+static int see_snapshot(struct survey *s, int snapshots_fd, const char *name, struct op *op)
 {
-	auto_free char *path = str_printf("%s/sandboxes", s->usage.state_dir);
+	auto_free char *path = str_printf("%s/snapshots/%s", s->usage.state_dir, name);
+	auto_free char *owner = str_printf("snapshot %s", name);
+	auto_close int dirfd =
+		openat(snapshots_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct usage_snapshot snapshot = { .bytes = 0 };
+	int r;
+
+	if (dirfd < 0 && errno == ENOENT)
+		return 0; /* as above */
+	if (dirfd < 0 || str_fit(snapshot.name, sizeof(snapshot.name), "%s", name) < 0) {
+		be_unsure(s, owner, "what is in the place");
+		return 0;
+	}
+	see_checkpoints(s, dirfd, owner);
+	r = count_own(path, &snapshot.bytes, op);
+	if (r > 0)
+		usage_snapshots_push(&s->usage.snapshots, snapshot);
+	return MIN(r, 0);
+}
+
+/* Sees all that is in a directory of the state directory. */
+static int see_all(struct survey *s, const char *dir,
+		   int (*see)(struct survey *s, int dirfd, const char *name, struct op *op),
+		   struct op *op)
+{
+	auto_free char *path = str_printf("%s/%s", s->usage.state_dir, dir);
 	auto_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	const struct dirent *entry;
@@ -152,7 +188,7 @@ static int see_sandboxes(struct survey *s, struct op *op)
 	fd_of = take_fd(&fd); /* owned by d from here on */
 	while (r == 0 && (entry = readdir(d)) != NULL) {
 		if (!streq(entry->d_name, ".") && !streq(entry->d_name, ".."))
-			r = see_sandbox(s, fd_of, entry->d_name, op);
+			r = see(s, fd_of, entry->d_name, op);
 	}
 	return r;
 }
@@ -173,7 +209,9 @@ int survey_run(struct survey *s, const char *agent_path, struct op *op)
 	int r = cache_list(u->state_dir, agent_path, &u->cache, op);
 
 	if (r == 0)
-		r = see_sandboxes(s, op);
+		r = see_all(s, "sandboxes", see_sandbox, op);
+	if (r == 0)
+		r = see_all(s, "snapshots", see_snapshot, op);
 	if (r < 0)
 		return r;
 	r = tree_allocated(u->run_dir, &u->run_bytes);
@@ -223,7 +261,7 @@ static void judge_by_layers(struct cache_item *item, const struct survey *s)
 		return;
 	vec_foreach (base, &s->bases) {
 		if (streq(base->version, item->name))
-			cache_need(item, "a sandbox's disk lies over it");
+			cache_need(item, "the disk of a sandbox or snapshot lies over it");
 	}
 	if (s->unsure[0] != '\0')
 		cache_need(item, "%s", s->unsure);

@@ -2,11 +2,11 @@
 /*
  * What takes room on this host, and the removal of what nothing uses.
  *
- * Theory of operation. A template's version has to stay as long as a disk layer lies over it, of a
- * sandbox that runs, that is stopped, or that no row knows. Which one that is, the layer itself
- * records; when one of them does not tell, all versions stay. A kernel stays while a row records
- * it. What sandboxes under way use is in no row and no layer yet: while there are any, no kernel
- * and no initramfs goes, nor their templates.
+ * Theory of operation. A template's version has to stay as long as a disk layer lies over it, of
+ * a sandbox that runs, that is stopped, or that no row knows, or of a snapshot. Which one that
+ * is, the layer itself records; when one of them does not tell, all versions stay. A kernel
+ * stays while a row records it. What sandboxes under way use is in no row and no layer yet:
+ * while there are any, no kernel and no initramfs goes, nor their templates.
  *
  * So a worker looks at the files, and the loop decides: in one turn, in which no sandbox can begin,
  * it holds the list against its sandboxes and takes away what goes by renaming it
@@ -26,11 +26,18 @@ struct usage_sandbox {
 };
 VEC_DEFINE(usage_sandboxes, struct usage_sandbox)
 
+struct usage_snapshot {
+	char name[2 * NAME_MAX_LEN + 2]; /* "<name>:<tag>" */
+	uint64_t bytes;                  /* as above */
+};
+VEC_DEFINE(usage_snapshots, struct usage_snapshot)
+
 struct usage {
 	const char *state_dir; /* borrowed */
 	const char *run_dir;   /* borrowed */
 	struct cache_items cache;
 	struct usage_sandboxes sandboxes;
+	struct usage_snapshots snapshots;
 	uint64_t run_bytes;
 	uint64_t state_free_bytes; /* on their file systems, for others than root */
 	uint64_t run_free_bytes;

@@ -22,10 +22,6 @@ function refuses(status, ...names) {
 }
 
 const refusedCalls = {
-  createSnapshot: [() => sbx.createSnapshot({ name: 'snap' }), '/snapshots'],
-  listSnapshots: [() => sbx.listSnapshots().nextItems(), '/snapshots'],
-  'static listSnapshots': [() => Sandbox.listSnapshots().nextItems(), '/snapshots'],
-  deleteSnapshot: [() => Sandbox.deleteSnapshot('snap:default'), '/templates'],
   'Template.build': [() => sdk.Template.build(sdk.Template().fromBaseImage(), 'mine'), '/v3/templates'],
   'Template.exists': [() => sdk.Template.exists('mine'), '/templates/aliases/mine'],
   'Template.assignTags': [() => sdk.Template.assignTags('mine:v1', ['v2']), '/templates/tags'],
