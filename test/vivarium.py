@@ -15,6 +15,10 @@ import tempfile
 import time
 
 
+# How many times longer than usual a deadline is that only a fault lets pass: with sanitizers, more than once.
+PATIENCE = float(os.environ.get("VIV_TEST_PATIENCE", "1"))
+
+
 def run(*argv, **kw):
     return subprocess.run(argv, capture_output=True, text=True, **kw)
 
@@ -33,7 +37,7 @@ def cgroup2_mount():
 
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path, timeout=120):
-        super().__init__("localhost", timeout=timeout)
+        super().__init__("localhost", timeout=timeout * PATIENCE)
         self.path = str(path)
 
     def connect(self):
@@ -108,12 +112,12 @@ class Instance:
             return None
         if self.process.poll() is None:
             self.process.send_signal(sig)
-        code = self.process.wait(timeout=120)
+        code = self.process.wait(timeout=120 * PATIENCE)
         self.process = None
         return code
 
     def wait_dead(self, timeout=120):
-        code = self.process.wait(timeout=timeout)
+        code = self.process.wait(timeout=timeout * PATIENCE)
         self.process = None
         return code
 
@@ -149,7 +153,7 @@ class Instance:
     def viv(self, *argv, stdin=None, timeout=180, **kw):
         return subprocess.run([self.build / "src" / "viv", *map(str, argv)], env=self.env(), input=stdin,
                               stdin=subprocess.DEVNULL if stdin is None else None,
-                              capture_output=True, timeout=timeout, **kw)
+                              capture_output=True, timeout=timeout * PATIENCE, **kw)
 
     def popen(self, *argv, **kw):
         return subprocess.Popen([self.build / "src" / "viv", *map(str, argv)], env=self.env(), **kw)
@@ -224,6 +228,7 @@ def files(instance):
 
 
 def wait_for(condition, timeout=60, what="condition"):
+    timeout *= PATIENCE
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         value = condition()

@@ -12,6 +12,8 @@ import subprocess
 import time
 import urllib.parse
 
+import vivarium
+
 MIB = 1 << 20
 OCTETS = "application/octet-stream"
 
@@ -109,7 +111,7 @@ class Agent:
         self.port = int(re.fullmatch(r"listening on 127\.0\.0\.1:(\d+)\n", line).group(1))
 
     def connect(self, timeout=60):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout * vivarium.PATIENCE)
 
     def request(self, method, path, body=None, headers=None):
         conn = self.connect()
@@ -197,13 +199,13 @@ class Agent:
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=10)
+        code = self.process.wait(timeout=10 * vivarium.PATIENCE)
         self.process.stdout.close()
         return code
 
 
 def wait_until(condition, what, timeout=20):
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * vivarium.PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"not reached: {what}"
         time.sleep(0.01)

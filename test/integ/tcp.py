@@ -32,7 +32,7 @@ def address(instance, setting="listen"):
 def connection(instance, unix=False, timeout=60, setting="listen"):
     if unix:
         return vivarium.UnixConnection(instance.run_dir / "vivd.sock", timeout)
-    return http.client.HTTPConnection(*address(instance, setting), timeout=timeout)
+    return http.client.HTTPConnection(*address(instance, setting), timeout=timeout * vivarium.PATIENCE)
 
 
 def request(instance, method, target, body=None, headers=None, unix=False, setting="listen"):

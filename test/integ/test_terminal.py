@@ -19,7 +19,7 @@ import pytest
 import vivarium
 
 KEYS = b"\x10\x11"  # ctrl-p,ctrl-q
-LIMIT = 90
+LIMIT = 90 * vivarium.PATIENCE
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@
 #include "os/link.h"
 #include "os/netns.h"
 #include "os/spawn.h"
+#include "patience.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -166,7 +167,7 @@ static inline char *world_run(const char *const *argv)
 	auto_buf out = BUF_INIT(1 << 20);
 	struct op op;
 
-	op_init(&op, 20000, -1);
+	op_init(&op, patient_ms(20000), -1);
 	ck_op(spawn_run(argv, NULL, &out, &op), &op);
 	return str_dup(buf_str(&out));
 }
@@ -207,7 +208,7 @@ static inline struct op test_op(void)
 {
 	struct op op;
 
-	op_init(&op, 20000, -1);
+	op_init(&op, patient_ms(20000), -1);
 	return op;
 }
 

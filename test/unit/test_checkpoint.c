@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "patience.h"
 #include "sandbox/checkpoint.h"
 
 #include <check.h>
@@ -32,7 +33,7 @@ static struct op new_op(void)
 {
 	struct op op;
 
-	op_init(&op, 60000, -1);
+	op_init(&op, patient_ms(60000), -1);
 	return op;
 }
 

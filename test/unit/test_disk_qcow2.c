@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "disk/disk.h"
 #include "os/spawn.h"
+#include "patience.h"
 
 #include <check.h>
 #include <dirent.h>
@@ -74,7 +75,7 @@ static struct op new_op(void)
 {
 	struct op op;
 
-	op_init(&op, 60000, -1);
+	op_init(&op, patient_ms(60000), -1);
 	return op;
 }
 

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "guest/guest.h"
+#include "patience.h"
 
 #include <arpa/inet.h>
 #include <check.h>
@@ -46,7 +47,7 @@ static void console_init(void)
 				.vmm_fd = b[0],
 				.vmm_end_fd = b[1],
 				.seen = BUF_INIT(SEEN_MAX) };
-	op_init(&con.op, OP_MS, -1);
+	op_init(&con.op, patient_ms(OP_MS), -1);
 }
 
 static void console_done(void)
@@ -172,7 +173,7 @@ START_TEST(cancelled)
 	int p[2];
 
 	ck_assert_int_eq(pipe2(p, O_CLOEXEC), 0);
-	op_init(&con.op, OP_MS, p[0]);
+	op_init(&con.op, patient_ms(OP_MS), p[0]);
 	fd_close(&p[1]);
 	ck_assert_int_eq(wait_ready(), -ECANCELED);
 	ck_assert_int_eq(con.op.err.kind, ERR_CANCELLED);
@@ -295,7 +296,7 @@ static int init(const struct guest_identity *identity, char version[32], struct 
 {
 	struct in_addr addr = { .s_addr = htonl(INADDR_LOOPBACK) };
 
-	op_init(op, OP_MS, -1);
+	op_init(op, patient_ms(OP_MS), -1);
 	return guest_init(addr, identity, -1, version, 32, op);
 }
 
@@ -430,7 +431,7 @@ START_TEST(health)
 	struct in_addr addr = { .s_addr = htonl(INADDR_LOOPBACK) };
 	struct op op;
 
-	op_init(&op, OP_MS, -1);
+	op_init(&op, patient_ms(OP_MS), -1);
 	server_start("HTTP/1.1 204 No Content\r\n\r\n");
 	ck_assert_msg(guest_health(addr, -1, &op) == 0, "%s", op.err.msg);
 	server_stop();

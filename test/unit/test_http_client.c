@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "patience.h"
 
 #include <check.h>
 #include <errno.h>
@@ -48,7 +49,7 @@ static void adopt(int type)
 	client.fd = pair[0];
 	client.reusable = true;
 	peer = pair[1];
-	op_init(&op, 10000, -1);
+	op_init(&op, patient_ms(10000), -1);
 }
 
 static void setup(void)

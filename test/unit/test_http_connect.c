@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "http/client.h"
+#include "patience.h"
 
 #include <check.h>
 #include <errno.h>
@@ -26,7 +27,7 @@ static void setup(void)
 {
 	client = (struct http_client)HTTP_CLIENT_INIT;
 	reply = (struct buf)BUF_INIT(BODY_MAX);
-	op_init(&op, 10000, -1);
+	op_init(&op, patient_ms(10000), -1);
 }
 
 static void teardown(void)
@@ -216,7 +217,7 @@ static void check_stuck_connect(const struct sockaddr *addr, socklen_t len)
 	op_init(&op, 0, event);
 	ck_assert_int_eq(http_client_connect(&client, addr, len, -1, &op), -ECANCELED);
 	ck_assert_int_eq(client.fd, -1);
-	op_init(&op, 10000, -1);
+	op_init(&op, patient_ms(10000), -1);
 }
 
 START_TEST(test_stuck_connect_tcp)

@@ -2,6 +2,7 @@
 /* Memory diffs at their edges. The guest is a mapping of this process. */
 #include "base/fd.h"
 #include "base/str.h"
+#include "patience.h"
 #include "vmm/memfile-internal.h"
 
 #include <check.h>
@@ -51,7 +52,7 @@ static struct op new_op(void)
 {
 	struct op op;
 
-	op_init(&op, 60000, -1);
+	op_init(&op, patient_ms(60000), -1);
 	return op;
 }
 

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "os/spawn.h"
+#include "patience.h"
 
 #include <check.h>
 #include <errno.h>
@@ -24,7 +25,7 @@ static int root = -1;
 
 static void setup(void)
 {
-	op_init(&op, 10000, -1);
+	op_init(&op, patient_ms(10000), -1);
 	snprintf(root_name, sizeof(root_name), "viv-test-cgroup-%d", getpid());
 	ck_assert_msg(cgroup_open_root(root_name, "/tmp/viv-test-cgroup", &root, &op.err) == 0,
 		      "%s", op.err.msg);

@@ -343,7 +343,7 @@ START_TEST(test_conntrack_forget)
 	struct op op;
 
 	world_enter();
-	op_init(&op, 10000, -1);
+	op_init(&op, patient_ms(10000), -1);
 	ck_op(spawn_run((const char *const[]){ "nft", "-f", "-", NULL },
 			"table ip t {\nchain c {\ntype filter hook input priority 0\n"
 			"ct state new accept\n}\n}\n",

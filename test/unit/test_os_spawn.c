@@ -5,6 +5,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "os/cgroup.h"
+#include "patience.h"
 
 #include <check.h>
 #include <errno.h>
@@ -28,7 +29,7 @@ static struct op op;
 
 static void setup(void)
 {
-	op_init(&op, 10000, -1);
+	op_init(&op, patient_ms(10000), -1);
 }
 
 /* Waits for a child's end. Return: its code. */

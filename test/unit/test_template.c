@@ -4,6 +4,7 @@
 #include "base/str.h"
 #include "build/template-internal.h"
 #include "os/spawn.h"
+#include "patience.h"
 #include "template/template.h"
 
 #include <check.h>
@@ -292,7 +293,7 @@ static void run(const char *const *argv, struct buf *out)
 {
 	struct op op;
 
-	op_init(&op, 60000, -1);
+	op_init(&op, patient_ms(60000), -1);
 	ck_assert_msg(spawn_run(argv, NULL, out, &op) == 0, "%s", op.err.msg);
 }
 
@@ -309,7 +310,7 @@ START_TEST(test_image)
 	struct stat st;
 	struct op op;
 
-	op_init(&op, 60000, -1);
+	op_init(&op, patient_ms(60000), -1);
 	ck_assert_int_eq(mkdir(root, 0755), 0);
 	ck_assert_int_eq(file_write_atomic_at(AT_FDCWD, file, "hello", 5, 0640), 0);
 	ck_assert_int_eq(setxattr(file, "user.tag", "v1", 2, 0), 0);
@@ -339,7 +340,7 @@ START_TEST(test_build_needs_a_good_name)
 	struct template_build_spec spec = { .state_dir = state, .name = "../x" };
 	struct op op;
 
-	op_init(&op, 60000, -1);
+	op_init(&op, patient_ms(60000), -1);
 	ck_assert_int_lt(template_build_base(&spec, NULL, &op), 0);
 	ck_assert_int_eq(op.err.kind, ERR_INVALID);
 }
@@ -356,7 +357,7 @@ START_TEST(test_build_fails_clean)
 	auto_buf text = BUF_INIT(4096);
 	struct op op;
 
-	op_init(&op, 60000, -1);
+	op_init(&op, patient_ms(60000), -1);
 	ck_assert_int_lt(template_build_base(&spec, NULL, &op), 0);
 	ck_assert_msg(strstr(op.err.msg, "mmdebstrap failed") != NULL, "%s", op.err.msg);
 	ck_assert(!template_exists(state, "base"));
@@ -399,7 +400,7 @@ START_TEST(test_second_build_waits_and_takes_the_first)
 	struct progress progress = { .detail = end_first, .arg = &lock };
 	struct op op;
 
-	op_init(&op, 60000, -1);
+	op_init(&op, patient_ms(60000), -1);
 	ck_assert_int_eq(flock(lock, LOCK_EX), 0);
 	ck_assert_msg(template_build_base(&spec, &progress, &op) == 0, "%s", op.err.msg);
 	ck_assert_int_eq(lock, -1);

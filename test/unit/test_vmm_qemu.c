@@ -216,7 +216,7 @@ START_TEST(past_the_deadline)
 	ck_assert_int_lt(vmm_start(vmm_driver(NULL), &spec, &vmm, &op), 0);
 	ck_assert_int_eq(op.err.kind, ERR_TIMEOUT);
 	ck_assert_int_eq(cgroup_first_pid(cgroup_root, "vm"), 0);
-	op_init(&op, 20000, -1);
+	op_init(&op, patient_ms(20000), -1);
 }
 END_TEST
 
@@ -347,7 +347,7 @@ START_TEST(real_kernels_at_once)
 	struct vmm *vmms[BOOTS];
 	char name[16];
 
-	op_init(&op, 60000, -1);
+	op_init(&op, patient_ms(60000), -1);
 	for (int i = 0; i < BOOTS; i++) {
 		auto_close int own_cgroup = -1;
 		auto_close int own_dir = -1;

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "patience.h"
 
 #include <check.h>
 #include <errno.h>
@@ -29,7 +30,7 @@ static void setup(void)
 {
 	int pair[2];
 
-	op_init(&op, 5000, -1);
+	op_init(&op, patient_ms(5000), -1);
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	ck_assert_int_eq(qmp_new(pair[0], &qmp), 0);
 	peer = pair[1];
@@ -196,7 +197,7 @@ START_TEST(late_reply_is_dropped)
 	op_init(&op, 20, -1);
 	ck_assert_int_eq(qmp_execute(qmp, "slow", NULL, NULL, &op), -ETIMEDOUT);
 	ck_assert_int_eq(op.err.kind, ERR_TIMEOUT);
-	op_init(&op, 5000, -1);
+	op_init(&op, patient_ms(5000), -1);
 	say("{\"return\": 1, \"id\": 1}\n{\"return\": 2, \"id\": 2}\n");
 	ck_assert_int_eq(qmp_execute(qmp, "next", NULL, &out, &op), 0);
 	ck_assert_int_eq(json_integer_value(out), 2);

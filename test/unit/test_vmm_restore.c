@@ -286,7 +286,7 @@ static void try_damaged(const struct saved *s, const char *words)
 	op.err = (struct err){ 0 };
 	ck_assert_int_eq(lseek(s->devices, 0, SEEK_SET), 0);
 	fd_close(&cgroup_fd);
-	op_init(&op, 20000, -1);
+	op_init(&op, patient_ms(20000), -1);
 	ck_assert_int_eq(cgroup_remove(cgroup_root, "vm", &op), 0);
 	cgroup_fd = cgroup_create(cgroup_root, "vm", &op);
 	spec.cgroup_fd = cgroup_fd;

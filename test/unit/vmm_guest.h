@@ -13,6 +13,7 @@
 #include "base/str.h"
 #include "os/cgroup.h"
 #include "os/spawn.h"
+#include "patience.h"
 #include "vmm/qmp.h"
 #include "vmm/tsc.h"
 
@@ -129,7 +130,7 @@ static inline void make_kernel(void)
 /* Once, in the parent of all tests: what a failing test leaves goes with these two. */
 static inline void setup_all(void)
 {
-	op_init(&op, 20000, -1);
+	op_init(&op, patient_ms(20000), -1);
 	snprintf(base_dir, sizeof(base_dir), "/tmp/viv-test-vmm-%d", getpid());
 	ck_assert_int_eq(mkdir(base_dir, 0700), 0);
 	ck_assert_msg(cgroup_open_root(strrchr(base_dir, '/') + 1, "/tmp/viv-test-cgroup",
@@ -141,7 +142,7 @@ static inline void teardown_all(void)
 {
 	auto_close int parent = openat(cgroup_root, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	op_init(&op, 20000, -1);
+	op_init(&op, patient_ms(20000), -1);
 	ck_assert_msg(cgroup_remove(parent, strrchr(base_dir, '/') + 1, &op) == 0, "%s",
 		      op.err.msg);
 	fd_close(&cgroup_root);
@@ -150,7 +151,7 @@ static inline void teardown_all(void)
 
 static inline void setup(void)
 {
-	op_init(&op, 20000, -1);
+	op_init(&op, patient_ms(20000), -1);
 	snprintf(dir, sizeof(dir), "%s/run", base_dir);
 	ck_assert_int_eq(file_remove_tree_at(AT_FDCWD, dir), 0);
 	ck_assert_int_eq(mkdir(dir, 0700), 0);
