@@ -142,11 +142,12 @@ def test_killed_while_it_fills(make_instance):
     assert instance.start(), instance.log_text()
     rng = random.Random(2)
     adopted = set()
-    for _ in range(12):
+    for i in range(12):
         instance.stop()
         assert links(instance) == {} and namespaces(instance) == set()
         assert instance.start(settle=False), instance.log_text()
-        time.sleep(rng.uniform(0, 0.12))
+        vivarium.wait_for(lambda: len(ready(instance)) >= i // 2, what=f"{i // 2} slots are ready")
+        time.sleep(rng.uniform(0, 0.03))
         instance.stop(signal.SIGKILL)
         left = ready(instance)
         assert instance.start(settle=False), instance.log_text()
