@@ -10,8 +10,11 @@ struct snapshot;
 
 enum { API_BODY_MAX = 1024 * 1024 };
 
+struct event_feed;
+
 struct api {
 	struct manager *m;
+	struct event_feed *events;
 	char *domain;        /* owned; NULL = sandboxes have no names but localhost's */
 	char *public_domain; /* the same as clients are told it, maybe with a port; owned */
 };
@@ -26,10 +29,15 @@ extern const struct http_field api_cors_fields[];
  * a character, all but ASCII is shown as '?'. New reference; NULL without memory */
 json_t *json_of_text(const char *text);
 
-/** reply_bytes() - answer; every reply of ours goes through here and gets api_cors_fields
+/** reply_bytes() - answer; every reply of ours goes through here or reply_start(), and gets
+ * api_cors_fields
  * @fields:	extra headers ended by a NULL name, or NULL */
 void reply_bytes(struct http_exchange *x, int status, const struct http_field *fields,
 		 const char *content_type, const void *body, size_t n);
+
+/** reply_start() - begin a reply whose end is not known; http_reply_write() and http_reply_end()
+ * follow. Fields as of reply_bytes() */
+void reply_start(struct http_exchange *x, int status, const struct http_field *fields);
 
 /** api_is_preflight() - whether a browser asks what a page may send */
 bool api_is_preflight(const struct http_head *head);
@@ -111,6 +119,7 @@ void logs_get_v2(struct http_exchange *x, const struct route_params *p, void *ar
 void metrics_get(struct http_exchange *x, const struct route_params *p, void *arg);
 void metrics_latest(struct http_exchange *x, const struct route_params *p, void *arg);
 void metrics_prometheus(struct http_exchange *x, const struct route_params *p, void *arg);
+void events_get(struct http_exchange *x, const struct route_params *p, void *arg);
 void keys_create(struct http_exchange *x, const struct route_params *p, void *arg);
 void keys_list(struct http_exchange *x, const struct route_params *p, void *arg);
 void keys_delete(struct http_exchange *x, const struct route_params *p, void *arg);

@@ -3,6 +3,7 @@
 
 #include "api/access.h"
 #include "api/api-internal.h"
+#include "api/events.h"
 #include "base/str.h"
 #include "sandbox/accel.h"
 
@@ -84,6 +85,7 @@ static const struct route routes[] = {
 	{ "POST", "/doctor", doctor_post },
 	{ "GET", "/df", usage_get },
 	{ "POST", "/prune", prune_post },
+	{ "GET", "/events", events_get },
 	{ "POST", "/keys", keys_create },
 	{ "GET", "/keys", keys_list },
 	{ "DELETE", "/keys/{id}", keys_delete },
@@ -118,6 +120,7 @@ struct api *api_new(struct manager *m, const char *domain)
 	struct api *api = xcalloc(1, sizeof(*api));
 
 	api->m = m;
+	api->events = event_feed_new(m);
 	if (domain != NULL) {
 		api->domain = str_printf("%.*s", (int)strcspn(domain, ":"), domain);
 		api->public_domain = str_dup(domain);
@@ -137,6 +140,7 @@ void api_free(struct api *api)
 {
 	if (api == NULL)
 		return;
+	event_feed_free(api->events);
 	free(api->domain);
 	free(api->public_domain);
 	free(api);

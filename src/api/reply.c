@@ -10,19 +10,37 @@ const struct http_field api_cors_fields[] = {
 	{ NULL, NULL },
 };
 
+enum { FIELDS_MAX = 16 };
+
+/* What every reply has, and a reply's own. */
+static void all_fields(const struct http_field *own, struct http_field all[FIELDS_MAX])
+{
+	size_t n = 0;
+
+	for (const struct http_field *f = api_cors_fields; f->name != NULL; f++)
+		all[n++] = *f;
+	for (; own != NULL && own->name != NULL; own++) {
+		assert(n < FIELDS_MAX - 1);
+		all[n++] = *own;
+	}
+	all[n] = (struct http_field){ NULL, NULL };
+}
+
 void reply_bytes(struct http_exchange *x, int status, const struct http_field *fields,
 		 const char *content_type, const void *body, size_t n)
 {
-	struct http_field all[16] = { 0 };
-	size_t n_all = 0;
+	struct http_field all[FIELDS_MAX];
 
-	for (const struct http_field *f = api_cors_fields; f->name != NULL; f++)
-		all[n_all++] = *f;
-	for (; fields != NULL && fields->name != NULL; fields++) {
-		assert(n_all < ARRAY_SIZE(all) - 1);
-		all[n_all++] = *fields;
-	}
+	all_fields(fields, all);
 	http_reply(x, status, all, content_type, body, n);
+}
+
+void reply_start(struct http_exchange *x, int status, const struct http_field *fields)
+{
+	struct http_field all[FIELDS_MAX];
+
+	all_fields(fields, all);
+	http_reply_start(x, status, all, -1);
 }
 
 bool api_is_preflight(const struct http_head *head)

@@ -69,6 +69,7 @@ static void pause_again_later(struct sandbox *sb, const struct err *e)
 {
 	struct expiry *expiry = &sb->expiry;
 
+	db_set_str(&sb->row.cause, "");
 	expiry->wait_ms = expiry->wait_ms == 0 ? RETRY_FIRST_MS
 					       : MIN(2 * expiry->wait_ms, (uint64_t)RETRY_MOST_MS);
 	expiry->again_ms = clock_realtime_ms() + expiry->wait_ms;
@@ -92,6 +93,7 @@ void sandbox_expire(struct sandbox *sb)
 	int r;
 
 	log_info("sandbox.expired", kv_str("id", sb->row.id.s));
+	db_set_str(&sb->row.cause, "timeout");
 	if (!sb->row.auto_pause) {
 		sandbox_destroy(sb, on_removed, NULL);
 		return;

@@ -76,6 +76,11 @@ static void note_state(struct sandbox *sb, enum db_state state, const char *erro
 			    db_state_name(sb->row.state));
 }
 
+static bool is_lasting(enum db_state state)
+{
+	return state == DB_RUNNING || state == DB_PAUSED || state == DB_STOPPED;
+}
+
 bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last_error)
 {
 	struct err e = { 0 };
@@ -88,8 +93,11 @@ bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last
 	sb->row.state = state;
 	if (last_error != NULL)
 		db_set_str(&sb->row.last_error, last_error);
-	if (db_sandbox_update(sb->m->db, &sb->row, &e) == 0)
+	if (db_sandbox_update(sb->m->db, &sb->row, &e) == 0) {
+		if (is_lasting(state))
+			db_set_str(&sb->row.cause, ""); /* of what comes next nobody knows yet */
 		return true;
+	}
 	log_error("store.write_failed", kv_str("id", sb->row.id.s), kv_str("error", e.msg));
 	return false;
 }

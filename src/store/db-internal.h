@@ -23,6 +23,8 @@ enum db_stmt {
 	STMT_KEY_EACH,
 	STMT_KEY_USED,
 	STMT_KEY_DELETE,
+	STMT_EVENT_EACH,
+	STMT_EVENT_LAST,
 	STMT_N
 };
 
@@ -30,6 +32,10 @@ struct db {
 	sqlite3 *sql;
 	char *path;
 	sqlite3_stmt *stmts[STMT_N]; /* prepared once; reset after each use */
+	struct {
+		void (*fn)(void *arg);
+		void *arg;
+	} watch; /* who is told of events */
 };
 
 /* Migration N brings a file of version N to N + 1; never changed once released, only added to. */
@@ -54,6 +60,9 @@ must_check int rows_prepare(struct db *db, struct err *e);
 
 /** keys_prepare() - prepare the statements of keys.c. Return: 0; -errno with @e set */
 must_check int keys_prepare(struct db *db, struct err *e);
+
+/** events_prepare() - prepare the statements of events.c. Return: 0; -errno with @e set */
+must_check int events_prepare(struct db *db, struct err *e);
 
 /** stmt_done() - clean-up handler: reset a statement and drop what was bound to it */
 void stmt_done(sqlite3_stmt **stmt);

@@ -66,6 +66,7 @@ struct db_sandbox {
 	char *acceleration;  /* "kvm" or "tcg", with what it was booted; "" = not recorded */
 	uint64_t generation; /* checkpoint that it is at, or came from last; 0 = none */
 	char *last_error;    /* "" = none */
+	char *cause;         /* of the change of state under way: "timeout"; "" = somebody asked */
 	bool leaked;         /* a release failed; the reaper tries again */
 };
 

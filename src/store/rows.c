@@ -61,6 +61,7 @@ static const struct column columns[] = {
 	COLUMN(TEXT, disk_driver),
 	COLUMN(U64, generation),
 	COLUMN(TEXT, last_error),
+	COLUMN(TEXT, cause),
 	COLUMN(TEXT, acceleration),
 	COLUMN(BOOL, leaked),
 };

@@ -92,13 +92,11 @@ static int expect_unrecorded(struct db_sandbox *row, void *arg)
 /* A store of version 1, with a sandbox in it. */
 START_TEST(test_older_is_migrated)
 {
-	auto_free char *made = str_printf("DROP TABLE api_key; DROP TABLE sandbox; "
-					  "DROP TABLE instance; %s PRAGMA user_version = 1",
-					  schema_migrations[0]);
-	struct db *db = open_store();
+	auto_free char *made = str_printf("PRAGMA application_id = %d; PRAGMA user_version = 1; %s",
+					  DB_APPLICATION_ID, schema_migrations[0]);
+	struct db *db;
 	unsigned rows = 0;
 
-	db_close(db);
 	raw(made);
 	raw("INSERT INTO sandbox VALUES ('iaaaaaaaaaaaaaaaaaaa', 'old', 'base', 'running', 1, 512, "
 	    "5120, 'user', '', '{}', '{}', '', 0, 1, 1, 0, '6.1', 'qemu', '7.2', '1', '1', "

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store/events.h"
+
+#include "base/str.h"
+#include "store/db-internal.h"
+
+int events_prepare(struct db *db, struct err *e)
+{
+	int r = db_prepare(db, STMT_EVENT_EACH,
+			   "SELECT id, at_ms, type, sandbox, name, template_name, cause, error,"
+			   " generation FROM event WHERE id > ?1 AND (?3 IS NULL OR sandbox = ?3)"
+			   " ORDER BY id LIMIT ?2",
+			   e);
+
+	return r < 0 ? r
+		     : db_prepare(db, STMT_EVENT_LAST,
+				  "SELECT coalesce(max(seq), 0) FROM sqlite_sequence"
+				  " WHERE name = 'event'",
+				  e);
+}
+
+static const char *text_at(sqlite3_stmt *stmt, int column)
+{
+	const char *text = (const char *)sqlite3_column_text(stmt, column);
+
+	return text != NULL ? text : "";
+}
+
+int db_event_each(struct db *db, const struct db_event_query *q,
+		  int (*fn)(const struct db_event *event, void *arg), void *arg, struct err *e)
+{
+	auto_stmt *stmt = db->stmts[STMT_EVENT_EACH];
+	int rc;
+
+	sqlite3_bind_int64(stmt, 1, (sqlite3_int64)q->after);
+	sqlite3_bind_int64(stmt, 2, (sqlite3_int64)q->limit);
+	if (q->sandbox != NULL)
+		sqlite3_bind_text(stmt, 3, q->sandbox, -1, SQLITE_STATIC);
+	while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+		const struct db_event event = {
+			.id = (uint64_t)sqlite3_column_int64(stmt, 0),
+			.at_ms = (uint64_t)sqlite3_column_int64(stmt, 1),
+			.type = text_at(stmt, 2),
+			.sandbox = text_at(stmt, 3),
+			.name = text_at(stmt, 4),
+			.template_name = text_at(stmt, 5),
+			.cause = text_at(stmt, 6),
+			.error = text_at(stmt, 7),
+			.generation = (uint64_t)sqlite3_column_int64(stmt, 8),
+		};
+		int r = fn(&event, arg);
+
+		if (r < 0)
+			return r;
+	}
+	return rc == SQLITE_DONE ? 0 : db_fail(db, e, "read events");
+}
+
+int db_event_last(struct db *db, uint64_t *out, struct err *e)
+{
+	auto_stmt *stmt = db->stmts[STMT_EVENT_LAST];
+
+	if (sqlite3_step(stmt) != SQLITE_ROW)
+		return db_fail(db, e, "read the last event");
+	*out = (uint64_t)sqlite3_column_int64(stmt, 0);
+	return 0;
+}
+
+static void on_change(void *arg, int operation, const char *database, const char *table,
+		      sqlite3_int64 rowid)
+{
+	const struct db *db = arg;
+
+	(void)database;
+	(void)rowid;
+	if (operation == SQLITE_INSERT && streq(table, "event"))
+		db->watch.fn(db->watch.arg);
+}
+
+void db_event_watch(struct db *db, void (*fn)(void *arg), void *arg)
+{
+	db->watch.fn = fn;
+	db->watch.arg = arg;
+	sqlite3_update_hook(db->sql, fn != NULL ? on_change : NULL, db);
+}
