@@ -35,6 +35,18 @@ int body_int(const json_t *o, const char *key, int64_t least, int64_t *out, stru
 	return 1;
 }
 
+int body_text(const json_t *o, const char *key, const char **out, struct err *e)
+{
+	const json_t *v = json_object_get(o, key);
+
+	if (v == NULL || json_is_null(v))
+		return 0;
+	if (!json_is_string(v))
+		return err_set(e, ERR_INVALID, "field '%s' must be a string", key);
+	*out = json_string_value(v);
+	return 1;
+}
+
 bool body_is_null(const json_t *o, const char *key)
 {
 	const json_t *v = json_object_get(o, key);

@@ -25,6 +25,14 @@ must_check int body_object(const char *body, size_t n, bool may_be_empty, json_t
 must_check int body_int(const json_t *o, const char *key, int64_t least, int64_t *out,
 			struct err *e);
 
+/**
+ * body_text() - a string
+ * @out:	borrowed from @o; unchanged when the field is absent
+ *
+ * Return: as body_int().
+ */
+must_check int body_text(const json_t *o, const char *key, const char **out, struct err *e);
+
 /** body_asks_nothing() - whether a field asks for nothing: absent, null, false, or an empty list or
  * object */
 bool body_asks_nothing(const json_t *v);

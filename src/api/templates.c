@@ -2,6 +2,7 @@
 /*
  * Templates: GET /templates, GET /v2/templates, GET and DELETE /templates/{id}, and, which E2B has
  * not, POST /templates/{id}/warm: make an image of a booted VM now, and answer when it is there.
+ * `startCmd` and `readyCmd` of that are what E2B calls so in a build.
  */
 #include "sandbox/templates.h"
 #include "api/api-internal.h"
@@ -11,6 +12,7 @@
 #include "base/str.h"
 #include "sandbox/snapshots.h"
 #include "sandbox/warm.h"
+#include "template/start.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -43,20 +45,42 @@ static json_t *json_of_image(const struct warm_image *image)
 			 "acceleration", image->acceleration, "usable", image->usable);
 }
 
+static void add_start(json_t *o, const struct template *t)
+{
+	struct template_start start;
+
+	if (template_start_read(t, &start, NULL) < 0 || start.command[0] == '\0')
+		return;
+	ignore_err(json_object_set_new(o, "startCmd", json_of_text(start.command)));
+	ignore_err(json_object_set_new(o, "readyCmd", json_of_text(start.ready)));
+}
+
+static void add_failure(json_t *o, const struct warm_failure *failure)
+{
+	if (failure == NULL)
+		return;
+	ignore_err(json_object_set_new(o, "lastError", json_of_text(failure->error)));
+	ignore_err(json_object_set_new(o, "retryAt", json_of_time(failure->again_ms)));
+}
+
 /* Our own fields. */
 static json_t *own_fields(struct manager *m, const struct template *t)
 {
 	struct warm_image_list images = { 0 };
 	json_t *list = json_array();
+	json_t *o;
 
 	/* One that was removed just now has none. */
 	ignore_err(warm_list(m, t->name, &images, NULL));
 	vec_foreach (image, &images)
 		ignore_err(json_array_append_new(list, json_of_image(image))); /* no memory: 500 */
 	warm_image_list_done(&images);
-	return json_pack("{s:s, s:s, s:s, s:I, s:o, s:b}", "sha256", t->sha256, "user", t->user,
-			 "workdir", t->workdir, "rootBytes", (json_int_t)t->root_bytes, "images",
-			 list, "making", warm_is_making(m, t->name));
+	o = json_pack("{s:s, s:s, s:s, s:I, s:o, s:b}", "sha256", t->sha256, "user", t->user,
+		      "workdir", t->workdir, "rootBytes", (json_int_t)t->root_bytes, "images", list,
+		      "making", warm_is_making(m, t->name));
+	add_start(o, t);
+	add_failure(o, warm_failure(m, t->name));
+	return o;
 }
 
 static json_t *json_of_build(struct manager *m, const struct template *t)
@@ -270,6 +294,7 @@ static int make(struct http_exchange *x, struct api *api, const char *text, size
 	const struct http_head *head = http_exchange_head(x);
 	auto_json *body = NULL;
 	struct db_sandbox spec;
+	struct warm_request request = { .spec = &spec };
 	struct route_params params;
 	int r;
 
@@ -281,7 +306,13 @@ static int make(struct http_exchange *x, struct api *api, const char *text, size
 	if (r == 0)
 		r = read_sizes(body, &spec, e);
 	if (r == 0)
-		r = warm_make(api->m, &spec, on_done, late, e);
+		r = body_text(body, "startCmd", &request.start, e);
+	if (r >= 0)
+		r = body_text(body, "readyCmd", &request.ready, e);
+	if (r >= 0 && request.ready != NULL && request.start == NULL)
+		r = err_set(e, ERR_INVALID, "field 'readyCmd' is for a 'startCmd'");
+	if (r >= 0)
+		r = warm_make(api->m, &request, on_done, late, e);
 	db_sandbox_done(&spec);
 	return r;
 }

@@ -11,12 +11,12 @@
 
 struct wish {
 	bool json;
-	json_t *sizes; /* owned; the request of warm */
+	json_t *image; /* owned; the request of warm */
 };
 
 static void wish_done(struct wish *w)
 {
-	json_decref(w->sizes);
+	json_decref(w->image);
 }
 
 /* No character of a name means anything in a path; others name nothing. */
@@ -106,6 +106,80 @@ static int run_inspect(struct cli *cli, int argc, char **argv)
 	return print_json(t);
 }
 
+static void print_image(const json_t *image)
+{
+	printf("    %lld CPUs, %lldM memory, %lldM disk: %s, made %.19sZ, used %.19sZ\n",
+	       json_number(image, "cpus"), json_number(image, "memoryMB"),
+	       json_number(image, "diskSizeMB"),
+	       json_is_true(json_object_get(image, "usable")) ? "ready" : "of no use any more",
+	       json_text(image, "createdAt"), json_text(image, "usedAt"));
+}
+
+static bool has_usable(const json_t *images)
+{
+	const json_t *image;
+	size_t i;
+
+	json_array_foreach(images, i, image)
+	{
+		if (json_is_true(json_object_get(image, "usable")))
+			return true;
+	}
+	return false;
+}
+
+static void print_status(const json_t *t)
+{
+	const json_t *own = json_object_get(t, "vivarium");
+	const json_t *images = json_object_get(own, "images");
+	const json_t *image;
+	size_t i;
+
+	printf("%s: %s%s\n", json_text(t, "templateID"), has_usable(images) ? "warm" : "cold",
+	       json_is_true(json_object_get(own, "making")) ? ", an image is being made" : "");
+	json_array_foreach(images, i, image) print_image(image);
+	if (json_text(own, "startCmd")[0] != '\0')
+		printf("    starts: %s\n", json_text(own, "startCmd"));
+	if (json_text(own, "readyCmd")[0] != '\0')
+		printf("    is ready by: %s\n", json_text(own, "readyCmd"));
+	if (json_text(own, "lastError")[0] != '\0')
+		printf("    the last image failed: %s; tried again after %.19sZ\n",
+		       json_text(own, "lastError"), json_text(own, "retryAt"));
+}
+
+static int status_of_all(struct cli *cli)
+{
+	auto_json *templates = NULL;
+	const json_t *t;
+	struct op op;
+	size_t i;
+
+	op_init(&op, 0, cli->signal_fd);
+	if (cli_call(cli, "GET", "/templates", NULL, &templates, &op) < 0)
+		return cli_fail(cli, &op, EXIT_FAILED);
+	json_array_foreach(templates, i, t) print_status(t);
+	return EXIT_OK;
+}
+
+static int run_status(struct cli *cli, int argc, char **argv)
+{
+	int code = argc > 1 ? EXIT_OK : status_of_all(cli);
+
+	for (int i = 1; i < argc && code <= EXIT_SIGNAL_BASE; i++) {
+		auto_free char *target = NULL;
+		auto_json *t = NULL;
+		struct op op;
+
+		op_init(&op, 0, cli->signal_fd);
+		target = target_of(argv[i], "", &op);
+		if (target != NULL && cli_call(cli, "GET", target, NULL, &t, &op) == 0)
+			print_status(t);
+		else
+			code = cli_fail(cli, &op, EXIT_FAILED);
+	}
+	return code;
+}
+
 /* One call for each name. */
 static int run_each(struct cli *cli, char **names, const char *method, const char *what,
 		    const json_t *body)
@@ -129,9 +203,16 @@ static int run_each(struct cli *cli, char **names, const char *method, const cha
 /* Return: 0; an exit code, after saying why. */
 static int set_number(struct wish *w, const char *key, uint64_t number)
 {
-	if (json_object_set_new(w->sizes, key, json_integer((json_int_t)number)) == 0)
+	if (json_object_set_new(w->image, key, json_integer((json_int_t)number)) == 0)
 		return 0;
 	return cli_usage(&verb_template, "no memory");
+}
+
+static int set_text(struct wish *w, const char *key, const char *text)
+{
+	if (json_object_set_new(w->image, key, json_string(text)) == 0)
+		return 0;
+	return cli_usage(&verb_template, "%s is no UTF-8 text", key);
 }
 
 static int take_option(struct wish *w, int c)
@@ -139,6 +220,10 @@ static int take_option(struct wish *w, int c)
 	uint64_t number;
 
 	switch (c) {
+	case 's':
+		return set_text(w, "startCmd", optarg);
+	case 'r':
+		return set_text(w, "readyCmd", optarg);
 	case 'j':
 		w->json = true;
 		return 0;
@@ -165,12 +250,14 @@ static int parse(int argc, char **argv, struct wish *w)
 		{ "cpus", required_argument, NULL, 'c' },
 		{ "memory", required_argument, NULL, 'm' },
 		{ "disk", required_argument, NULL, 'd' },
+		{ "start", required_argument, NULL, 's' },
+		{ "ready", required_argument, NULL, 'r' },
 		{ 0 },
 	};
 	int code = 0;
 	int c;
 
-	w->sizes = json_object();
+	w->image = json_object();
 	while (code == 0 && (c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		code = take_option(w, c);
 	return code;
@@ -189,32 +276,38 @@ static int run(struct cli *cli, int argc, char **argv)
 	what = argc > 0 ? argv[0] : "";
 	if (w.json && !streq(what, "ls"))
 		return cli_usage(&verb_template, "--json is for ls");
-	if (json_object_size(w.sizes) > 0 && !streq(what, "warm"))
-		return cli_usage(&verb_template, "--cpus, --memory and --disk are for warm");
+	if (json_object_size(w.image) > 0 && !streq(what, "warm"))
+		return cli_usage(&verb_template, "sizes, --start and --ready are for warm");
 	if (streq(what, "import"))
 		return template_import(cli, argc, argv);
 	if (streq(what, "ls"))
 		return run_ls(cli, argc, &w);
 	if (streq(what, "inspect"))
 		return run_inspect(cli, argc, argv);
+	if (streq(what, "status"))
+		return run_status(cli, argc, argv);
 	if (argc < 2 && (streq(what, "warm") || streq(what, "rm")))
 		return cli_usage(&verb_template, "say which templates");
 	if (streq(what, "warm"))
-		return run_each(cli, argv + 1, "POST", "/warm", w.sizes);
+		return run_each(cli, argv + 1, "POST", "/warm", w.image);
 	if (streq(what, "rm"))
 		return run_each(cli, argv + 1, "DELETE", "", NULL);
-	return cli_usage(&verb_template, "say ls, inspect, import, warm or rm");
+	return cli_usage(&verb_template, "say ls, inspect, status, import, warm or rm");
 }
 
 const struct verb verb_template = {
 	.name = "template",
-	.usage =
-		"ls [--json] | inspect NAME | import NAME FILE | warm [SIZES] NAME... | rm NAME...",
+	.usage = "ls [--json] | inspect NAME | status [NAME...] | import NAME FILE |\n"
+		 "       warm [SIZES] [--start CMD [--ready WHAT]] NAME... | rm NAME...",
 	.summary = "List templates, import and warm them, remove them",
 	.help = "  --json         of ls: as JSON\n"
 		"  --cpus N       of warm: CPUs of the sandboxes that the image is for\n"
 		"  --memory SIZE  of warm: their memory, e.g. 512M or 2G\n"
 		"  --disk SIZE    of warm: their disk\n"
+		"  --start CMD    of warm: what runs in each sandbox from its beginning; '' "
+		"nothing\n"
+		"  --ready WHAT   of warm: when that is ready: a port, a URL, or a command that\n"
+		"                 succeeds then\n"
 		"\n"
 		"import makes template NAME from FILE: a tar of `docker save`, `podman save` or\n"
 		"`docker export`, or an OCI layout, as a directory or its tar.\n",

@@ -19,6 +19,7 @@
 
 #include "base/op.h"
 #include "template/kernel.h"
+#include "template/start.h"
 #include "vmm/memfile.h"
 
 struct checkpoint {
@@ -36,6 +37,7 @@ struct checkpoint {
 	char kernel_version[KERNEL_VERSION_SIZE]; /* of the guest, for people */
 	char agent_version[32];
 	char initramfs[KERNEL_INITRAMFS_SIZE]; /* that a template's image booted; "" = not said */
+	char start[TEMPLATE_START_ID_SIZE];    /* what was started in a template's; "" = nothing */
 	uint64_t image_id;                     /* 0 = none */
 	uint64_t devices_bytes;
 	uint64_t devices_sum; /* XXH3 */

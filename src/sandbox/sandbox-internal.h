@@ -30,8 +30,9 @@ struct resources {
 	struct net_slot slot;
 	struct vmm *vmm; /* owned; NULL = none */
 	struct console console;
-	struct template template; /* of a sandbox that is being created */
-	int origin_fd;            /* checkpoint that it is restored from; owned; -1 = none */
+	struct template template;           /* of a sandbox that is being created */
+	char start[TEMPLATE_START_ID_SIZE]; /* what was started in it; "" = nothing */
+	int origin_fd; /* checkpoint that it is restored from; owned; -1 = none */
 	struct checkpoint origin;
 	int draft_fd; /* checkpoint that is being made; owned; -1 = none */
 	struct checkpoint draft;
@@ -311,6 +312,10 @@ must_check int sandbox_create_from(struct manager *m, struct db_sandbox *spec,
  * Return: 0; -errno with @e set.
  */
 must_check int spec_merge_env(struct db_sandbox *spec, json_t *below, struct err *e);
+
+/** spec_add_env() - the template's environment becomes the lowest layer of the sandbox's, and part
+ * of it from then on. Return: 0; -errno with @e set */
+must_check int spec_add_env(const struct template *t, struct db_sandbox *spec, struct err *e);
 
 /** spec_complete() - check a wish and fill in the defaults. Return: 0; -errno with @e set */
 must_check int spec_complete(struct manager *m, struct db_sandbox *spec, struct template *out,

@@ -78,8 +78,7 @@ int spec_merge_env(struct db_sandbox *spec, json_t *below, struct err *e)
 	return 0;
 }
 
-/* The template's environment is the lowest layer of the sandbox's, and part of it from then on. */
-static int add_env(const struct template *t, struct db_sandbox *spec, struct err *e)
+int spec_add_env(const struct template *t, struct db_sandbox *spec, struct err *e)
 {
 	auto_json *env = NULL;
 	int r = template_env(t, &env, e);
@@ -122,7 +121,7 @@ int spec_complete(struct manager *m, struct db_sandbox *spec, struct template *o
 	if (r == 0)
 		r = check_disk(spec->disk_mib, out, e);
 	if (r == 0)
-		r = add_env(out, spec, e);
+		r = spec_add_env(out, spec, e);
 	if (r < 0)
 		return r;
 	set_default(&spec->user, out->user);

@@ -73,6 +73,7 @@ static int numbered_draft_acquire(struct sandbox *sb, struct op *op)
 		return r;
 	sb->res.draft.parent = 0;
 	str_copy(sb->res.draft.initramfs, sizeof(sb->res.draft.initramfs), vm->initramfs);
+	str_copy(sb->res.draft.start, sizeof(sb->res.draft.start), sb->res.start);
 	return 0;
 }
 
@@ -156,6 +157,7 @@ static const struct step warm_steps[] = {
 	{ "cgroup", STEP_VOLATILE, cgroup_acquire, cgroup_release, NULL },
 	{ "vmm", STEP_VOLATILE, vmm_acquire, vmm_release, NULL },
 	{ "agent", STEP_VOLATILE, agent_acquire, NULL, NULL },
+	{ "start", STEP_VOLATILE, start_acquire, NULL, NULL },
 	{ "quiesce", STEP_VOLATILE, quiesce_acquire, NULL, NULL },
 	{ "halt", STEP_VOLATILE, halt_acquire, NULL, NULL },
 	{ "draft", STEP_VOLATILE, numbered_draft_acquire, NULL, NULL },

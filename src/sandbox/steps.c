@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "guest/start.h"
 #include "os/cgroup.h"
 #include "sandbox/accel-internal.h"
 #include "sandbox/handles.h"
@@ -23,7 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { MIB = 1024 * 1024 };
+enum { MIB = 1024 * 1024, START_TIMEOUT_MS = 300 * MS_PER_S };
 
 /* Opens <parent>/<id>. Return: descriptor; -errno. */
 static int open_dir(int parent_fd, const char *id)
@@ -375,6 +376,34 @@ int agent_acquire(struct sandbox *sb, struct op *op)
 	return r < 0 ? explain_with_console(sb, op, r) : 0;
 }
 
+/* Of others, as fast as they are. */
+static int run_start(struct sandbox *sb, const struct template_start *start, struct op *op)
+{
+	struct op child = op_child(op, START_TIMEOUT_MS);
+	const struct guest_start what = {
+		.addr = sb->res.slot.addr,
+		.vmm_pidfd = vmm_pidfd(sb->res.vmm),
+		.token = sb->row.access_token,
+		.command = start->command,
+		.ready = start->ready,
+	};
+	int r = guest_start_run(&what, &child);
+
+	op->err = child.err;
+	return r;
+}
+
+int start_acquire(struct sandbox *sb, struct op *op)
+{
+	struct template_start start;
+	int r = template_start_read(&sb->res.template, &start, &op->err);
+
+	if (r < 0 || start.command[0] == '\0')
+		return r;
+	str_copy(sb->res.start, sizeof(sb->res.start), start.id);
+	return run_start(sb, &start, op);
+}
+
 static const struct step create_steps[] = {
 	{ "statedir", STEP_DATA, statedir_acquire, statedir_release, statedir_adopt },
 	{ "layer", STEP_DATA, layer_acquire, layer_release, layer_adopt },
@@ -383,6 +412,7 @@ static const struct step create_steps[] = {
 	{ "cgroup", STEP_VOLATILE, cgroup_acquire, cgroup_release, cgroup_adopt },
 	{ "vmm", STEP_VOLATILE, vmm_acquire, vmm_release, vmm_step_adopt },
 	{ "agent", STEP_VOLATILE, agent_acquire, NULL, NULL },
+	{ "start", STEP_VOLATILE, start_acquire, NULL, NULL },
 	{ "durable", STEP_VOLATILE, durable_acquire, NULL, NULL },
 };
 static_assert(ARRAY_SIZE(create_steps) <= PLAN_STEPS_MAX, "every step's time is kept");

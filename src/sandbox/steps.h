@@ -55,6 +55,9 @@ int vmm_release(struct sandbox *sb, struct op *op);
 /** agent_acquire() - the agent of a booted guest, told who it is */
 int agent_acquire(struct sandbox *sb, struct op *op);
 
+/** start_acquire() - what its template has run from the beginning, and that is ready */
+int start_acquire(struct sandbox *sb, struct op *op);
+
 /** quiesce_acquire() - its guest's processes stand still, and what they wrote is on its disk */
 int quiesce_acquire(struct sandbox *sb, struct op *op);
 

@@ -3,8 +3,9 @@
  * Which images of a template there are, which of them fits, and which of them go.
  *
  * An image is a checkpoint of the template's directory. It fits a create when it is of the sizes
- * that are asked for, and of the kernel, the agent, the VMM, the CPU and the disk driver that a
- * boot would have now: one that does not is not used, and in time goes as the longest unused.
+ * that are asked for, and of the kernel, the agent, the VMM, the CPU, the disk driver and the
+ * start command that a boot would have now: one that does not is not used, and in time goes as the
+ * longest unused.
  *
  * Whoever uses an image holds a shared lock (flock) on its directory until the sandbox has its own
  * links to it; whoever removes one holds an exclusive lock, and takes another image if it cannot
@@ -49,12 +50,15 @@ struct present {
 	const char *disk_driver;
 	char initramfs[KERNEL_INITRAMFS_SIZE];
 	struct kernel kernel;
+	struct template_start start;
 };
 
-static int look_at_present(const struct manager *m, struct present *out)
+static int look_at_present(const struct manager *m, const struct template *t, struct present *out)
 {
 	int r = kernel_find(m->config.state_dir, NULL, &out->kernel, NULL);
 
+	if (r == 0)
+		r = template_start_read(t, &out->start, NULL);
 	if (r == 0)
 		r = kernel_initramfs_name(m->config.agent_path, out->initramfs, NULL);
 	if (r < 0)
@@ -70,7 +74,8 @@ static bool is_present(const struct checkpoint *c, const struct present *p)
 {
 	return streq(c->vmm, p->vmm) && streq(c->cpu, p->cpu) &&
 	       streq(c->acceleration, p->acceleration) && streq(c->disk_driver, p->disk_driver) &&
-	       streq(c->initramfs, p->initramfs) && streq(c->kernel_version, p->kernel.version);
+	       streq(c->initramfs, p->initramfs) && streq(c->kernel_version, p->kernel.version) &&
+	       streq(c->start, p->start.id);
 }
 
 static bool is_of_size(const struct checkpoint *c, struct warm_wish wish)
@@ -117,7 +122,7 @@ int warm_find(const struct manager *m, const struct template *t, struct warm_wis
 	op_init(&op, 0, -1);
 	if (template_fd < 0 || checkpoint_list(template_fd, &known, &op) < 0 || known.n == 0)
 		return -ENOENT;
-	if (look_at_present(m, &present) == 0) {
+	if (look_at_present(m, t, &present) == 0) {
 		for (size_t i = known.n; i-- > 0 && fd < 0;)
 			fd = open_fitting(template_fd, known.at[i], &present, wish, out);
 	}
@@ -255,7 +260,7 @@ int warm_list(struct manager *m, const char *template_name, struct warm_image_li
 	if (tree_allocated(t.root_path, &base_bytes) < 0)
 		base_bytes = 0;
 	op_init(&op, 0, -1);
-	knows = look_at_present(m, &present) == 0;
+	knows = look_at_present(m, &t, &present) == 0;
 	fd = warm_open_template(&t);
 	if (fd < 0 || checkpoint_list(fd, &known, &op) < 0)
 		return err_set(e, ERR_SYSTEM, "template %s: its images cannot be listed",

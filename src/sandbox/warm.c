@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "guest/start.h"
 #include "os/work.h"
 #include "sandbox/accel.h"
 #include "sandbox/warm-internal.h"
@@ -47,6 +48,7 @@ struct warm {
 	struct making *making; /* the one under way; NULL = none */
 	uint64_t retry_ms;     /* the current back-off; 0 = the last one worked */
 	uint64_t not_before_ns;
+	struct warm_failure failure; /* of the last one; without a template = none */
 };
 
 struct making {
@@ -136,6 +138,7 @@ static void note_result(struct warm *w, const struct making *mk)
 {
 	if (mk->result == 0) {
 		w->retry_ms = 0;
+		w->failure.template_name[0] = '\0';
 		log_made(mk);
 		return;
 	}
@@ -144,6 +147,10 @@ static void note_result(struct warm *w, const struct making *mk)
 	w->retry_ms =
 		w->retry_ms == 0 ? RETRY_FIRST_MS : MIN(2 * w->retry_ms, (uint64_t)RETRY_MOST_MS);
 	w->not_before_ns = clock_now_ns() + w->retry_ms * NS_PER_MS;
+	str_copy(w->failure.template_name, sizeof(w->failure.template_name),
+		 mk->wish.template_name);
+	str_copy(w->failure.error, sizeof(w->failure.error), mk->op.err.msg);
+	w->failure.again_ms = clock_realtime_ms() + w->retry_ms;
 	log_warning("warm.failed", kv_str("template", mk->wish.template_name),
 		    kv_str("error", mk->op.err.msg), kv_u64("retry_ms", w->retry_ms));
 }
@@ -213,6 +220,7 @@ static int begin(struct manager *m, const struct wish *wish, struct err *e)
 	auto_close int found = -1;
 	struct checkpoint c;
 	struct template t;
+	struct making *mk;
 	int r = template_open(m->config.state_dir, wish->template_name, &t, e);
 
 	if (r < 0)
@@ -222,7 +230,13 @@ static int begin(struct manager *m, const struct wish *wish, struct err *e)
 	found = warm_find(m, &t, wish->size, &c);
 	if (found >= 0)
 		return 1;
-	m->warm->making = making_new(m, wish, &t, take_fd(&cancel_fd));
+	mk = making_new(m, wish, &t, take_fd(&cancel_fd));
+	r = spec_add_env(&t, &mk->vm.sb.row, e);
+	if (r < 0) {
+		making_free(mk);
+		return r;
+	}
+	m->warm->making = mk;
 	m->n_busy++;
 	work_submit(m->loop, making_work, making_done, m->warm->making);
 	return 0;
@@ -310,15 +324,30 @@ static int check_make(const struct manager *m, struct err *e)
 	return 0;
 }
 
-int warm_make(struct manager *m, struct db_sandbox *spec, warm_done_fn done, void *arg,
+/* Images of what was started before fit no more, and go as the longest unused. */
+static int set_start(const struct template *t, const struct warm_request *request, struct err *e)
+{
+	const char *ready = request->ready != NULL ? request->ready : "";
+	int r;
+
+	if (request->start == NULL)
+		return 0;
+	r = guest_ready_check(ready, e);
+	return r < 0 ? r : template_start_write(t, request->start, ready, e);
+}
+
+int warm_make(struct manager *m, const struct warm_request *request, warm_done_fn done, void *arg,
 	      struct err *e)
 {
+	struct db_sandbox *spec = request->spec;
 	struct wish wish = { .done = done, .arg = arg };
 	struct template t;
 	int r = check_make(m, e);
 
 	if (r == 0)
 		r = spec_complete(m, spec, &t, e);
+	if (r == 0)
+		r = set_start(&t, request, e);
 	if (r < 0)
 		return r;
 	str_copy(wish.template_name, sizeof(wish.template_name), spec->template_name);
@@ -338,6 +367,13 @@ bool warm_is_making(const struct manager *m, const char *template_name)
 			return true;
 	}
 	return m->warm->making != NULL && streq(m->warm->making->wish.template_name, template_name);
+}
+
+const struct warm_failure *warm_failure(const struct manager *m, const char *template_name)
+{
+	if (m->warm == NULL || !streq(m->warm->failure.template_name, template_name))
+		return NULL;
+	return &m->warm->failure;
 }
 
 bool warm_owns(const struct manager *m, const struct sandbox_id *id)

@@ -34,16 +34,34 @@ bool warm_is_making(const struct manager *m, const char *template_name);
 /* How the making of an image ended: @e is NULL, or the error. */
 typedef void (*warm_done_fn)(const struct err *e, void *arg);
 
+/* An image that is wanted. All of it stays the caller's. */
+struct warm_request {
+	struct db_sandbox *spec; /* template_name, cpus, memory_mib, disk_mib; 0 and "" mean the
+				  * default */
+	const char *start;       /* what the template's sandboxes run from the beginning from now
+				  * on (template/start.h); "" = nothing; NULL = what they do now */
+	const char *ready;       /* with @start: when that is ready; NULL = when it runs */
+};
+
 /**
  * warm_make() - make an image of a template now, unless there is one
- * @spec:	template_name, cpus, memory_mib, disk_mib; 0 and "" mean the default; stays the
- *		caller's
  * @done:	called once, later, on the loop; not when this function itself fails
  *
  * Return: 0 it is under way; 1 there is one already, and @done is not called; -errno with @e set.
  */
-must_check int warm_make(struct manager *m, struct db_sandbox *spec, warm_done_fn done, void *arg,
-			 struct err *e);
+must_check int warm_make(struct manager *m, const struct warm_request *request, warm_done_fn done,
+			 void *arg, struct err *e);
+
+/* What became of the last making that did not come off. */
+struct warm_failure {
+	char template_name[NAME_MAX_LEN + 1];
+	char error[sizeof(((struct err *)NULL)->msg)];
+	uint64_t again_ms; /* none is made behind a create before; CLOCK_REALTIME */
+};
+
+/** warm_failure() - what the last making failed with; borrowed; NULL it was not of this template,
+ * or an image was made since */
+const struct warm_failure *warm_failure(const struct manager *m, const char *template_name);
 
 /** warm_owns() - whether the VM that an image is being made of has this id: what it has on the host
  * is no leftover, though no sandbox owns it */

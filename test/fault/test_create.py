@@ -22,8 +22,8 @@ GONE = (ConnectionError, http.client.HTTPException, OSError)
 
 
 def test_the_steps_were_found():
-    assert FORWARD == ["statedir", "layer", "rundir", "slot", "cgroup", "vmm", "agent", "durable"]
-    assert BACKWARD == FORWARD[:-1]
+    assert FORWARD == ["statedir", "layer", "rundir", "slot", "cgroup", "vmm", "agent", "start", "durable"]
+    assert BACKWARD == FORWARD[:FORWARD.index("agent")]
 
 
 class World:

@@ -198,3 +198,72 @@ def test_free_memory_does_not_reach_the_disk(make_warm):
     kept = saved(use)
     free = saved("rm /dev/shm/x")
     assert kept > 60_000_000 and kept - free > 58_000_000, (kept, free)
+
+
+COUNTER = "i=0; while :; do i=$((i+1)); echo $i >/tmp/count; sleep 0.05; done"
+
+
+def test_what_a_template_starts_goes_on_in_its_sandboxes(make_warm):
+    instance = make_warm()
+    assert instance.start(), instance.log_text()
+    r = instance.viv("template", "warm", "--memory", f"{MEMORY}M", "--start", f"echo me-$(id -un); {COUNTER}",
+                     "--ready", "test $(cat /tmp/count) -ge 20", "base", timeout=300)
+    assert (r.returncode, r.stdout) == (0, b"base\n"), (r.stderr, instance.log_text())
+    status = instance.viv("template", "status").stdout.decode()
+    assert "base: warm\n" in status and f"{MEMORY}M memory" in status and ": ready," in status
+    assert "is ready by: test $(cat /tmp/count)" in status
+    boxes = [create(instance) for _ in range(2)]
+    for box in boxes:
+        assert origin(instance, box) == "warm", instance.log_text()
+        first = int(sh(instance, box, "cat /tmp/count"))
+        assert first >= 20
+        vivarium.wait_for(lambda: int(sh(instance, box, "cat /tmp/count") or 0) > first, what="it goes on")
+    # One that has to boot runs it as well, and is handed out when it is ready.
+    box = create(instance, memoryMB=MEMORY + 64)
+    assert origin(instance, box) == "boot"
+    assert int(sh(instance, box, "cat /tmp/count")) >= 20
+    # Another command: the image is of no use any more.
+    r = instance.viv("template", "warm", "--memory", f"{MEMORY}M", "--start", "", "base", timeout=300)
+    assert r.returncode == 0, r.stderr
+    box = create(instance)
+    assert origin(instance, box) == "warm", instance.log_text()
+    assert sh(instance, box, "ls /tmp/count 2>/dev/null; echo none") == "none"
+    status = instance.viv("template", "status", "base").stdout.decode()
+    assert "of no use any more" in status and "starts" not in status
+
+
+@pytest.mark.parametrize("ready", ["8000", "http://localhost:8000/"])
+def test_ready_by_a_port_or_a_url(make_warm, ready):
+    instance = make_warm()
+    assert instance.start(), instance.log_text()
+    server = "cd /tmp; sleep 0.5; exec python3 -m http.server --bind 127.0.0.1 8000"
+    status, reply = instance.request("POST", "/templates/base/warm",
+                                     {"memoryMB": MEMORY, "startCmd": server, "readyCmd": ready})
+    assert status == 204, (reply, instance.log_text())
+    own = instance.get("/templates/base")["vivarium"]
+    assert (own["startCmd"], own["readyCmd"]) == (server, ready)
+    box = create(instance)
+    assert origin(instance, box) == "warm"
+    script = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/').status)"
+    assert sh(instance, box, f'python3 -c "{script}"') == "200"
+
+
+def test_what_is_never_ready_makes_no_image(make_warm):
+    instance = make_warm()
+    assert instance.start(), instance.log_text()
+    for ready, why in (("0", "nothing that can be waited for"), ("70000", "nothing that can be waited for"),
+                       ("http://example.com/", "nothing that can be waited for")):
+        status, reply = instance.request("POST", "/templates/base/warm", {"startCmd": "true", "readyCmd": ready})
+        assert (status, why in reply["message"]) == (400, True), reply
+    for body in ({"readyCmd": "true"}, {"startCmd": 5}, {"startCmd": "", "readyCmd": "true"},
+                 {"startCmd": "x" * 5000}):
+        status, reply = instance.request("POST", "/templates/base/warm", body)
+        assert status == 400, (body, reply)
+    assert "startCmd" not in instance.get("/templates/base")["vivarium"]
+    # The agent is asked by somebody who leaves: vivd ends, and so does the wait.
+    making = instance.popen("template", "warm", "--memory", f"{MEMORY}M", "--start", "sleep 1000", "--ready", "false",
+                            "base")
+    vivarium.wait_for(lambda: instance.get("/templates/base")["vivarium"]["making"], what="the image is being made")
+    assert instance.stop() == 0
+    assert making.wait(timeout=60) == 1
+    assert images(instance) == []

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "guest/guest.h"
+#include "guest/start.h"
 #include "patience.h"
 
 #include <arpa/inet.h>
@@ -426,6 +427,46 @@ START_TEST(init_bad_text)
 }
 END_TEST
 
+START_TEST(conditions_to_be_ready)
+{
+	static const char *const good[] = { "",
+					    "1",
+					    "65535",
+					    "true",
+					    "8000/tcp",
+					    "http://localhost",
+					    "http://localhost:8000/a?b=c",
+					    "http://127.0.0.1:1/",
+					    "http://[::1]/",
+					    "http://[::1]:8080",
+					    "curl http://x/" };
+	static const char *const bad[] = { "0",
+					   "65536",
+					   "99999999999999999999",
+					   "http://",
+					   "http:///x",
+					   "http://example.com/",
+					   "http://localhost:0/",
+					   "http://localhost:x/",
+					   "http://localhost:80:80/",
+					   "http://localhost/a b",
+					   "http://localhost/\r\nX: y",
+					   "http://user@localhost/" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		struct err e = { 0 };
+
+		ck_assert_msg(guest_ready_check(good[i], &e) == 0, "%s: %s", good[i], e.msg);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct err e = { 0 };
+
+		ck_assert_msg(guest_ready_check(bad[i], &e) < 0, "%s", bad[i]);
+		ck_assert_int_eq(e.kind, ERR_INVALID);
+	}
+}
+END_TEST
+
 START_TEST(health)
 {
 	struct in_addr addr = { .s_addr = htonl(INADDR_LOOPBACK) };
@@ -474,6 +515,7 @@ static TCase *agent_case(void)
 	tcase_add_test(tc, init_nobody_there);
 	tcase_add_test(tc, init_bad_text);
 	tcase_add_test(tc, health);
+	tcase_add_test(tc, conditions_to_be_ready);
 	return tc;
 }
 

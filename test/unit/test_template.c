@@ -5,6 +5,7 @@
 #include "build/template-internal.h"
 #include "os/spawn.h"
 #include "patience.h"
+#include "template/start.h"
 #include "template/template.h"
 
 #include <check.h>
@@ -93,6 +94,69 @@ static void expect_corrupt(const char *name, const char *text, const char *why)
 	ck_assert_msg(strstr(e.msg, why) != NULL, "%s: %s", text, e.msg);
 	ck_assert_ptr_nonnull(strstr(e.msg, "vivd prepare --force"));
 }
+
+START_TEST(test_start_command)
+{
+	static struct template_start a, b;
+	struct err e = { 0 };
+	struct template t;
+
+	make_template("x");
+	ck_assert_int_eq(template_open(state, "x", &t, &e), 0);
+	ck_assert_int_eq(template_start_read(&t, &a, &e), 0);
+	ck_assert_str_eq(a.command, "");
+	ck_assert_str_eq(a.id, "");
+	ck_assert_int_eq(template_start_write(&t, "serve \"it\" &", "8000", &e), 0);
+	ck_assert_int_eq(template_start_read(&t, &a, &e), 0);
+	ck_assert_str_eq(a.command, "serve \"it\" &");
+	ck_assert_str_eq(a.ready, "8000");
+	ck_assert_int_eq(template_start_write(&t, "serve", "8000", &e), 0);
+	ck_assert_int_eq(template_start_read(&t, &b, &e), 0);
+	ck_assert_uint_eq(strlen(a.id), TEMPLATE_START_ID_SIZE - 1);
+	ck_assert_str_ne(a.id, b.id);
+	ck_assert_int_eq(template_start_write(&t, "", "", &e), 0);
+	ck_assert_int_eq(template_start_read(&t, &b, &e), 0);
+	ck_assert_str_eq(b.command, "");
+}
+END_TEST
+
+START_TEST(test_bad_start_commands)
+{
+	static const char *const bad[] = { "",
+					   "{",
+					   "[]",
+					   "{}",
+					   "{\"startCmd\":\"\",\"readyCmd\":\"\"}",
+					   "{\"startCmd\":1,\"readyCmd\":\"\"}",
+					   "{\"startCmd\":\"x\"}" };
+	auto_free char *path = path_of("x/start.json");
+	char *longest = xcalloc(1, TEMPLATE_START_MAX + 2);
+	static struct template_start s;
+	struct template t;
+	struct err e = { 0 };
+
+	make_template("x");
+	ck_assert_int_eq(template_open(state, "x", &t, &e), 0);
+	memset(longest, 'x', TEMPLATE_START_MAX + 1);
+	ck_assert_int_lt(template_start_write(&t, longest, "", &e), 0);
+	ck_assert_int_eq(e.kind, ERR_INVALID);
+	e = (struct err){ 0 };
+	ck_assert_int_lt(template_start_write(&t, "", "8000", &e), 0);
+	longest[TEMPLATE_START_MAX] = '\0';
+	e = (struct err){ 0 };
+	ck_assert_int_eq(template_start_write(&t, longest, longest, &e), 0);
+	ck_assert_int_eq(template_start_read(&t, &s, &e), 0);
+	ck_assert_str_eq(s.ready, longest);
+	free(longest);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		e = (struct err){ 0 };
+		ck_assert_int_eq(file_write_atomic_at(AT_FDCWD, path, bad[i], strlen(bad[i]), 0600),
+				 0);
+		ck_assert_msg(template_start_read(&t, &s, &e) < 0, "%s", bad[i]);
+		ck_assert_ptr_nonnull(strstr(e.msg, "start.json"));
+	}
+}
+END_TEST
 
 START_TEST(test_round_trip)
 {
@@ -434,6 +498,8 @@ int main(void)
 	tcase_add_test(tc, test_environment);
 	tcase_add_test(tc, test_link_is_followed_once);
 	tcase_add_test(tc, test_link_out_of_the_folder);
+	tcase_add_test(tc, test_start_command);
+	tcase_add_test(tc, test_bad_start_commands);
 	tcase_add_test(tc, test_broken_link);
 	tcase_add_test(tc, test_not_found);
 	tcase_add_test(tc, test_bad_names);
