@@ -452,18 +452,18 @@ static int open_chain(const struct disk_ops *ops, int layer_fd, const char *laye
 		      struct op *op)
 {
 	auto_free char *base = str_printf("%s/" BASE_FILE, layer);
-	int below = 1;
+	int i = 0;
 	int fd;
 
-	for (size_t i = 0; i < layers->n && below > 0; i++) {
+	do {
 		fd = layer_open(ops, layer_fd, layer, layers->at[i], i == 0, spec, op);
 		if (fd < 0)
 			return fd;
 		out->chain[out->n++] = (struct disk_image){ .format = ops->format, .fd = fd };
-		below = layer_below(ops, fd, layer, layers, i, op);
-		if (below < 0)
-			return below;
-	}
+		i = layer_below(ops, fd, layer, layers, (size_t)i, op);
+		if (i < 0)
+			return i;
+	} while (i > 0);
 	fd = open_base(layer_fd, BASE_FILE, base, op);
 	if (fd < 0)
 		return fd;

@@ -94,6 +94,46 @@ size_t disk_layers(const struct disk_ops *ops, int dirfd);
  */
 must_check int disk_merge(const struct disk_ops *ops, const struct disk_spec *spec, struct op *op);
 
+/* A merge of layers below the top one of a disk that a VM has. */
+struct disk_merge {
+	int layer_fd;    /* of the disk's directory; owned; -1 */
+	int fd;          /* the new layer, which has no name yet; owned; -1 = none */
+	int old_fd;      /* the layer whose place it takes; owned; -1 */
+	unsigned number; /* of that */
+};
+
+#define DISK_MERGE_INIT                                                                            \
+	{                                                                                          \
+		.layer_fd = -1, .fd = -1, .old_fd = -1                                             \
+	}
+
+/**
+ * disk_merge_begin() - write one layer in place of several, if that is worth it; the disk stays as
+ * it is, and its VM goes on
+ * @live:	how many layers at the top may still be written to, >= 1; no other is
+ * @out:	DISK_MERGE_INIT
+ *
+ * It takes as long as copying them; op->cancel_fd ends it. What is killed leaves nothing.
+ * Return: 1 disk_merge_end() is next; 0 it is not worth it; -errno with op->err set.
+ */
+must_check int disk_merge_begin(const struct disk_ops *ops, const struct disk_spec *spec,
+				size_t live, struct disk_merge *out, struct op *op);
+
+/**
+ * disk_merge_end() - put it in place; the layers that it holds go, as does what a killed merge left
+ * @m:	of disk_merge_begin(), or DISK_MERGE_INIT; done with afterwards
+ *
+ * A merge of what is not there any more, since the disk was replaced, or merged otherwise, is
+ * dropped. A VM has the old layers, unlinked, until it is told of the new one.
+ *
+ * Return: 1 the chain is another one; 0 it is as it was; -errno with op->err set: one of the two.
+ */
+must_check int disk_merge_end(const struct disk_ops *ops, const struct disk_spec *spec,
+			      struct disk_merge *m, struct op *op);
+
+/** disk_merge_done() - forget a merge; idempotent */
+void disk_merge_done(struct disk_merge *m);
+
 /**
  * disk_link_below() - as disk_link(), but all layers but the top one: of a disk whose VMM goes on,
  * and writes to the top one

@@ -140,10 +140,36 @@ int layer_below(const struct disk_ops *ops, int fd, const char *layer, const str
 			       name);
 	if (!parse_layer(ops, below, &number))
 		return 0;
-	if (i + 1 < layers->n && number == layers->at[i + 1])
-		return 1;
+	for (size_t j = i + 1; j < layers->n; j++) {
+		if (layers->at[j] == number)
+			return (int)j;
+	}
 	return err_set(&op->err, ERR_SYSTEM, "disk layer %s/%s is missing, and %s lies over it",
 		       layer, below, name);
+}
+
+int layers_follow(const struct layer_dir *dir, struct layers *out, struct op *op)
+{
+	const struct disk_spec spec = { .size_bytes = dir->size_bytes };
+	struct layers all = { .n = 0 };
+	int r = layers_list(dir->ops, dir->fd, &all);
+	int i = 0;
+
+	if (r == 0 && all.n == 0)
+		r = -ENOENT;
+	if (r < 0)
+		return err_errno(&op->err, -r, "look for layers in %s", dir->path);
+	out->n = 0;
+	do {
+		auto_close int fd =
+			layer_open(dir->ops, dir->fd, dir->path, all.at[i], false, &spec, op);
+
+		if (fd < 0)
+			return fd;
+		out->at[out->n++] = all.at[i];
+		i = layer_below(dir->ops, fd, dir->path, &all, (size_t)i, op);
+	} while (i > 0);
+	return i;
 }
 
 struct layer_fds {
@@ -157,32 +183,34 @@ static void layer_fds_done(struct layer_fds *fds)
 		fd_close(&fds->at[i]);
 }
 
-static int merge_into(const struct disk_ops *ops, int layer_fd, const char *layer,
-		      const struct layers *layers, uint64_t size_bytes, struct op *op)
+int layers_copy(const struct layer_dir *dir, const struct layers *run, int fd, struct op *op)
 {
 	cleanup(layer_fds_done) struct layer_fds fds = { .n = 0 };
-	struct disk_spec spec = { .size_bytes = size_bytes };
-	auto_close int fd = -1;
+	const struct disk_spec spec = { .size_bytes = dir->size_bytes };
 	int r;
 
-	for (size_t i = 0; i < layers->n; i++) {
-		fds.at[i] = layer_open(ops, layer_fd, layer, layers->at[i], false, &spec, op);
+	for (size_t i = 0; i < run->n; i++) {
+		fds.at[i] = layer_open(dir->ops, dir->fd, dir->path, run->at[i], false, &spec, op);
 		if (fds.at[i] < 0)
 			return fds.at[i];
 		fds.n++;
-		r = layer_below(ops, fds.at[i], layer, layers, i, op);
-		if (r < 0)
-			return r;
-		if (r == 0)
-			break; /* a merge that was killed left the others */
 	}
-	if (unlinkat(layer_fd, LAYER_TMP, 0) < 0 && errno != ENOENT)
+	r = dir->ops->merge(fds.at, fds.n, fd, dir->size_bytes, op);
+	if (r == 0 && fsync(fd) < 0)
+		r = -errno;
+	if (r == 0 || err_is_set(&op->err))
+		return r;
+	return err_errno(&op->err, -r, "merge the layers in %s", dir->path);
+}
+
+static int merge_into(const struct layer_dir *dir, const struct layers *chain, struct op *op)
+{
+	auto_close int fd = -1;
+
+	if (unlinkat(dir->fd, LAYER_TMP, 0) < 0 && errno != ENOENT)
 		return -errno;
-	fd = openat(layer_fd, LAYER_TMP, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return -errno;
-	r = ops->merge(fds.at, fds.n, fd, size_bytes, op);
-	return r == 0 && fsync(fd) < 0 ? -errno : r;
+	fd = openat(dir->fd, LAYER_TMP, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	return fd < 0 ? -errno : layers_copy(dir, chain, fd, op);
 }
 
 /* What the top one holds now; the lowest goes last, since it tells of the base until then. */
@@ -202,14 +230,20 @@ static int drop_lower(const struct disk_ops *ops, int layer_fd, const struct lay
 int layers_merge(const struct disk_ops *ops, int layer_fd, const char *layer, uint64_t size_bytes,
 		 struct op *op)
 {
+	const struct layer_dir dir = {
+		.ops = ops, .fd = layer_fd, .path = layer, .size_bytes = size_bytes
+	};
 	char name[LAYER_NAME_SIZE];
+	struct layers chain = { .n = 0 };
 	struct layers layers = { .n = 0 };
 	int r = layers_list(ops, layer_fd, &layers);
 
 	if (r == 0 && layers.n < 2)
 		return 0;
 	if (r == 0)
-		r = merge_into(ops, layer_fd, layer, &layers, size_bytes, op);
+		r = layers_follow(&dir, &chain, op);
+	if (r == 0)
+		r = merge_into(&dir, &chain, op);
 	layer_name(ops, layers.at[0], name);
 	if (r == 0 && renameat(layer_fd, LAYER_TMP, layer_fd, name) < 0)
 		r = -errno;

@@ -52,14 +52,39 @@ must_check int layer_open(const struct disk_ops *ops, int layer_fd, const char *
 
 /**
  * layer_below() - what a layer says is below it
- * @layers:	of the disk, and @i the index of this one
+ * @layers:	that are there, and @i the index of this one
  *
  * A guest's VMM may have changed it, so it is only compared with what is there.
- * Return: 1 the next of @layers; 0 the base, so what is left of them was merged into this one;
- * -errno with op->err set: a layer is missing.
+ * Return: the index of it in @layers, > @i; 0 the base; -errno with op->err set: it is missing.
  */
 must_check int layer_below(const struct disk_ops *ops, int fd, const char *layer,
 			   const struct layers *layers, size_t i, struct op *op);
+
+/* A directory of layers. */
+struct layer_dir {
+	const struct disk_ops *ops;
+	int fd;           /* borrowed */
+	const char *path; /* for messages */
+	uint64_t size_bytes;
+};
+
+/** layers_follow() - the chain that a disk is: its top layer, what that says is below it, and so
+ * on. A merge that was killed leaves others, too. Return: 0; -errno with op->err set */
+must_check int layers_follow(const struct layer_dir *dir, struct layers *out, struct op *op);
+
+/** layers_copy() - write a layer that reads as those of @run, which follow one another in the
+ * chain, into the empty file @fd, durably. Return: 0; -errno with op->err set */
+must_check int layers_copy(const struct layer_dir *dir, const struct layers *run, int fd,
+			   struct op *op);
+
+/**
+ * layers_choose() - which layers of a chain are worth merging while a VM has it (merge.c says why)
+ * @blocks:	what each takes, top first
+ * @live:	how many of the top are still written to, >= 1
+ *
+ * Return: how many, from index @live on: 2 or more; 0 = none.
+ */
+size_t layers_choose(const uint64_t *blocks, size_t n, size_t live);
 
 /** layers_merge() - make one of all layers in a directory, as disk_merge(). Return: 0; -errno with
  * op->err set */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Many layers become one. Theory of operation: for each cluster of the disk the topmost layer that
- * has it wins, be it bytes or zeros; what none has is left to the base. The new file is written in
- * one pass: cluster 0 is the header; behind it, for each table that is not empty, the table and the
- * clusters that it tells of; then L1 table, refcount blocks and refcount table. Every cluster of it
- * has one reference.
+ * has it wins, be it bytes or zeros; what none has is left to what is below them. The new file is
+ * written in one pass: cluster 0 is the header; behind it, for each table that is not empty, the
+ * table and the clusters that it tells of; then L1 table, refcount blocks and refcount table. Every
+ * cluster of it has one reference.
  *
  * The layers were written by a VMM, whose guest is nobody's friend: each offset is checked against
  * the file before it is used, and nothing but plain clusters is understood.
@@ -339,7 +339,8 @@ static int write_rest(const struct merge *m, uint64_t size_bytes, const char *ba
 		r = write_refcounts(m, &t);
 	if (r < 0)
 		return r;
-	qcow2_start_init(&start, size_bytes, backing, true);
+	/* A layer lies in the same directory; a base never does. */
+	qcow2_start_init(&start, size_bytes, backing, strchr(backing, '/') != NULL);
 	start.header.l1_offset = htobe64(t.l1 * CLUSTER_BYTES);
 	start.header.reftable_offset = htobe64(t.table * CLUSTER_BYTES);
 	start.header.reftable_clusters = htobe32((uint32_t)t.n_table);

@@ -298,6 +298,7 @@ void manager_shutdown(struct manager *m, void (*done)(void *arg), void *arg)
 		struct sandbox *sb = *at;
 
 		watch_stop(sb);
+		merge_forget(sb);
 		sandbox_hurry(sb);
 		proxy_drain_end(&sb->streams);
 		if (sb->cancel_fd >= 0)

@@ -43,6 +43,7 @@ struct resources {
 	struct ram ram;                 /* of a checkpoint that is being made, as the next two */
 	struct memory_capture *capture; /* owned; NULL = none */
 	struct syncing *syncing;        /* of a disk that is being made (durable.c); owned; NULL */
+	struct disk_merge merged;       /* of its disk, to be put in place; owned */
 	bool layer_unused;              /* the disk's top layer is for a VM that has not got it */
 	char kernel_version[KERNEL_VERSION_SIZE];
 	char agent_version[AGENT_VERSION_SIZE];
@@ -51,7 +52,8 @@ struct resources {
 #define RESOURCES_INIT                                                                             \
 	{                                                                                          \
 		.dirfd = -1, .run_dirfd = -1, .cgroup_fd = -1, .slot = NET_SLOT_INIT,              \
-		.console = CONSOLE_INIT, .origin_fd = -1, .draft_fd = -1, .draft_owner_fd = -1     \
+		.console = CONSOLE_INIT, .origin_fd = -1, .draft_fd = -1, .draft_owner_fd = -1,    \
+		.merged = DISK_MERGE_INIT                                                          \
 	}
 
 struct destroy_waiter {
@@ -126,6 +128,7 @@ struct manager {
 	struct warm *warm;       /* makes images of templates; NULL = none are wanted */
 	struct sampler *sampler; /* ticks while a VM is watched; NULL = none is */
 	struct create_stats creates;
+	bool merging; /* layers of a disk, of one sandbox at a time */
 };
 
 /** sandbox_new() - put a sandbox into the table; @row moves into it */
@@ -225,6 +228,13 @@ void sandbox_expire(struct sandbox *sb);
  *		guest any more: @ns is how long that took
  */
 void drain_start(struct sandbox *sb, void (*done)(uint64_t ns, void *arg), void *arg);
+
+/** merge_start() - after a checkpoint: make fewer layers of its disk's, if that is worth it, while
+ * it goes on. Thread: loop */
+void merge_start(struct sandbox *sb);
+
+/** merge_forget() - end that, and forget what it made; harmless at any time. Thread: loop */
+void merge_forget(struct sandbox *sb);
 
 /** watch_stop() - stop watching, before the resources go to a worker */
 void watch_stop(struct sandbox *sb);

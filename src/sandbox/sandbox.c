@@ -29,7 +29,11 @@ struct sandbox *sandbox_new(struct manager *m, struct db_sandbox *row)
 {
 	struct sandbox *sb = xcalloc(1, sizeof(*sb));
 
-	*sb = (struct sandbox){ .m = m, .row = *row, .res = RESOURCES_INIT, .cancel_fd = -1 };
+	*sb = (struct sandbox){ .m = m,
+				.row = *row,
+				.res = RESOURCES_INIT,
+				.merged = DISK_MERGE_INIT,
+				.cancel_fd = -1 };
 	db_sandbox_init(row);
 	sb->meter = meter_new();
 	sandbox_list_push(&m->all, sb);
@@ -54,6 +58,7 @@ void sandbox_free(struct sandbox *sb)
 {
 	assert(sb->watch == NULL && !sb->busy);
 	egress_detach(sb);
+	merge_forget(sb);
 	proxy_abort_all(&sb->streams, 0);
 	list_remove(&sb->m->all, sb);
 	resources_close(&sb->res);
@@ -90,6 +95,8 @@ bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last
 	log_info("sandbox.state", kv_str("id", sb->row.id.s),
 		 kv_str("from", db_state_name(sb->row.state)), kv_str("to", db_state_name(state)));
 	note_state(sb, state, last_error);
+	if (state != DB_RUNNING)
+		merge_forget(sb); /* its disk is about to be another one */
 	sb->row.state = state;
 	if (last_error != NULL)
 		db_set_str(&sb->row.last_error, last_error);

@@ -287,6 +287,8 @@ static int share_below_acquire(struct sandbox *sb, struct op *op)
 
 /* What takes long comes before "halt" or behind "run": between them the guest stands still. */
 static const struct step checkpoint_steps[] = {
+	{ "merge", STEP_VOLATILE, merge_acquire, NULL, NULL },
+	{ "chain", STEP_VOLATILE, chain_acquire, NULL, NULL },
 	{ "draft", STEP_VOLATILE, draft_acquire, draft_release, NULL },
 	{ "layer", STEP_VOLATILE, next_layer_acquire, next_layer_release, NULL },
 	{ "room", STEP_VOLATILE, room_acquire, room_release, NULL },

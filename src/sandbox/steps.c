@@ -234,6 +234,17 @@ static void write_handles(const struct sandbox *sb)
 	ignore_err(handles_write(sb->res.run_dirfd, &h));
 }
 
+void disk_images(const struct disk *d, struct vmm_image out[DISK_CHAIN_MAX])
+{
+	for (size_t i = 0; i < d->n; i++) {
+		out[i] = (struct vmm_image){
+			.format =
+				d->chain[i].format == DISK_QCOW2 ? VMM_IMAGE_QCOW2 : VMM_IMAGE_RAW,
+			.fd = d->chain[i].fd,
+		};
+	}
+}
+
 static int start_with_disk(struct sandbox *sb, struct vmm_spec *spec, const struct disk *disk,
 			   struct op *op)
 {
@@ -241,11 +252,7 @@ static int start_with_disk(struct sandbox *sb, struct vmm_spec *spec, const stru
 	unsigned uid = vmm_uid(sb);
 	int r;
 
-	for (size_t i = 0; i < disk->n; i++) {
-		images[i].fd = disk->chain[i].fd;
-		images[i].format =
-			disk->chain[i].format == DISK_QCOW2 ? VMM_IMAGE_QCOW2 : VMM_IMAGE_RAW;
-	}
+	disk_images(disk, images);
 	spec->id = sb->row.id;
 	spec->binary = sb->m->config.vmm_binary;
 	spec->accel = accel_for_vmm(sb->m, sb->row.acceleration);
@@ -436,6 +443,7 @@ void resources_close(struct resources *res)
 	fd_close(&res->origin_fd);
 	fd_close(&res->draft_fd);
 	fd_close(&res->draft_owner_fd);
+	disk_merge_done(&res->merged);
 	vmm_free(take_ptr(&res->vmm));
 	net_slot_done(&res->slot);
 	fd_close(&res->cgroup_fd);

@@ -86,6 +86,15 @@ int durable_acquire(struct sandbox *sb, struct op *op);
 /** durable_end() - after the plan, whatever came of it: no thread is left; idempotent. Waits for
  * the disk if a step between failed. Thread: worker */
 void durable_end(struct resources *res);
+/** merge_acquire() - what was merged of its disk's layers is in place */
+int merge_acquire(struct sandbox *sb, struct op *op);
+
+/** chain_acquire() - its VMM reads through the layers that its disk is now, and there is room for
+ * another one */
+int chain_acquire(struct sandbox *sb, struct op *op);
+
+/** disk_images() - a disk as a VMM wants it; the descriptors stay the disk's */
+void disk_images(const struct disk *d, struct vmm_image out[DISK_CHAIN_MAX]);
 
 /** disk_spec_of() - a sandbox's own disk */
 struct disk_spec disk_spec_of(const struct sandbox *sb);

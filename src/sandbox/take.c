@@ -200,6 +200,7 @@ static void take_done(void *arg)
 		log_taken(t, taken.stall_ns);
 		if (!t->passes)
 			note_generation(sb);
+		merge_start(sb);
 	} else {
 		log_error("sandbox.checkpoint_failed", kv_str("id", sb->row.id.s),
 			  kv_u64("op", t->op.id), kv_str("error", t->op.err.msg));
@@ -241,6 +242,9 @@ static int begin(const struct take *wish, struct err *e)
 	watch_stop(sb);
 	sandbox_begin(sb);
 	sb->goes_on = true;
+	disk_merge_done(&sb->res.merged);
+	sb->res.merged = sb->merged;
+	sb->merged = (struct disk_merge)DISK_MERGE_INIT;
 	work_submit(sb->m->loop, take_work, take_done, t);
 	return 0;
 }

@@ -124,13 +124,17 @@ static void add_image(struct qemu_args *args, const struct vmm_spec *spec, size_
 {
 	bool top = i == 0;
 	bool last = i + 1 == spec->n_disk;
-	auto_free char *file = str_printf("file%zu", i);
-	auto_free char *node = str_printf("disk%zu", i);
-	auto_free char *below = str_printf("disk%zu", i + 1);
+	char file[QEMU_NODE_SIZE];
+	char node[QEMU_NODE_SIZE];
+	char below[QEMU_NODE_SIZE] = "";
 	auto_free char *path = str_printf("/dev/fdset/%zu", i);
 	const char *format = spec->disk[i].format == VMM_IMAGE_QCOW2 ? "qcow2" : "raw";
 	json_t *image;
 
+	qemu_node_name('f', spec->disk[i].fd, file);
+	qemu_node_name('d', spec->disk[i].fd, node);
+	if (!last)
+		qemu_node_name('d', spec->disk[i + 1].fd, below);
 	add(args, "-add-fd", str_printf("fd=%d,set=%zu", QEMU_FD_DISK + (int)i, i));
 	add_json(args, "-blockdev",
 		 json_pack("{ss ss ss ss sb}", "driver", "file", "node-name", file, "filename",
@@ -146,12 +150,16 @@ static void add_image(struct qemu_args *args, const struct vmm_spec *spec, size_
 
 static void add_devices(struct qemu_args *args, const struct vmm_spec *spec)
 {
+	char top[QEMU_NODE_SIZE];
+
 	/* A node is defined before the one that is on top of it. */
 	for (size_t i = spec->n_disk; i > 0; i--)
 		add_image(args, spec, i - 1);
-	if (spec->n_disk > 0)
+	if (spec->n_disk > 0) {
+		qemu_node_name('d', spec->disk[0].fd, top);
 		add(args, "-device",
-		    str_dup("virtio-blk-device,drive=disk0,werror=stop,rerror=stop"));
+		    str_printf("virtio-blk-device,drive=%s,werror=stop,rerror=stop", top));
+	}
 	if (spec->tap_fd >= 0) {
 		add(args, "-netdev", str_printf("tap,id=net0,fd=%d", QEMU_FD_TAP));
 		add_json(args, "-device",

@@ -18,6 +18,8 @@ enum {
 	QEMU_DISKS_MAX = 64,
 };
 
+enum { QEMU_NODE_SIZE = 32 }; /* of a block node's name, with its end */
+
 struct qmp;
 
 struct qemu {
@@ -36,9 +38,18 @@ static inline struct qemu *qemu_of(const struct vmm *vmm)
  */
 must_check int qemu_load(struct qemu *q, const struct vmm_restore *restore, struct op *op);
 
-/** qemu_save_devices(), qemu_switch_disk(), qemu_ram() - as vmm_ops wants them */
+/**
+ * qemu_node_name() - the name of the block node of an image, which follows from the file that it is
+ * @kind:	'd' = the image, 'f' = its file
+ * @fd:		of that file; borrowed
+ */
+void qemu_node_name(char kind, int fd, char out[QEMU_NODE_SIZE]);
+
+/** qemu_save_devices(), qemu_switch_disk(), qemu_set_chain(), qemu_ram() - as vmm_ops wants them */
 must_check int qemu_save_devices(struct vmm *vmm, int fd, struct op *op);
 must_check int qemu_switch_disk(struct vmm *vmm, const struct vmm_image *top, struct op *op);
+must_check int qemu_set_chain(struct vmm *vmm, const struct vmm_image *chain, size_t n,
+			      size_t *out_top, struct op *op);
 must_check int qemu_ram(struct vmm *vmm, uint64_t *out_address, uint64_t *out_bytes, struct op *op);
 
 struct qemu_args;

@@ -509,6 +509,7 @@ const struct vmm_ops qemu_ops = {
 	.resume = qemu_resume,
 	.save_devices = qemu_save_devices,
 	.switch_disk = qemu_switch_disk,
+	.set_chain = qemu_set_chain,
 	.ram = qemu_ram,
 	.event_fd = qemu_event_fd,
 	.next_event = qemu_next_event,

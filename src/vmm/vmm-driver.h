@@ -28,6 +28,8 @@ struct vmm_ops {
 	int (*resume)(struct vmm *vmm, struct op *op);
 	int (*save_devices)(struct vmm *vmm, int fd, struct op *op);
 	int (*switch_disk)(struct vmm *vmm, const struct vmm_image *top, struct op *op);
+	int (*set_chain)(struct vmm *vmm, const struct vmm_image *chain, size_t n, size_t *out_top,
+			 struct op *op);
 	int (*ram)(struct vmm *vmm, uint64_t *out_address, uint64_t *out_bytes, struct op *op);
 	int (*event_fd)(const struct vmm *vmm);
 	enum vmm_event (*next_event)(struct vmm *vmm);

@@ -196,6 +196,14 @@ int vmm_switch_disk(struct vmm *vmm, const struct vmm_image *top, struct op *op)
 	return r < 0 ? r : vmm->ops->switch_disk(vmm, top, op);
 }
 
+int vmm_set_chain(struct vmm *vmm, const struct vmm_image *chain, size_t n, size_t *out_top,
+		  struct op *op)
+{
+	int r = check_control(vmm, VMM_CAP_SNAPSHOT, "change the VM's disk layers", op);
+
+	return r < 0 ? r : vmm->ops->set_chain(vmm, chain, n, out_top, op);
+}
+
 int vmm_ram(struct vmm *vmm, struct ram *out, struct op *op)
 {
 	struct ram ram = { .pid = vmm->process.pid, .pidfd = vmm->process.pidfd };

@@ -17,8 +17,8 @@
 
 enum vmm_caps {
 	VMM_CAP_PAUSE = 1 << 0,    /* vmm_pause(), vmm_resume() */
-	VMM_CAP_SNAPSHOT = 1 << 1, /* vmm_save_devices(), vmm_switch_disk(), vmm_ram(), and to
-				    * start restored */
+	VMM_CAP_SNAPSHOT = 1 << 1, /* vmm_save_devices(), vmm_switch_disk(), vmm_set_chain(),
+				    * vmm_ram(), and to start restored */
 };
 
 enum vmm_accel { VMM_ACCEL_AUTO, VMM_ACCEL_TCG, VMM_ACCEL_KVM, VMM_ACCEL_N };
@@ -143,6 +143,19 @@ must_check int vmm_save_devices(struct vmm *vmm, int fd, struct op *op);
  * was, unless the VMM did not answer.
  */
 must_check int vmm_switch_disk(struct vmm *vmm, const struct vmm_image *top, struct op *op);
+
+/**
+ * vmm_set_chain() - have a VM, running or not, read its disk through other layers than before,
+ * which read the same; what it does not need any more it closes
+ * @chain:	of the disk, top first, to the base; borrowed. The VM writes to one of them, and has
+ *		never had those above that
+ * @out_top:	index of the one that it writes to
+ *
+ * It costs next to nothing if the VM has them already. Return: 0; -errno with op->err set: the VM
+ * reads through layers that it was told of earlier, or through these.
+ */
+must_check int vmm_set_chain(struct vmm *vmm, const struct vmm_image *chain, size_t n,
+			     size_t *out_top, struct op *op);
 
 /** vmm_ram() - where the guest's memory lies; borrows from @vmm. Return: 0; -errno, op->err set */
 must_check int vmm_ram(struct vmm *vmm, struct ram *out, struct op *op);

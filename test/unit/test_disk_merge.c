@@ -7,7 +7,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/str.h"
-#include "disk/disk.h"
+#include "disk/layers.h"
 #include "os/spawn.h"
 #include "patience.h"
 
@@ -319,6 +319,123 @@ START_TEST(test_generation_100)
 }
 END_TEST
 
+static int begin(int dirfd, struct disk_merge *m)
+{
+	struct disk_spec spec = spec_of(dirfd);
+	struct op op = new_op();
+	int r = disk_merge_begin(ops, &spec, 1, m, &op);
+
+	ck_assert_msg(r >= 0, "%s", op.err.msg);
+	return r;
+}
+
+static int end(int dirfd, struct disk_merge *m)
+{
+	struct disk_spec spec = spec_of(dirfd);
+	struct op op = new_op();
+	int r = disk_merge_end(ops, &spec, m, &op);
+
+	ck_assert_msg(r >= 0, "%s", op.err.msg);
+	ck_assert_int_eq(m->fd, -1);
+	return r;
+}
+
+/* The top layer is a VM's: it stays, and those below it become fewer. */
+START_TEST(test_merged_below_a_vm)
+{
+	auto_close int dirfd = make_chain("one", 12);
+	struct disk_merge m = DISK_MERGE_INIT;
+	struct disk_spec spec = spec_of(dirfd);
+	struct disk disk = { .n = 0 };
+	struct op op = new_op();
+	size_t left;
+	struct stat before;
+	struct stat after;
+	char top[PATH_SIZE];
+	char low[PATH_SIZE];
+	char aside[PATH_SIZE];
+	char raw[PATH_SIZE];
+
+	file_of(top, "one", 11);
+	file_of(low, "one", 9);
+	snprintf(raw, sizeof(raw), "%s/raw", root);
+	snprintf(aside, sizeof(aside), "%s/aside", root);
+	flatten(top, raw);
+	ck_assert_int_eq(link(low, aside), 0);
+	ck_assert_int_eq(stat(top, &before), 0);
+	ck_assert_int_eq(begin(dirfd, &m), 1);
+	ck_assert_uint_eq(disk_layers(ops, dirfd), 12);
+	compare(top, raw);
+	ck_assert_int_eq(end(dirfd, &m), 1);
+	left = disk_layers(ops, dirfd);
+	ck_assert_uint_lt(left, 12);
+	ck_assert_int_eq(stat(top, &after), 0);
+	ck_assert_uint_eq(before.st_ino, after.st_ino);
+	compare(top, raw);
+	file_of(top, "one", 10);
+	ck_assert_int_lt(access(low, F_OK), 0);
+	/* Killed before the last of them was removed: it is passed by, and goes with the next. */
+	ck_assert_int_eq(rename(aside, low), 0);
+	ck_assert_msg(disk_open(ops, &spec, &disk, &op) == 0, "%s", op.err.msg);
+	ck_assert_uint_eq(disk.n, left + 1);
+	disk_done(&disk);
+	ck_assert_int_eq(end(dirfd, &m), 0);
+	ck_assert_uint_eq(disk_layers(ops, dirfd), left);
+	file_of(top, "one", 11);
+	compare(top, raw);
+	merge_ok(dirfd);
+	compare(top, raw);
+}
+END_TEST
+
+/* What was begun with is not there any more: it is dropped, and the disk is as it was. */
+START_TEST(test_late_merge_is_dropped)
+{
+	auto_close int dirfd = make_chain("one", 12);
+	auto_close int aside = make_owner("aside");
+	struct disk_merge late = DISK_MERGE_INIT;
+	struct disk_merge later = DISK_MERGE_INIT;
+	struct disk_merge m = DISK_MERGE_INIT;
+	struct op op = new_op();
+	char top[PATH_SIZE];
+	char raw[PATH_SIZE];
+
+	file_of(top, "one", 11);
+	snprintf(raw, sizeof(raw), "%s/raw", root);
+	flatten(top, raw);
+	ck_assert_int_eq(begin(dirfd, &late), 1);
+	ck_assert_int_eq(begin(dirfd, &later), 1);
+	ck_assert_int_eq(begin(dirfd, &m), 1);
+	ck_assert_int_eq(end(dirfd, &m), 1);
+	ck_assert_int_eq(end(dirfd, &late), 0); /* another one was quicker */
+	compare(top, raw);
+	ck_assert_int_eq(disk_link(dirfd, aside, &op), 0);
+	ck_assert_int_eq(disk_release(ops, dirfd, &op), 0);
+	ck_assert_int_eq(disk_link(aside, dirfd, &op), 0);
+	ck_assert_int_eq(end(dirfd, &later), 0); /* another directory */
+	compare(top, raw);
+	disk_merge_done(&later);
+}
+END_TEST
+
+/* Few are let be; many become a ladder, and the biggest are let be as long as they can. */
+START_TEST(test_choice)
+{
+	static const uint64_t equal[8] = { 9, 1, 1, 1, 1, 1, 1, 1 };
+	static const uint64_t big_below[9] = { 9, 1, 1, 1, 1, 1, 1, 1, 100 };
+	static const uint64_t ladder[14] = { 0,  1,   2,   4,   8,    16,   32,
+					     64, 128, 256, 512, 1024, 2048, 4096 };
+
+	ck_assert_uint_eq(layers_choose(equal, 7, 1), 0);
+	ck_assert_uint_eq(layers_choose(equal, 8, 1), 7);
+	ck_assert_uint_eq(layers_choose(equal, 8, 2), 6);
+	ck_assert_uint_eq(layers_choose(equal, 8, 8), 0);
+	ck_assert_uint_eq(layers_choose(big_below, 9, 1), 7);
+	ck_assert_uint_eq(layers_choose(ladder, 13, 1), 0);
+	ck_assert_uint_eq(layers_choose(ladder, 14, 1), 4);
+}
+END_TEST
+
 START_TEST(test_what_we_do_not_write_is_refused)
 {
 	auto_close int dirfd = make_chain("one", 2);
@@ -452,6 +569,9 @@ int main(void)
 	tcase_add_test(t, test_killed_meanwhile);
 	tcase_add_test(t, test_others_keep_their_layers);
 	tcase_add_test(t, test_generation_100);
+	tcase_add_test(t, test_merged_below_a_vm);
+	tcase_add_test(t, test_late_merge_is_dropped);
+	tcase_add_test(t, test_choice);
 	tcase_add_test(t, test_what_we_do_not_write_is_refused);
 	tcase_add_test(t, test_wild_offsets);
 	tcase_add_loop_test(t, test_gap, 0, 2);

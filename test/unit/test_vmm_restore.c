@@ -4,6 +4,8 @@
 
 #include "vmm/memfile.h"
 
+#include <dirent.h>
+
 static const char shim_path[] = VIV_TEST_SHIM;
 
 enum { PATTERN_PAGE = 4096, PATTERN_PAGES = 64, GUEST_PAGES = 64 * 256 };
@@ -274,6 +276,104 @@ START_TEST(gets_a_new_top_layer)
 }
 END_TEST
 
+/* An empty layer. */
+static struct vmm_image make_layer(const char *name)
+{
+	auto_free char *path = str_printf("%s/%s", dir, name);
+	const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", path, "1M", NULL };
+	struct vmm_image layer = { .format = VMM_IMAGE_QCOW2 };
+
+	ck_assert_msg(spawn_run(argv, NULL, NULL, &op) == 0, "%s", op.err.msg);
+	layer.fd = openat(run_fd, name, O_RDWR | O_CLOEXEC);
+	ck_assert_int_ge(layer.fd, 0);
+	return layer;
+}
+
+static void put_on_top(const struct vmm_image *layer)
+{
+	ck_assert_int_eq(vmm_pause(vmm, &op), 0);
+	ck_assert_msg(vmm_switch_disk(vmm, layer, &op) == 0, "%s", op.err.msg);
+	ck_assert_int_eq(vmm_resume(vmm, &op), 0);
+}
+
+static void expect_chain(const struct vmm_image *chain, size_t n, size_t expected)
+{
+	size_t top = 99;
+
+	ck_assert_msg(vmm_set_chain(vmm, chain, n, &top, &op) == 0, "%s", op.err.msg);
+	ck_assert_uint_eq(top, expected);
+}
+
+/* How many files of this directory the VMM has open. */
+static unsigned open_files(void)
+{
+	auto_free char *path = str_printf("/proc/%d/fd", vmm_pid(vmm));
+	DIR *d = opendir(path);
+	const struct dirent *entry;
+	unsigned n = 0;
+
+	ck_assert_ptr_nonnull(d);
+	while ((entry = readdir(d)) != NULL) {
+		char target[256] = "";
+
+		ignore_err((int)readlinkat(dirfd(d), entry->d_name, target, sizeof(target) - 1));
+		n += str_starts(target, dir) && strstr(target, "layer") != NULL;
+	}
+	closedir(d);
+	return n;
+}
+
+/* While it runs, and as often as one likes; what it needs no more it closes; and never others than
+ * those over which its own top layer lies. */
+START_TEST(reads_through_other_layers)
+{
+	auto_close int base = -1;
+	struct vmm_image image = { .format = VMM_IMAGE_RAW };
+	struct vmm_spec spec = test_spec();
+	struct vmm_image a;
+	struct vmm_image b;
+	struct vmm_image c;
+	struct vmm_image merged;
+	size_t top;
+	unsigned before;
+
+	make_raw("base", &base);
+	image.fd = openat(run_fd, "base", O_RDONLY | O_CLOEXEC);
+	spec.disk = &(struct vmm_image){ .format = VMM_IMAGE_RAW, .fd = base };
+	spec.n_disk = 1;
+	start(&spec);
+	expect(vmm, "hello\n");
+	a = make_layer("layer-a");
+	b = make_layer("layer-b");
+	c = make_layer("layer-c");
+	merged = make_layer("layer-merged");
+	put_on_top(&a);
+	put_on_top(&b);
+	put_on_top(&c);
+	before = open_files();
+	fd_close(&merged.fd);
+	merged.fd = openat(run_fd, "layer-merged", O_RDONLY | O_CLOEXEC);
+	expect_chain((struct vmm_image[]){ c, b, a, image }, 4, 0);
+	ck_assert_uint_eq(open_files(), before);
+	for (int i = 0; i < 2; i++)
+		expect_chain((struct vmm_image[]){ c, merged, image }, 3, 0);
+	ck_assert_uint_lt(open_files(), before);
+	say("on");
+	ck_assert_int_lt(vmm_set_chain(vmm, (struct vmm_image[]){ merged, image }, 2, &top, &op),
+			 0);
+	op.err = (struct err){ 0 };
+	expect_chain((struct vmm_image[]){ b, c, merged, image }, 4, 1);
+	expect_chain((struct vmm_image[]){ c, image }, 2, 0);
+	say("on");
+	ck_assert_int_eq(vmm_stop(vmm, &op), 0);
+	fd_close(&a.fd);
+	fd_close(&b.fd);
+	fd_close(&c.fd);
+	fd_close(&merged.fd);
+	fd_close(&image.fd);
+}
+END_TEST
+
 static void try_damaged(const struct saved *s, const char *words)
 {
 	struct vmm_restore restore = {
@@ -341,6 +441,7 @@ int main(void)
 	tcase_add_test(t, from_an_image_that_it_cannot_change);
 	tcase_add_test(t, copied_while_it_runs_on);
 	tcase_add_test(t, gets_a_new_top_layer);
+	tcase_add_test(t, reads_through_other_layers);
 	tcase_add_test(t, damaged_files_start_nothing);
 	suite_add_tcase(s, t);
 	runner = srunner_create(s);
