@@ -34,6 +34,7 @@ struct child {
 
 struct fork {
 	struct manager *m;
+	struct sandbox_id source;
 	struct sandbox *held; /* the paused source, busy for us; NULL = none */
 	struct db_sandbox model;
 	struct fork_spec spec;
@@ -102,16 +103,27 @@ static void fork_free(struct fork *f)
 	free(f);
 }
 
+/* The source may be gone, or be of use to somebody else. */
+static void end_source(struct fork *f)
+{
+	struct sandbox *source = sandbox_by_id(f->m, &f->source);
+
+	if (f->held != NULL) {
+		sandbox_end(f->held);
+		return;
+	}
+	f->m->n_busy--;
+	if (source != NULL)
+		take_tidy(source);
+}
+
 static void finish(struct fork *f)
 {
 	struct manager *m = f->m;
 	struct sandbox *held = f->held;
 	const struct err *e = f->result < 0 ? &f->op.err : NULL;
 
-	if (held != NULL)
-		sandbox_end(held);
-	else
-		m->n_busy--;
+	end_source(f);
 	f->done(f->results, e == NULL ? f->spec.count : 0, e, f->arg);
 	fork_free(f);
 	if (held != NULL)
@@ -181,6 +193,7 @@ static struct fork *fork_new(struct sandbox *sb, const struct fork_spec *spec)
 	struct fork *f = xcalloc(1, sizeof(*f));
 
 	f->m = sb->m;
+	f->source = sb->row.id;
 	f->spec = *spec;
 	f->from = (struct passing)PASSING_INIT;
 	db_sandbox_init(&f->model);

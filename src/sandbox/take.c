@@ -28,6 +28,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const char passing_dir[] = "passing";
 
@@ -315,6 +316,27 @@ int take_recover(struct sandbox *sb, bool vm_lives, struct op *op)
 	if (r < 0 || sb->res.dirfd < 0)
 		return r;
 	return adopt_newest(sb, op);
+}
+
+static void on_idle(struct sandbox *sb, const struct err *gone, void *arg)
+{
+	(void)arg;
+	if (gone == NULL)
+		take_tidy(sb);
+}
+
+void take_tidy(struct sandbox *sb)
+{
+	auto_free char *owner = str_printf("%s/%s", sb->row.id.s, passing_dir);
+	auto_free char *all = str_printf("%s/checkpoints", owner);
+
+	if (sb->busy) { /* it may be making another one */
+		sandbox_when_idle(sb, on_idle, NULL);
+		return;
+	}
+	/* Unless there are others in it, whose users will come here, too. */
+	unlinkat(sb->m->sandboxes_fd, all, AT_REMOVEDIR);
+	unlinkat(sb->m->sandboxes_fd, owner, AT_REMOVEDIR);
 }
 
 void take_sweep(struct sandbox *sb)

@@ -35,6 +35,10 @@ must_check int take_passing(struct sandbox *sb,
 					 const struct taken *t, const struct err *e, void *arg),
 			    void *arg, struct err *e);
 
+/** take_tidy() - after a passing checkpoint was removed, or failed: the place of such goes, too, as
+ * soon as the sandbox is idle, if no other is in it. Thread: loop */
+void take_tidy(struct sandbox *sb);
+
 /**
  * take_recover() - bring a sandbox into order that was running when a daemon was killed, which
  * might have been making a checkpoint

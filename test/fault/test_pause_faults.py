@@ -8,37 +8,13 @@ By default each step meets one of the four (fails or killed, before or after it)
 VIV_FAULT_ALL=1 each meets all four.
 """
 
-import http.client
 import os
-import pathlib
-import re
 import signal
-import sqlite3
 import time
 
 import pytest
 import vivarium
-
-SOURCES = pathlib.Path(__file__).parents[2] / "src" / "sandbox"
-STEP = re.compile(r'\{ "(\w+)", STEP_\w+, \w+, (\w+),')
-GONE = (ConnectionError, http.client.HTTPException, OSError)
-WAYS = [("before", "fail"), ("after", "kill"), ("after", "fail"), ("before", "kill")]
-COUNTER = """
-import os, time
-mark, n = os.urandom(8).hex(), 0
-while True:
-    n += 1
-    with open('/dev/shm/count.tmp', 'w') as f:
-        f.write(f'{mark} {n}')
-    os.rename('/dev/shm/count.tmp', '/dev/shm/count')
-    time.sleep(0.05)
-"""
-
-
-def steps_of(file, table):
-    text = (SOURCES / file).read_text()
-    return STEP.findall(text.split(f"struct step {table}[] = {{", 1)[1].split("};", 1)[0])
-
+from subject import World, steps_of, ways
 
 PLANS = {
     "pause": [name for name, _ in steps_of("steps-save.c", "pause_steps")],
@@ -47,14 +23,6 @@ PLANS = {
     "start": [name for name, _ in steps_of("steps.c", "start_steps")],
 }
 RELEASES = [name for name, release in steps_of("steps.c", "start_steps") if release != "NULL"]
-
-
-def ways(plan, steps):
-    """(step, when, action): all, or one for each step, in turn."""
-    if os.environ.get("VIV_FAULT_ALL") == "1":
-        return [(step, *way) for step in steps for way in WAYS]
-    offset = list(PLANS).index(plan) if plan in PLANS else 0
-    return [(step, *WAYS[(i + offset) % 4]) for i, step in enumerate(steps)]
 
 
 def test_the_steps_were_found():
@@ -67,122 +35,6 @@ def test_the_steps_were_found():
     assert RELEASES == ["rundir", "slot", "cgroup", "vmm"]
 
 
-class World:
-    """A daemon with one sandbox, on whose disk is a file, and in whose memory a process counts."""
-
-    def __init__(self, instance):
-        self.instance = instance
-        assert instance.start(), instance.log_text()
-        status, box = instance.create(name="subject", memoryMB=256)
-        assert status == 201, box
-        self.id = box["sandboxID"]
-        self.mark, self.count = None, 0
-        self.sum = self.sh("head -c 3000000 /dev/urandom > /home/user/file; sync;"
-                           " sha256sum < /home/user/file")
-        self.count_anew()
-
-    def sh(self, command, **kw):
-        r = self.instance.viv("exec", self.id, "--", "sh", "-c", command, **kw)
-        assert r.returncode == 0, (r.stderr, self.instance.log_text()[-3000:])
-        return r.stdout.decode().strip()
-
-    def count_anew(self):
-        self.sh("cat > /tmp/counter.py; nohup python3 /tmp/counter.py >/dev/null 2>&1 &", stdin=COUNTER.encode())
-        said = vivarium.wait_for(lambda: self.sh("cat /dev/shm/count || true"), what="it counts")
-        self.mark, self.count = said.split()
-
-    def restart(self, fault=""):
-        self.instance.stop()
-        assert self.instance.start(fault=fault), self.instance.log_text()
-
-    def state(self):
-        return self.instance.get(f"/sandboxes/{self.id}")["vivarium"]["state"]
-
-    def leaked(self):
-        db = sqlite3.connect(f"file:{self.instance.state}/vivarium.db?mode=ro", uri=True)
-        try:
-            return db.execute("SELECT leaked FROM sandbox WHERE id = ?", (self.id,)).fetchone()[0]
-        finally:
-            db.close()
-
-    def checkpoints(self):
-        return [p.name for p in (self.instance.state / "sandboxes" / self.id).glob("checkpoints/*")]
-
-    def pause(self, **body):
-        return self.instance.request("POST", f"/sandboxes/{self.id}/pause", body)
-
-    def connect(self, **body):
-        return self.instance.request("POST", f"/v2/sandboxes/{self.id}/connect", {"timeout": None, **body})
-
-    def ready(self, state, fault=""):
-        """The sandbox runs, is paused, or is stopped, under a daemon with this fault."""
-        if self.state() != "running":
-            status, reply = self.connect()
-            assert status == 201, reply
-        if state == "stopped":
-            assert self.pause(memory=False)[0] == 204
-        elif state == "paused":
-            assert self.pause()[0] == 204
-        self.restart(fault)
-        assert self.state() == state
-
-    def try_it(self, call, action, fault):
-        """Makes a call that meets the fault."""
-        if action == "fail":
-            status, body = call()
-            assert status == 500 and f"fault injected at {fault}" in body["message"]
-            return
-        try:
-            call()
-        except GONE:
-            pass  # it died before its answer
-        assert self.instance.wait_dead() == -signal.SIGKILL
-        assert self.instance.start(), self.instance.log_text()
-
-    def check_host(self, state):
-        """What is on the host is what the row says."""
-        def settled():  # also what is done behind an operation: old checkpoints go, layers are merged
-            half = [f for f in vivarium.files(self.instance) if f.endswith((".tmp", "layer.new"))]
-            return self.state() == state and not self.leaked() and len(self.checkpoints()) <= 1 and not half
-
-        vivarium.wait_for(settled, what=f"it is {state}: {self.state()}, {self.checkpoints()}")
-        left = vivarium.inventory(self.instance, self.instance.tag)
-        ours = f"state/sandboxes/{self.id}"
-        alive = 1 if state == "running" else 0
-        for kind in ("netns", "links", "processes"):
-            assert (len(left[kind]) > 0) == (alive == 1), left
-        assert len(left["processes"]) == alive and len(left["netns"]) == alive
-        assert (self.id in left["cgroups"]) == (alive == 1)
-        assert (f"run/{self.id}" in left["files"]) == (alive == 1)
-        checkpoints = self.checkpoints()
-        assert not [c for c in checkpoints if not c.isdigit()]
-        assert len(checkpoints) == 1 or state != "paused"
-        assert (f"{ours}/layer" in left["files"]) == (state != "paused")
-        assert list(self.instance.rows()) == [self.id]
-
-    def check_memory(self):
-        """What ran goes on, and knows what it knew."""
-        mark, count = self.sh("cat /dev/shm/count").split()
-        assert mark == self.mark and int(count) >= int(self.count)
-        vivarium.wait_for(lambda: int(self.sh("cat /dev/shm/count").split()[1]) > int(count), what="it counts on")
-        self.count = count
-
-    def check_disk(self):
-        assert self.sh("sha256sum < /home/user/file") == self.sum
-
-    def check_again(self):
-        """The same once more, without a fault; nothing was lost."""
-        self.restart()
-        if self.state() == "running":
-            status, reply = self.pause()
-            assert status == 204, reply
-            self.check_host("paused")
-        status, reply = self.connect()
-        assert status == 201, reply
-        self.check_host("running")
-        self.check_disk()
-
-
 @pytest.fixture(scope="module")
 def world(build, prepared):
     instance = vivarium.Instance(build, prepared)
@@ -190,7 +42,7 @@ def world(build, prepared):
     instance.close()
 
 
-@pytest.mark.parametrize("step, when, action", ways("pause", PLANS["pause"]))
+@pytest.mark.parametrize("step, when, action", ways(PLANS["pause"]))
 def test_pause(world, step, when, action):
     """Up to the end of its plan a pause leads back: the sandbox runs on."""
     fault = f"pause.{step}.{when}"
@@ -203,7 +55,7 @@ def test_pause(world, step, when, action):
     world.check_memory()
 
 
-@pytest.mark.parametrize("step, when, action", ways("release", RELEASES))
+@pytest.mark.parametrize("step, when, action", ways(RELEASES))
 def test_release_of_a_pause(world, step, when, action):
     """From there on it is paused, whatever fails; a daemon that dies before the VM is gone lets it run on."""
     fault = f"release.{step}.{when}"
@@ -220,7 +72,7 @@ def test_release_of_a_pause(world, step, when, action):
     world.check_memory()
 
 
-@pytest.mark.parametrize("step, when, action", ways("stop", PLANS["stop"]))
+@pytest.mark.parametrize("step, when, action", ways(PLANS["stop"], 1))
 def test_stop(world, step, when, action):
     fault = f"stop.{step}.{when}"
     world.ready("running", f"{fault}={action}")
@@ -230,7 +82,7 @@ def test_stop(world, step, when, action):
     world.check_again()
 
 
-@pytest.mark.parametrize("step, when, action", ways("resume", PLANS["resume"]))
+@pytest.mark.parametrize("step, when, action", ways(PLANS["resume"], 2))
 def test_resume(world, step, when, action):
     """Until it is handed out it stays paused."""
     fault = f"resume.{step}.{when}"
@@ -241,7 +93,7 @@ def test_resume(world, step, when, action):
     world.check_memory()
 
 
-@pytest.mark.parametrize("step, when, action", ways("start", PLANS["start"]))
+@pytest.mark.parametrize("step, when, action", ways(PLANS["start"], 3))
 def test_start(world, step, when, action):
     fault = f"start.{step}.{when}"
     world.ready("stopped", f"{fault}={action}")
@@ -251,7 +103,7 @@ def test_start(world, step, when, action):
     world.count_anew()
 
 
-@pytest.mark.parametrize("step, when, action", ways("start", PLANS["start"])[1::2])
+@pytest.mark.parametrize("step, when, action", ways(PLANS["start"], 3)[1::2])
 def test_start_from_a_checkpoint(world, step, when, action):
     """Its disk is taken over first: from there on it is stopped, and nobody writes to the checkpoint."""
     fault = f"start.{step}.{when}"
@@ -320,7 +172,7 @@ def test_shutdown_meanwhile(world, state):
 @pytest.mark.parametrize("state", ["running", "paused"])
 @pytest.mark.parametrize("fault", ["", "fail"])
 def test_destroy_meanwhile(world, state, fault):
-    """It waits for the end of the other operation, however that ends, and then nothing is left."""
+    """It ends a pause early, or waits for the end of the other operation, however that ends; then nothing is left."""
     instance = world.instance
     world.restart()
     status, victim = instance.create(name="victim", memoryMB=256)

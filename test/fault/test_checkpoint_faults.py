@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Every step of a checkpoint, of a fork's child and of a rollback: it fails, or the daemon is killed there with -9.
+Afterwards the source runs as if nothing had been, or, behind the point where a rollback gives it up, is paused
+at the checkpoint; and the same once more succeeds.
+
+By default each step of a checkpoint meets one of the four (fails or killed, before or after it), all of them in
+turn, and every second step of the others, which creates and resumes have, too; with VIV_FAULT_ALL=1 each meets all.
+"""
+
+import os
+
+import pytest
+import vivarium
+from subject import World, steps_of, ways
+
+CHECKPOINT = [name for name, _ in steps_of("steps-save.c", "checkpoint_steps")]
+CLONE = [name for name, _ in steps_of("steps-restore.c", "clone_steps")]
+RESUME = [name for name, _ in steps_of("steps-restore.c", "resume_steps")]
+RELEASES = [name for name, release in steps_of("steps.c", "start_steps") if release != "NULL"]
+
+
+def some(steps, first):
+    """As ways(), but only every second one by default."""
+    return ways(steps, first)[::1 if os.environ.get("VIV_FAULT_ALL") == "1" else 2]
+
+
+def test_the_steps_were_found():
+    assert CHECKPOINT == ["merge", "chain", "draft", "layer", "room", "freeze", "halt", "devices", "capture",
+                          "switch", "run", "write", "share", "commit"]
+    assert CLONE == ["statedir", "layer", "rundir", "slot", "cgroup", "vmm", "wake"]
+    assert RESUME == ["layer", "rundir", "slot", "cgroup", "vmm", "wake"]
+    assert RELEASES == ["rundir", "slot", "cgroup", "vmm"]
+
+
+@pytest.fixture(scope="module")
+def world(build, prepared):
+    instance = vivarium.Instance(build, prepared)
+    yield World(instance)
+    instance.close()
+
+
+def check_source(world, most=0):
+    """It never stopped, and what it had on its disk and in its memory is there."""
+    world.check_host("running", most)
+    world.check_memory()
+    world.check_disk()
+
+
+@pytest.mark.parametrize("step, when, action", ways(CHECKPOINT))
+def test_checkpoint(world, step, when, action):
+    fault = f"checkpoint.{step}.{when}"
+    world.ready("running", f"{fault}={action}")
+    pid = world.instance.get(f"/sandboxes/{world.id}")["vivarium"]["vmmPid"]
+    world.try_it(world.checkpoint, action, fault)
+    # One that was whole when the daemon died is the sandbox's.
+    whole = 1 if (step, when, action) == ("commit", "after", "kill") else 0
+    check_source(world, whole)
+    assert len(world.checkpoints()) == whole
+    world.restart()
+    status, made = world.checkpoint()
+    assert status == 201, made
+    check_source(world, whole + 1)
+    assert world.instance.get(f"/sandboxes/{world.id}")["vivarium"]["vmmPid"] == pid
+    world.forget_checkpoints()
+    check_source(world)
+
+
+def refused(world, fault):
+    """A fork all of whose children failed says so, child by child."""
+    status, children = world.fork()
+    assert status == 201 and len(children) == 1, children
+    assert f"fault injected at {fault}" in children[0]["error"]["message"], children
+
+
+@pytest.mark.parametrize("step, when, action", some(CLONE, 1))
+def test_child_of_a_fork(world, step, when, action):
+    fault = f"clone.{step}.{when}"
+    world.ready("running", f"{fault}={action}")
+    if action == "fail":
+        refused(world, fault)
+    else:
+        world.try_it(world.fork, action, fault)
+    check_source(world)
+    world.restart()
+    status, [child] = world.fork()
+    assert status == 201 and "sandbox" in child, child
+    other = child["sandbox"]["sandboxID"]
+    assert world.instance.request("DELETE", f"/sandboxes/{other}")[0] == 204
+    check_source(world)
+
+
+@pytest.mark.parametrize("step, when, action", some(["halt", "switch", "write", "commit"], 2))
+def test_fork(world, step, when, action):
+    """What a fork's own checkpoint meets; nothing of it stays, even if it was whole."""
+    fault = f"checkpoint.{step}.{when}"
+    world.ready("running", f"{fault}={action}")
+    world.try_it(world.fork, action, fault)
+    check_source(world)
+
+
+def rolled_back(world, fault, action):
+    """A rollback meets a fault: it is paused at the checkpoint, and goes on from there as from any pause."""
+    world.ready("running")
+    world.check_memory()
+    count = world.count
+    status, made = world.checkpoint()
+    assert status == 201, made
+    world.sh("echo x > /home/user/behind; sync")
+    world.restart(f"{fault}={action}")
+    world.try_it(world.rollback, action, fault)
+    world.restart()
+    world.check_host("paused")
+    status, reply = world.connect()
+    assert status == 201, reply
+    world.check_host("running")
+    world.check_memory()
+    world.check_disk()
+    assert world.sh("ls /home/user/behind 2>/dev/null || true") == ""
+    status, reply = world.rollback()
+    assert status == 201, reply
+    world.count = count
+    check_source(world, 1)
+    world.forget_checkpoints()
+    check_source(world)
+
+
+@pytest.mark.parametrize("step, when, action", some(RESUME, 3))
+def test_rollback(world, step, when, action):
+    rolled_back(world, f"resume.{step}.{when}", action)
+
+
+@pytest.mark.parametrize("step, when, action", some(RELEASES, 1))
+def test_release_of_a_rollback(world, step, when, action):
+    """What it gives up is released first."""
+    fault = f"release.{step}.{when}"
+    world.ready("running")
+    if action == "fail":
+        world.check_memory()
+        assert world.checkpoint()[0] == 201
+        world.restart(f"{fault}=fail")
+        status, reply = world.rollback()
+        assert status == 500 and "could not be released" in reply["message"], reply
+        world.restart()
+        world.check_host("paused")
+        assert world.connect()[0] == 201
+        world.check_memory()
+        world.forget_checkpoints()
+        check_source(world)
+        return
+    rolled_back(world, fault, action)
