@@ -9,7 +9,8 @@
  * way back and none is needed: what fails then is a leak that the reaper tries again, and the
  * sandbox is paused.
  *
- * A client that goes away cancels nothing: the operation is the daemon's.
+ * A client that goes away cancels nothing: the operation is the daemon's. Only the removal of the
+ * sandbox ends it early, since nobody wants what it saves: by the way back, before the commit.
  *
  * What a daemon that was killed meanwhile left is decided by what is there (pause_recover()): with
  * a whole checkpoint and no VM it is paused; with a VM it runs on, and an unfinished or unused
@@ -153,6 +154,10 @@ static void not_paused(struct pause *p)
 	log_error("sandbox.pause_failed", kv_str("id", sb->row.id.s), kv_u64("op", p->op.id),
 		  kv_u64("stuck", p->stuck), kv_str("error", p->op.err.msg));
 	err_wrap(&p->op.err, "pause sandbox %s", sb->row.id.s);
+	if (sb->doomed && p->op.err.kind == ERR_CANCELLED) {
+		p->op.err = (struct err){ 0 };
+		err_set(&p->op.err, ERR_NOT_FOUND, "sandbox %s is being removed", sb->row.id.s);
+	}
 	sb->unsure = p->stuck > 0;
 	sandbox_set_state(sb, sb->unsure ? DB_PAUSING : DB_RUNNING, p->op.err.msg);
 	if (sb->unsure)
@@ -177,6 +182,7 @@ static void pause_done(void *arg)
 		tidy_done(p);
 		return;
 	}
+	fd_close(&sb->cancel_fd);
 	sb->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (sandbox_is_awaited(sb))
 		sandbox_hurry(sb);
@@ -230,12 +236,14 @@ static int rest(struct sandbox *sb, const struct plan *plan, sandbox_done_fn don
 	}
 	p = xcalloc(1, sizeof(*p));
 	*p = (struct pause){ .sb = sb, .plan = plan, .done = done, .arg = arg };
-	op_init(&p->op, 0, -1);
-	p->op.fault = sb->m->config.fault;
 	sb->res.draft_kept = false;
 	watch_stop(sb);
 	egress_detach(sb);
 	sandbox_begin(sb);
+	fd_close(&sb->cancel_fd);
+	sb->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); /* -1: then it is waited for */
+	op_init(&p->op, 0, sb->cancel_fd);
+	p->op.fault = sb->m->config.fault;
 	drain_start(sb, on_drained, p);
 	return 0;
 }

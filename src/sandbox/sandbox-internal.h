@@ -88,10 +88,13 @@ struct sandbox {
 	bool doomed;   /* destroy as soon as it is not busy */
 	bool changing; /* its agent is being told of a change of the row */
 	bool unsure;   /* adoption could not be decided yet; nothing of it is touched */
-	int cancel_fd; /* eventfd that ends a create, or what a pause does at leisure; owned; -1 */
+	int cancel_fd; /* eventfd that ends a create, a pause of what is removed, or what a pause
+			* does at leisure; owned; -1 */
 	struct watch *watch;                 /* loop handles on its VM; NULL = not watched */
 	struct meter *meter;                 /* what it used; owned */
 	struct egress_change *egress_change; /* under way; NULL = none */
+	struct merge *merge;                 /* of its disk's layers, under way; NULL = none */
+	struct disk_merge merged; /* what that made; owned; its next checkpoint uses it */
 	struct proxy_group streams;
 	struct destroy_waiters waiters;
 	struct idle_waiters idle;

@@ -136,7 +136,9 @@ void sandbox_when_idle(struct sandbox *sb,
 
 void sandbox_hurry(struct sandbox *sb)
 {
-	if (sb->row.state == DB_PAUSED && sb->cancel_fd >= 0)
+	bool useless = sb->row.state == DB_PAUSING && sb->doomed;
+
+	if ((sb->row.state == DB_PAUSED || useless) && sb->cancel_fd >= 0)
 		ignore_err(eventfd_write(sb->cancel_fd, 1)); /* it cannot overflow by ones */
 }
 

@@ -219,6 +219,23 @@ def test_memory_over_generations(shared):
         outside.close()
 
 
+def test_removed_while_it_is_paused(shared):
+    """What nobody wants is not saved to its end: the pause takes its way back, and the removal is next."""
+    box = Box(shared, "unwanted")
+    box.start(KEEPER, env="MIB=120")
+    box.answer()
+    c = vivarium.UnixConnection(shared.run_dir / "vivd.sock")
+    c.request("POST", f"/sandboxes/{box.id}/pause", "{}")
+    vivarium.wait_for(lambda: box.state() == "pausing", what="it has begun")
+    box.delete()
+    r = c.getresponse()
+    assert r.status == 404 and b"is being removed" in r.read()
+    c.close()
+    assert "sandbox.paused" not in [w for line in shared.log_text().splitlines() if box.id in line
+                                    for w in line.replace("event=", "").split()]
+    assert not box.dir.exists() and box.id not in str(vivarium.inventory(shared, shared.tag))
+
+
 def test_pause_on_a_full_disk(make_instance):
     """It is refused, the sandbox runs on, and what was there is there; with room it is paused."""
     instance = make_instance()
