@@ -54,6 +54,18 @@ bool body_is_null(const json_t *o, const char *key)
 	return v != NULL && json_is_null(v);
 }
 
+int body_bool(const json_t *o, const char *key, bool *out, struct err *e)
+{
+	const json_t *v = json_object_get(o, key);
+
+	if (v == NULL || json_is_null(v))
+		return 0;
+	if (!json_is_boolean(v))
+		return err_set(e, ERR_INVALID, "field '%s' must be true or false", key);
+	*out = json_is_true(v);
+	return 1;
+}
+
 bool body_asks_nothing(const json_t *v)
 {
 	return v == NULL || json_is_null(v) || json_is_false(v) ||

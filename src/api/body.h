@@ -33,6 +33,10 @@ must_check int body_int(const json_t *o, const char *key, int64_t least, int64_t
  */
 must_check int body_text(const json_t *o, const char *key, const char **out, struct err *e);
 
+/** body_bool() - true or false; @out is unchanged when the field is absent. Return: as body_int()
+ */
+must_check int body_bool(const json_t *o, const char *key, bool *out, struct err *e);
+
 /** body_asks_nothing() - whether a field asks for nothing: absent, null, false, or an empty list or
  * object */
 bool body_asks_nothing(const json_t *v);

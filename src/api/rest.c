@@ -24,16 +24,14 @@ struct rest_call {
 	bool no_deadline;
 	int64_t timeout_s;
 	bool only_paused; /* it is an error that the sandbox runs already */
+	int sets_pause;   /* 1 = what becomes of it at its deadline changes, too; 0 = it stays */
+	bool auto_pause;
 };
 
 static int read_memory(const json_t *body, bool *out, struct err *e)
 {
-	const json_t *memory = json_object_get(body, "memory");
-
-	*out = !json_is_false(memory);
-	if (memory == NULL || json_is_boolean(memory) || json_is_null(memory))
-		return 0;
-	return err_set(e, ERR_INVALID, "field 'memory' must be true or false");
+	*out = true;
+	return MIN(body_bool(body, "memory", out, e), 0);
 }
 
 static void on_paused(struct sandbox *sb, const struct err *e, void *arg)
@@ -94,7 +92,9 @@ static void on_resumed(struct sandbox *sb, bool resumed, const struct err *e, vo
 	if (e == NULL && !resumed && c.only_paused)
 		err_set(&ours, ERR_CONFLICT, "sandbox %s is running already", sandbox_id(sb));
 	else if (e == NULL && !resumed)
-		ignore_err(extend(&c, sb, &ours)); /* told below */
+		ignore_err(extend(&c, sb, &ours)); /* told below, as the next one */
+	else if (e == NULL && c.sets_pause > 0)
+		ignore_err(sandbox_set_auto_pause(sb, c.auto_pause, &ours));
 	if (x == NULL)
 		return;
 	if (e != NULL || err_is_set(&ours))
@@ -156,11 +156,26 @@ static void connect_v2_body(struct http_exchange *x, const char *text, size_t n,
 	wake(x, text, n, false, &c);
 }
 
+/* Deprecated, and the one call that has it; but who asks for it gets it. */
+static int read_auto_pause(const char *text, size_t n, struct rest_call *c, struct err *e)
+{
+	auto_json *body = NULL;
+	int r = body_object(text, n, true, &body, e);
+
+	if (r == 0)
+		r = c->sets_pause = body_bool(body, "autoPause", &c->auto_pause, e);
+	return MIN(r, 0);
+}
+
 static void resume_body(struct http_exchange *x, const char *text, size_t n, void *arg)
 {
 	struct rest_call c = { .api = arg, .timeout_s = RESUME_TIMEOUT_S, .only_paused = true };
+	struct err e = { 0 };
 
-	wake(x, text, n, false, &c);
+	if (read_auto_pause(text, n, &c, &e) < 0)
+		reply_error(x, &e);
+	else
+		wake(x, text, n, false, &c);
 }
 
 void sandboxes_connect_v1(struct http_exchange *x, const struct route_params *p, void *arg)

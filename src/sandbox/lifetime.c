@@ -53,6 +53,24 @@ int sandbox_set_deadline(struct sandbox *sb, uint64_t end_ms, struct err *e)
 	return 0;
 }
 
+int sandbox_set_auto_pause(struct sandbox *sb, bool pauses, struct err *e)
+{
+	bool old = sb->row.auto_pause;
+	bool old_disk_only = sb->row.auto_pause_disk_only;
+	int r = sandbox_check_running(sb, e);
+
+	if (r < 0)
+		return r;
+	sb->row.auto_pause = pauses;
+	sb->row.auto_pause_disk_only = pauses && old_disk_only;
+	r = db_sandbox_update(sb->m->db, &sb->row, e);
+	if (r == 0)
+		return 0;
+	sb->row.auto_pause = old;
+	sb->row.auto_pause_disk_only = old_disk_only;
+	return r;
+}
+
 uint64_t sandbox_expires_ms(const struct sandbox *sb)
 {
 	return sb->row.end_ms == 0 ? 0 : MAX(sb->row.end_ms, sb->expiry.again_ms);

@@ -76,6 +76,29 @@ def test_goes_on_where_it_was(shared):
     shared.request("DELETE", f"/sandboxes/{box}")
 
 
+def test_resume_says_what_becomes_of_it(shared):
+    """autoPause of /resume, deprecated, but not ignored: it changes what create said, and not saying it does not."""
+    box = create(shared, "--name", "says-what")
+
+    def resumed(**body):
+        pause(shared, box)
+        return shared.request("POST", f"/sandboxes/{box}/resume", {"timeout": 600, **body})
+
+    def at_its_end():
+        return shared.get(f"/sandboxes/{box}")["lifecycle"]["onTimeout"]
+
+    assert at_its_end() == "kill"
+    for wish, end in (({"autoPause": True}, "pause"), ({}, "pause"), ({"autoPause": None}, "pause"),
+                      ({"autoPause": False}, "kill")):
+        status, reply = resumed(**wish)
+        assert status == 201, reply
+        assert at_its_end() == end, wish
+    status, reply = resumed(autoPause="yes")
+    assert status == 400 and "autoPause" in reply["message"]
+    assert state(shared, box) == "paused"
+    shared.request("DELETE", f"/sandboxes/{box}")
+
+
 def test_errors(shared):
     box = create(shared, "--name", "errors")
     pause(shared, box)
