@@ -298,9 +298,26 @@ static int check_devices(int fd, const struct checkpoint *c, const char *path, s
 	return 0;
 }
 
+/* Of an image only its size: reading it would cost each restore as much as all its memory. A VM
+ * whose mapping is longer than its file would end at the first page behind that. */
+static int check_image(int fd, const struct checkpoint *c, const char *path, struct err *e)
+{
+	auto_close int image = image_open(fd, c->image_id);
+	struct stat st;
+
+	if (image < 0 || fstat(image, &st) < 0)
+		return err_set(e, ERR_INVALID, "checkpoint %s: its memory image: %s", path,
+			       strerror(image < 0 ? -image : errno));
+	if ((uint64_t)st.st_size != c->memory_mib << 20)
+		return err_set(e, ERR_INVALID, "checkpoint %s: its memory image has another size",
+			       path);
+	return 0;
+}
+
 static int check_files(int fd, const struct checkpoint *c, const char *path, struct err *e)
 {
 	struct stat st;
+	int r;
 
 	if (fstatat(fd, "memory", &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_set(e, ERR_INVALID, "checkpoint %s: its file memory: %s", path,
@@ -308,14 +325,8 @@ static int check_files(int fd, const struct checkpoint *c, const char *path, str
 	if ((uint64_t)st.st_size != c->memory.file_bytes)
 		return err_set(e, ERR_INVALID, "checkpoint %s: its file memory has another size",
 			       path);
-	if (c->image_id != 0) {
-		auto_close int image = image_open(fd, c->image_id);
-
-		if (image < 0)
-			return err_set(e, ERR_INVALID, "checkpoint %s: its memory image: %s", path,
-				       strerror(-image));
-	}
-	return check_devices(fd, c, path, e);
+	r = c->image_id != 0 ? check_image(fd, c, path, e) : 0;
+	return r < 0 ? r : check_devices(fd, c, path, e);
 }
 
 int checkpoint_open_disk(int owner_fd, uint64_t generation, struct op *op)

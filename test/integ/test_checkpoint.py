@@ -170,6 +170,32 @@ def test_damage_is_named_and_starts_nothing(shared):
     box.delete()
 
 
+def test_damaged_image(make_instance):
+    """The image that its memory began as, which it shares with others: missing, or cut off, it is named, too."""
+    instance = make_instance(warm_images=1)
+    instance.own_templates()
+    assert instance.start(), instance.log_text()
+    Box(instance, "first").delete()
+    where = (instance.state / "templates" / "base").resolve()
+    vivarium.wait_for(lambda: [p for p in where.glob("checkpoints/*") if p.name.isdigit()], timeout=300,
+                      what="an image is made")
+    box = Box(instance, "imaged")
+    box.sh("head -c 3000000 /dev/urandom > /dev/shm/blob")
+    before = box.sh("sha256sum < /dev/shm/blob")
+    box.pause()
+    vivarium.wait_for(lambda: len(list(box.dir.glob("checkpoints/*"))) == 1, what="one checkpoint")
+    (image,) = box.checkpoint().glob("image-*")
+    for how in (missing, cut):
+        with damaged(image, how):
+            status, reply = box.connect()
+            assert status == 400 and "memory image" in reply["message"], reply
+            assert str(box.checkpoint()) in reply["message"] and box.state() == "paused"
+            assert box.id not in str(vivarium.inventory(instance, instance.tag)["cgroups"])
+    box.resume()
+    assert box.sh("sha256sum < /dev/shm/blob") == before
+    box.delete()
+
+
 @pytest.mark.parametrize("name", ["devices", "memory"])
 def test_disk_of_a_damaged_checkpoint(shared, name):
     """Its memory is lost; its disk is not."""
@@ -200,6 +226,8 @@ def test_memory_over_generations(shared):
         vivarium.wait_for(lambda: box.sh("ls /dev/shm/connected 2>/dev/null || true"), timeout=180,
                          what="it is connected")
         before = box.answer()
+        box.sh("head -c 20000000 /dev/urandom > /dev/shm/blob")
+        blob = box.sh("sha256sum < /dev/shm/blob")
         for generation in range(10 if os.environ.get("VIV_TEST_LONG") == "1" else 3):
             box.pause()
             if generation == 0:
@@ -207,6 +235,7 @@ def test_memory_over_generations(shared):
             box.resume()
             assert abs(float(box.sh("date +%s.%N")) - time.time()) < 4
             assert box.answer() == before
+            assert box.sh("sha256sum < /dev/shm/blob") == blob
             assert box.sh("ls /dev/shm") .count("drawn-twice") == 0
             if generation == 0:
                 how = vivarium.wait_for(lambda: box.sh("cat /dev/shm/how 2>/dev/null || true"), timeout=180,

@@ -159,13 +159,19 @@ def test_fork(shared):
 
 
 def test_clones_draw_different_random_numbers(shared):
+    """Twenty of them, made of one instant: what each draws first, by the call and by the device, and the source."""
     box = create(shared)
-    children = fork(shared, box, count=4)
-    command = "head -c 32 /dev/urandom | sha256sum"
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        drawn = list(pool.map(lambda one: sh(shared, one, command), children))
-    assert len(set(drawn)) == len(children)
-    rm(shared, box, *children)
+    command = """python3 -c 'import os; print(os.getrandom(32).hex(), open("/dev/urandom", "rb").read(32).hex())'"""
+    drawn = sh(shared, box, command).split()
+    for _ in range(2):
+        children = fork(shared, box, count=10)
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for words in pool.map(lambda one: sh(shared, one, command).split(), children):
+                drawn += words
+        drawn += sh(shared, box, command).split()
+        rm(shared, *children)
+    assert len(set(drawn)) == len(drawn) == 2 * 23
+    rm(shared, box)
 
 
 def test_fork_of_a_paused_one(shared):
