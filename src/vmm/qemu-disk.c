@@ -14,8 +14,8 @@
  * Layers below the top one may become one, in a new file. That becomes a node, too, over the same
  * one as the lowest of those that it holds, and `blockdev-reopen` of the node above puts it below
  * that one. The guest's requests wait for it, about a millisecond. Nodes that are part of nothing
- * any more are deleted; QEMU refuses to delete others, so all are tried. By the same way goes
- * what a daemon that was killed half-way left.
+ * any more are deleted; QEMU refuses to delete others, so all but those of the chain are tried.
+ * The same way goes what a daemon that was killed half-way left.
  */
 #include "vmm/qemu-internal.h"
 
@@ -227,9 +227,24 @@ static bool try_delete(struct qemu *q, const json_t *node, const struct op *op)
 	return true;
 }
 
-/* Deletes all nodes that are part of nothing, and those that only they needed. Return: 0 with the
- * nodes that are left; -errno with op->err set. */
-static int sweep_nodes(struct qemu *q, json_t **out, struct op *op)
+/* Whether a node is that of an image of a chain, or of its file. */
+static bool is_of_chain(const json_t *node, const struct vmm_image *chain, size_t n)
+{
+	const char *name = json_string_value(json_object_get(node, "node-name"));
+	char image[QEMU_NODE_SIZE];
+	bool is = false;
+
+	for (size_t i = 0; i < n && name != NULL && !is; i++) {
+		qemu_node_name(name[0], chain[i].fd, image);
+		is = streq(image, name);
+	}
+	return is;
+}
+
+/* Deletes all nodes but those of a chain, unless they are in use. Return: 0 with those that are
+ * left; -errno with op->err set. */
+static int sweep_nodes(struct qemu *q, const struct vmm_image *chain, size_t n, json_t **out,
+		       struct op *op)
 {
 	bool again = true;
 	int r = 0;
@@ -243,7 +258,8 @@ static int sweep_nodes(struct qemu *q, json_t **out, struct op *op)
 		r = query_nodes(q, &nodes, op);
 		json_array_foreach(nodes, i, node)
 		{
-			again = try_delete(q, node, op) || again;
+			if (!is_of_chain(node, chain, n))
+				again = try_delete(q, node, op) || again;
 		}
 		if (r == 0 && !again)
 			*out = json_incref(nodes);
@@ -254,9 +270,13 @@ static int sweep_nodes(struct qemu *q, json_t **out, struct op *op)
 static int add_image(struct qemu *q, const struct vmm_image *image, const struct vmm_image *below,
 		     struct op *op)
 {
+	char file[QEMU_NODE_SIZE];
 	uint64_t set;
-	int r = add_file(q, image->fd, false, &set, op);
+	int r;
 
+	qemu_node_name('f', image->fd, file);
+	delete_node(q, file, op); /* as far as this a killed daemon may have come */
+	r = add_file(q, image->fd, false, &set, op);
 	if (r == 0) {
 		r = add_node(q, node_of(image, below, false), op);
 		if (r < 0)
@@ -321,32 +341,26 @@ static bool is_chain(const json_t *nodes, const struct vmm_image *chain, size_t 
 	return has;
 }
 
-/* Return: 1 it is that; 0 it is not; -errno with op->err set. */
-static int try_chain(struct qemu *q, const struct vmm_image *chain, size_t n, bool all,
-		     struct op *op)
+/* As a rule there is a new file in place of some. What a killed daemon left half done is seen by
+ * what cannot be deleted then; so all are gone through, each of which makes the guest's requests
+ * wait for a moment. */
+static int change_chain(struct qemu *q, const json_t *nodes, const struct vmm_image *chain,
+			size_t n, struct op *op)
 {
-	auto_json *nodes = NULL;
 	auto_json *left = NULL;
-	int r = sweep_nodes(q, &nodes, op);
+	auto_json *rest = NULL;
+	int r = build_chain(q, nodes, chain, n, false, op);
 
 	if (r == 0)
-		r = build_chain(q, nodes, chain, n, all, op);
+		r = sweep_nodes(q, chain, n, &left, op);
+	if (r < 0 || is_chain(left, chain, n))
+		return r;
+	r = build_chain(q, left, chain, n, true, op);
 	if (r == 0)
-		r = sweep_nodes(q, &left, op);
-	return r < 0 ? r : is_chain(left, chain, n);
-}
-
-/* As a rule there is a new file in place of some; else it is seen at the end, and all are gone
- * through, each of which makes the guest's requests wait for a moment. */
-static int change_chain(struct qemu *q, const struct vmm_image *chain, size_t n, struct op *op)
-{
-	int r = try_chain(q, chain, n, false, op);
-
-	if (r == 0)
-		r = try_chain(q, chain, n, true, op);
-	if (r == 0)
+		r = sweep_nodes(q, chain, n, &rest, op);
+	if (r == 0 && !is_chain(rest, chain, n))
 		return err_set(&op->err, ERR_VMM, "the VM's disk is not what it should be");
-	return MIN(r, 0);
+	return r;
 }
 
 int qemu_set_chain(struct vmm *vmm, const struct vmm_image *chain, size_t n, size_t *out_top,
@@ -358,7 +372,7 @@ int qemu_set_chain(struct vmm *vmm, const struct vmm_image *chain, size_t n, siz
 	int r = top < 0 ? top : query_nodes(q, &nodes, op);
 
 	if (r == 0 && !is_chain(nodes, chain + top, n - (size_t)top))
-		r = change_chain(q, chain + top, n - (size_t)top, op);
+		r = change_chain(q, nodes, chain + top, n - (size_t)top, op);
 	if (r < 0)
 		return err_wrap(&op->err, "change the layers of the VM's disk");
 	*out_top = (size_t)top;
