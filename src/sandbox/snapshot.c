@@ -93,8 +93,8 @@ static int use_passing(struct sandbox *sb, struct passing *p, void *arg, struct 
 static void on_taken(struct sandbox *sb, struct passing *p, const struct taken *t,
 		     const struct err *e, void *arg)
 {
-	(void)sb;
 	(void)p;
+	take_tidy(sb);
 	tell(arg, t, e);
 }
 
