@@ -6,25 +6,18 @@ goes on, and nothing is left over. VIV_FAULT_ALL=1 as in test_pause_faults.py.
 """
 
 import json
-import os
 
 import pytest
 import vivarium
-from test_pause_faults import WAYS, World, steps_of
+from subject import World, steps_of, ways
 
 STEPS = [name for name, _ in steps_of("steps-snapshot.c", "snapshot_steps")]
 TAKING = [name for name, _ in steps_of("steps-save.c", "checkpoint_steps")]
 
 
-def ways(steps, offset):
-    if os.environ.get("VIV_FAULT_ALL") == "1":
-        return [(step, *way) for step in steps for way in WAYS]
-    return [(step, *WAYS[(i + offset) % 4]) for i, step in enumerate(steps)]
-
-
 def test_the_steps_were_found():
     assert STEPS == ["stage", "checkpoint", "describe", "publish"]
-    assert TAKING[0] == "draft" and TAKING[-1] == "commit"
+    assert TAKING[0] == "merge" and TAKING[-1] == "commit"
 
 
 @pytest.fixture(scope="module")
