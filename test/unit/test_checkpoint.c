@@ -45,6 +45,15 @@ static void put(int dirfd, const char *name, const char *text)
 	ck_assert_int_eq(fd_write_all(fd, text, strlen(text)), 0);
 }
 
+/* An image of the memory that the checkpoint says. */
+static void put_image(int dirfd, const char *name, uint64_t memory_mib)
+{
+	auto_close int fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ftruncate(fd, (off_t)(memory_mib << 20)), 0);
+}
+
 static struct checkpoint make(uint64_t generation, bool kept)
 {
 	struct checkpoint c = { .generation = generation,
@@ -68,7 +77,7 @@ static struct checkpoint make(uint64_t generation, bool kept)
 	ck_assert_msg(fd >= 0, "%s", op.err.msg);
 	put(fd, "devices", "devices");
 	put(fd, "memory", "memory");
-	put(fd, "image-fedcba9876543210", "image");
+	put_image(fd, "image-fedcba9876543210", c.memory_mib);
 	ck_assert_int_eq(checkpoint_sum_devices(fd, &c.devices_bytes, &c.devices_sum), 0);
 	ck_assert_msg(checkpoint_commit(owner, fd, &c, &op) == 0, "%s", op.err.msg);
 	return c;
@@ -165,7 +174,8 @@ START_TEST(test_damage_is_named)
 		      { "devices", "file devices is damaged", false },
 		      { "memory", "file memory", true },
 		      { "memory", "file memory has another size", false },
-		      { "image-fedcba9876543210", "memory image", true } };
+		      { "image-fedcba9876543210", "memory image", true },
+		      { "image-fedcba9876543210", "memory image has another size", false } };
 	auto_close int fd = -1;
 
 	make(1, false);
@@ -261,7 +271,7 @@ int main(void)
 	tcase_add_test(t, test_reads_what_was_written);
 	tcase_add_test(t, test_unfinished);
 	tcase_add_test(t, test_same_generation);
-	tcase_add_loop_test(t, test_damage_is_named, 0, 6);
+	tcase_add_loop_test(t, test_damage_is_named, 0, 7);
 	tcase_add_test(t, test_renamed);
 	tcase_add_test(t, test_tidy);
 	tcase_add_test(t, test_remove);
