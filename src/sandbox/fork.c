@@ -65,10 +65,10 @@ static void copy_egress(struct db_egress *to, const struct db_egress *from)
 	db_set_str(&to->internet_access, from->internet_access);
 }
 
-/* All that a sandbox was asked to be, but for what is its own: id, name, tokens, deadline. */
+/* All that a sandbox was asked to be, but for what is its own: id, name, tokens, deadline. @to was
+ * initialised. */
 static void copy_model(struct db_sandbox *to, const struct db_sandbox *from, uint64_t timeout_s)
 {
-	db_sandbox_init(to);
 	db_set_str(&to->template_name, from->template_name);
 	db_set_str(&to->user, from->user);
 	db_set_str(&to->workdir, from->workdir);
@@ -160,6 +160,7 @@ static void make_children(struct fork *f)
 		struct db_sandbox row;
 
 		*c = (struct child){ .fork = f, .result = &f->results[i] };
+		db_sandbox_init(&row);
 		copy_model(&row, &f->model, f->spec.timeout_s);
 		if (sandbox_create_from(f->m, &row, &f->from.ref, child_done, c, &c->result->id,
 					&c->result->error) < 0)
