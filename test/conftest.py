@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all Python tests share: where the tree and the build are."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -22,6 +23,15 @@ def root():
 @pytest.fixture(scope="session")
 def build():
     return pathlib.Path(os.environ.get("VIV_BUILD", ROOT / "build"))
+
+
+@pytest.fixture(scope="session")
+def no_sanitizers(build):
+    """For tests of how much memory something takes."""
+    options = json.loads(vivarium.run("meson", "introspect", "--buildoptions", str(build), check=True).stdout)
+    sanitizers = next(o["value"] for o in options if o["name"] == "b_sanitize")
+    if sanitizers != "none":
+        pytest.skip(f"memory is measured, and the build has sanitizers ({sanitizers}), which take their own")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def agent(build):
-    a = native.Agent(build / "src" / "viv-agent")
+    a = native.Agent(native.program(build))
     yield a
     assert a.stop() == 0
 
@@ -15,6 +15,6 @@ def agent(build):
 @pytest.fixture
 def own_agent(build):
     """One that nobody else uses: for tests that set its identity, or look at its memory."""
-    a = native.Agent(build / "src" / "viv-agent")
+    a = native.Agent(native.program(build))
     yield a
     assert a.stop() == 0

@@ -18,6 +18,12 @@ MIB = 1 << 20
 OCTETS = "application/octet-stream"
 
 
+def program(build):
+    """The agent to run on the host: with sanitizers, where the build has any."""
+    sanitized = build / "src" / "viv-agent-sanitized"
+    return sanitized if sanitized.exists() else build / "src" / "viv-agent"
+
+
 def b64(data):
     return base64.b64encode(data).decode()
 

@@ -21,7 +21,7 @@ import time
 import urllib.parse
 
 import pytest
-from native import MIB, OCTETS, Agent, RpcError, basic, form, wait_until
+from native import MIB, OCTETS, Agent, RpcError, basic, form, program, wait_until
 
 NOBODY = pwd.getpwnam("nobody")
 
@@ -355,7 +355,7 @@ def small_disk(build, here):
     wrapper = here / "wrapper"
     wrapper.write_text('#!/bin/sh\n'
                        f'exec unshare -m sh -c \'mount -t tmpfs -o size=1M,nr_inodes=20 tmpfs '
-                       f'"{here}/small" && exec "$@"\' sh "{build}/src/viv-agent" "$@"\n')
+                       f'"{here}/small" && exec "$@"\' sh "{program(build)}" "$@"\n')
     wrapper.chmod(0o755)
     a = Agent(wrapper)
     yield a
@@ -462,7 +462,7 @@ def test_without_a_token_signatures_do_not_matter(agent, here):
 
 
 def test_root_only(build, here):
-    a = Agent(build / "src" / "viv-agent", "--root-user-only")
+    a = Agent(program(build), "--root-user-only")
     error(a.put(here / "f", b"x", username="nobody"), 401, "nobody")
     fails("unauthenticated", a, "Stat", {"path": "/"}, "nobody", **basic("nobody"))
     a.write(here / "f", b"x", username="root")
@@ -517,6 +517,7 @@ def peak_kib(agent):
     return agent.status("VmHWM")
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_a_gibibyte_up_and_down(own_agent, here):
     agent, path = own_agent, here / "big"
     piece = random.Random(5).randbytes(MIB)
@@ -542,6 +543,7 @@ def test_a_gibibyte_up_and_down(own_agent, here):
     assert peak_kib(agent) <= 8192
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_multipart_in_little_memory(own_agent, here):
     agent = own_agent
     head = form(("file", f"{here}/big", b"MARK")).split(b"MARK")
@@ -553,6 +555,7 @@ def test_multipart_in_little_memory(own_agent, here):
     assert peak_kib(agent) <= 8192
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_clients_that_do_not_read(own_agent, here):
     """They cost no more than what is queued for each, and others are served."""
     agent = own_agent
@@ -575,6 +578,7 @@ def test_clients_that_do_not_read(own_agent, here):
     assert agent.read(here / "small") == b"x"
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_transfers_are_limited(own_agent, here):
     agent = own_agent
     head = (f"POST /files?path={here}/f%d HTTP/1.1\r\nHost: x\r\nContent-Type: {OCTETS}\r\n"
@@ -777,6 +781,7 @@ def test_list_errors(agent, here):
     fails("invalid_argument", agent, "ListDir", {"path": str(here), "depth": -1})
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_list_is_bounded(own_agent, here):
     agent = own_agent
     for i in range(20_000):
@@ -923,6 +928,7 @@ def test_watch_keepalive_and_timeout(agent, here):
     assert e.value.code == "deadline_exceeded"
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_watch_of_a_slow_client_ends_with_an_error(own_agent, here):
     """It gets what was kept, and is told that it is not all."""
     agent = own_agent
@@ -1028,6 +1034,7 @@ def test_metrics(agent):
     assert re.fullmatch(r"\d+(\.\d\d?)?", str(second["cpu_used_pct"]))
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_idle_after_work_and_small(own_agent, here):
     agent = own_agent
     watch = Watch(agent, here, recursive=True).start()

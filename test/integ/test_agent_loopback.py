@@ -9,7 +9,7 @@ import struct
 import threading
 
 import pytest
-from native import MIB, Agent, wait_until
+from native import MIB, Agent, program, wait_until
 
 CONNECTIONS_MAX = 512
 HEAD = "GET /loopback/{} HTTP/1.1\r\nHost: agent\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n{}\r\n"
@@ -141,6 +141,7 @@ def stall(s, data):
     return sent
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_a_side_that_does_not_read_holds_the_other_back(own_agent):
     listening, port = listen()
     before = own_agent.status("VmRSS")
@@ -178,6 +179,7 @@ def test_much_at_once_arrives_whole(agent):
         assert got[s] == data and got[server] == data
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_they_are_limited_and_small(own_agent):
     listening, port = listen()
     with listening, contextlib.ExitStack() as stack:
@@ -210,7 +212,7 @@ def test_a_client_that_leaves_while_it_connects(own_agent):
 
 
 def test_the_end_of_the_agent_resets(build):
-    a = Agent(build / "src" / "viv-agent")
+    a = Agent(program(build))
     listening, port = listen()
     with listening, through(a, port) as s, listening.accept()[0] as server:
         assert a.stop() == 0

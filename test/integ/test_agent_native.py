@@ -16,7 +16,7 @@ import threading
 import time
 
 import pytest
-from native import MIB, Agent, RpcError, Stream, b64, basic, is_alive, wait_until
+from native import MIB, Agent, RpcError, Stream, b64, basic, is_alive, program, wait_until
 
 RING_OVERHEAD = 64  # record heads count against the MiB that is kept
 
@@ -25,14 +25,14 @@ RING_OVERHEAD = 64  # record heads count against the MiB that is kept
 
 
 def test_version(build):
-    out = subprocess.run([build / "src" / "viv-agent", "--version"], check=True,
+    out = subprocess.run([program(build), "--version"], check=True,
                          capture_output=True, text=True).stdout
     assert re.fullmatch(r"viv-agent \d+\.\d+\.\d+\n", out)
 
 
 def test_bad_command_lines(build):
     for args in ([], ["--listen", "nowhere"], ["--listen", "127.0.0.1:99999"], ["--what"]):
-        r = subprocess.run([build / "src" / "viv-agent", *args], capture_output=True, text=True)
+        r = subprocess.run([program(build), *args], capture_output=True, text=True)
         assert r.returncode == 1 and r.stderr
 
 
@@ -50,7 +50,7 @@ def test_unknown_paths(agent):
 
 def test_unix_socket(build, tmp_path):
     path = tmp_path / "agent.sock"
-    with subprocess.Popen([build / "src" / "viv-agent", "--listen", f"unix:{path}"],
+    with subprocess.Popen([program(build), "--listen", f"unix:{path}"],
                           stdout=subprocess.PIPE, text=True) as p:
         assert p.stdout.readline() == f"listening on unix:{path}\n"
         with socket.socket(socket.AF_UNIX) as s:
@@ -443,7 +443,7 @@ def test_rights_are_the_users(agent, tmp_path):
 
 
 def test_root_user_only(build):
-    a = Agent(build / "src" / "viv-agent", "--root-user-only")
+    a = Agent(program(build), "--root-user-only")
     assert a.run("id -un")[0] == b"root\n"
     assert fails(a, "true", headers=basic("nobody")).code == "unauthenticated"
     assert a.stop() == 0
@@ -574,6 +574,7 @@ def test_ring_keeps_the_last_mib(agent):
     assert end["exitCode"] == 3
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_100_mb_without_listener(own_agent):
     agent = own_agent
     stream = agent.sh("read x; head -c 100000000 /dev/zero; echo end >&2", stdin=True)
@@ -595,6 +596,7 @@ def test_100_mb_with_listener(agent):
     assert size == 100000000
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_slow_listener_holds_the_process_back(own_agent):
     agent = own_agent
     stream = agent.sh("head -c 30000000 /dev/zero; echo done >&2")
@@ -631,9 +633,9 @@ def test_keepalive(agent):
     stream = Stream(agent, "Start", {"process": {"cmd": "sleep", "args": ["100"]}},
                     {"Keepalive-Ping-Interval": "1"}).start()
     started = time.monotonic()
-    assert stream.next() == {"keepalive": {}}
-    assert stream.next() == {"keepalive": {}}
-    assert 1.9 < time.monotonic() - started < 5
+    for _ in range(3):
+        assert stream.next() == {"keepalive": {}}
+    assert 1.5 < time.monotonic() - started  # at once would be 0, and the first may have waited for us
     agent.signal(stream.pid, 9)
     assert stream.rest()[2]["signal"] == 9
 
@@ -728,13 +730,14 @@ def test_clients_that_break_off(own_agent):
 
 
 def test_sigterm_ends_the_processes(build):
-    a = Agent(build / "src" / "viv-agent")
+    a = Agent(program(build))
     stream = a.sh("sleep 1000 & echo $!; wait")
     child = int(stream.data())
     assert a.stop() == 0
     wait_until(lambda: not is_alive(child) and not is_alive(stream.pid), "they are gone")
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_idle_agent_sleeps_and_is_small(own_agent):
     agent = own_agent
     stream = agent.start("sleep", "100")

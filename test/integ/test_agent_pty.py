@@ -569,6 +569,7 @@ def test_stream_input_of_a_terminal_as_it_comes(agent):
     assert fails("failed_precondition", s.answer).message == "the process has ended"
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_stream_input_is_held_back(own_agent):
     agent = own_agent
     stream = agent.start("bash", "-c", "kill -STOP $$; exec sha256sum")
@@ -695,6 +696,7 @@ def test_a_tag_names_one_running_process(agent):
         p.rest()
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_processes_are_bounded(own_agent):
     agent = own_agent
     before = agent.status("VmRSS")
@@ -736,6 +738,7 @@ def sleeps(agent):
     return agent.status("voluntary_ctxt_switches") == wakes
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_1000_idle_streams(own_agent):
     agent = own_agent
     stream = agent.start("cat")
@@ -767,6 +770,7 @@ def test_keepalives_of_many_streams(agent):
         s.rest()
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_200_processes_with_output(own_agent):
     agent = own_agent
     agent.run("true")
@@ -777,6 +781,7 @@ def test_200_processes_with_output(own_agent):
     assert agent.status("VmRSS") < 180 * 1024
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_output_of_all_is_bounded(own_agent):
     """Together an eighth of the memory, 128 MiB at most; what was heard goes first."""
     agent = own_agent
@@ -797,6 +802,7 @@ def test_output_of_all_is_bounded(own_agent):
     assert len(agent.run("head -c 3000000 /dev/zero")[0]) == 3000000
 
 
+@pytest.mark.usefixtures("no_sanitizers")
 def test_idle_agent_is_small(own_agent):
     agent = own_agent
     assert agent.run("true")[2]["exitCode"] == 0

@@ -2,7 +2,6 @@
 """The daemon as such: starting, stopping, adopting, side by side, deadlines, permissions, networks."""
 
 import fcntl
-import json
 import os
 import re
 import signal
@@ -247,11 +246,9 @@ def slowest_answer(instance):
     return True
 
 
-def test_memory(build, make_instance):
+@pytest.mark.usefixtures("no_sanitizers")
+def test_memory(make_instance):
     """What the daemon holds for nothing, and after boots: libraries that take much are not among it."""
-    options = json.loads(vivarium.run("meson", "introspect", "--buildoptions", str(build), check=True).stdout)
-    if next(o["value"] for o in options if o["name"] == "b_sanitize") != "none":
-        pytest.skip("with sanitizers it takes more")
     instance = make_instance(slot_pool=4)
     assert instance.start(), instance.log_text()
     idle = resident_kib(instance)
