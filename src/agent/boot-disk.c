@@ -2,23 +2,29 @@
 /*
  * The root disk. The template's file system is as small as its contents; a sandbox's disk is as
  * large as its owner asked for. So the file system is grown at each boot that finds it smaller than
- * its device, online, by the kernel: resize2fs is not part of every image.
+ * its device, online, by the kernel: resize2fs is not part of every image. So is that of a guest
+ * that was restored with a larger disk than it was saved with.
  */
 #include "agent/boot-internal.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/file.h"
+#include "base/str.h"
 
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fs.h>
+#include <linux/netlink.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /* fs/ext4/ext4.h; not in the headers for programs. The argument is a number of file system blocks.
@@ -102,9 +108,9 @@ static int read_geometry(const char *device, struct geometry *out)
 	return 0;
 }
 
-static int grow(uint64_t blocks)
+static int grow(const char *mounted, uint64_t blocks)
 {
-	auto_close int fd = open(mount_point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	auto_close int fd = open(mounted, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	__u64 arg = blocks;
 
 	if (fd < 0)
@@ -130,8 +136,72 @@ int boot_disk(const char *device, struct err *e)
 		return err_errno(e, errno, "mount the root disk %s", device);
 	if (g.fs_blocks >= g.device_blocks)
 		return 0;
-	r = grow(g.device_blocks);
+	r = grow(mount_point, g.device_blocks);
 	return r < 0 ? err_errno(e, -r, "grow the root file system to its disk") : 0;
+}
+
+/* The node of the device that is mounted as the root. */
+static int root_device(char out[PATH_MAX])
+{
+	auto_free char *link = NULL;
+	char target[PATH_MAX];
+	struct stat st;
+	ssize_t n;
+
+	if (stat("/", &st) < 0)
+		return -errno;
+	link = str_printf("/sys/dev/block/%u:%u", major(st.st_dev), minor(st.st_dev));
+	n = readlink(link, target, sizeof(target) - 1);
+	if (n < 0)
+		return -errno;
+	target[n] = '\0';
+	return str_fit(out, PATH_MAX, "/dev/%s", strrchr(target, '/') + 1);
+}
+
+/* The kernel announces that a device became larger; who asks before hears of it. */
+static int wait_for_size(const char *device, uint64_t bytes)
+{
+	const struct sockaddr_nl kernel = { .nl_family = AF_NETLINK, .nl_groups = 1 };
+	uint64_t deadline_ns = clock_now_ns() + (uint64_t)DEVICE_WAIT_MS * NS_PER_MS;
+	auto_close int events = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+				       NETLINK_KOBJECT_UEVENT);
+	auto_close int fd = open(device, O_RDONLY | O_CLOEXEC);
+
+	if (events < 0 || fd < 0 ||
+	    bind(events, (const struct sockaddr *)&kernel, sizeof(kernel)) < 0)
+		return -errno;
+	for (;;) {
+		struct pollfd p = { .fd = events, .events = POLLIN };
+		uint64_t now_ns = clock_now_ns();
+		uint64_t has_bytes = 0;
+		char event[2048];
+
+		if (ioctl(fd, BLKGETSIZE64, &has_bytes) < 0)
+			return -errno;
+		if (has_bytes >= bytes)
+			return 0;
+		if (now_ns >= deadline_ns)
+			return -ETIMEDOUT;
+		if (poll(&p, 1, (int)((deadline_ns - now_ns) / NS_PER_MS) + 1) < 0 &&
+		    errno != EINTR)
+			return -errno;
+		ignore_err((int)recv(events, event, sizeof(event), 0)); /* the size counts */
+	}
+}
+
+int boot_disk_grow(uint64_t bytes)
+{
+	char device[PATH_MAX];
+	struct geometry g = { 0 };
+	int r = root_device(device);
+
+	if (r == 0)
+		r = wait_for_size(device, bytes);
+	if (r == 0)
+		r = read_geometry(device, &g);
+	if (r < 0 || g.fs_blocks >= g.device_blocks)
+		return r;
+	return grow("/", g.device_blocks);
 }
 
 static int carry_over(const char *from, const char *to)

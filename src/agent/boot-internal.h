@@ -15,6 +15,14 @@ must_check int boot_modules(struct err *e);
 must_check int boot_disk(const char *device, struct err *e);
 
 /**
+ * boot_disk_grow() - grow the root file system of a guest that runs to a disk that became larger
+ * @bytes:	what the disk has, or will have in a moment; waited for
+ *
+ * Return: 0; -errno.
+ */
+must_check int boot_disk_grow(uint64_t bytes);
+
+/**
  * boot_switch_root() - make /newroot the root, with the mounts of the initramfs moved into it and
  * the initramfs' files removed
  */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/wake.h"
 
+#include "agent/boot-internal.h"
 #include "agent/freeze.h"
 #include "agent/stale.h"
 #include "base/fd.h"
@@ -114,6 +115,10 @@ int wake_up(struct agent *a, const struct wake *wake, const char **out_what)
 		return r;
 	*out_what = "renew the machine id";
 	r = wake->clone ? renew_machine_id() : 0;
+	if (r < 0)
+		return r;
+	*out_what = "grow the root file system to its disk";
+	r = wake->disk_bytes > 0 ? boot_disk_grow(wake->disk_bytes) : 0;
 	if (r < 0)
 		return r;
 	*out_what = "thaw the processes";

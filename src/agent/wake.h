@@ -6,7 +6,8 @@
 #include "agent/agent.h"
 
 struct wake {
-	bool clone; /* others have the same memory: what names this machine becomes new */
+	bool clone;          /* others have the same memory: what names this machine becomes new */
+	uint64_t disk_bytes; /* the root disk has grown to this; 0 = it has not */
 };
 
 /**

@@ -20,8 +20,9 @@ struct disk_ops {
 		    struct op *op);
 
 	/* Looks at a layer's file before a VMM gets it: whether it is one, and of a disk of this
-	 * size. @name is its path, for messages. Return: 0; -errno with op->err set. */
-	int (*check)(int fd, const char *name, uint64_t size_bytes, struct op *op);
+	 * size, or, if it is not @top, of one that was smaller before it grew. @name is its path,
+	 * for messages. Return: 0; -errno with op->err set. */
+	int (*check)(int fd, const char *name, uint64_t size_bytes, bool top, struct op *op);
 
 	/* The name of the base that a layer's file records, into an array of @size bytes.
 	 * Return: 0; -errno: it cannot be told. */

@@ -122,7 +122,7 @@ int layer_open(const struct disk_ops *ops, int layer_fd, const char *layer, unsi
 	fd = openat(layer_fd, name, (top ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return err_errno(&op->err, errno, "open disk layer %s", path);
-	r = ops->check(fd, path, spec->size_bytes, op);
+	r = ops->check(fd, path, spec->size_bytes, top, op);
 	return r < 0 ? r : take_fd(&fd);
 }
 

@@ -42,7 +42,7 @@ must_check int layers_open(const struct disk_ops *ops, int dirfd, char layer[PAT
 /**
  * layer_open() - open a layer, and look whether it is one of this disk
  * @layer:	path of the directory
- * @top:	for writing, too
+ * @top:	for writing, too; one that is not may be of a disk that was smaller
  * @spec:	its size_bytes counts
  *
  * Return: descriptor, owned; -errno with op->err set.

@@ -125,6 +125,7 @@ static int source_open(struct source *s, int fd, uint32_t l1_entries, struct op 
 	struct qcow2_header h;
 	struct stat st;
 	uint64_t l1_offset;
+	uint32_t own_entries;
 
 	s->fd = fd;
 	s->l1 = calloc(1, l1_bytes);
@@ -139,7 +140,10 @@ static int source_open(struct source *s, int fd, uint32_t l1_entries, struct op 
 	l1_offset = be64toh(h.l1_offset);
 	if (be32toh(h.snapshots) != 0)
 		return damaged(op, "it has snapshots of its own");
-	if (be32toh(h.l1_entries) < l1_entries || !is_cluster(s, l1_offset) ||
+	own_entries = qcow2_l1_entries(be64toh(h.size));
+	if (own_entries < l1_entries) /* a disk that grew: nothing was there then */
+		l1_bytes = own_entries * sizeof(s->l1[0]);
+	if (be32toh(h.l1_entries) < MIN(own_entries, l1_entries) || !is_cluster(s, l1_offset) ||
 	    l1_bytes > s->end_bytes - l1_offset)
 		return damaged(op, "its L1 table");
 	return read_at(fd, s->l1, l1_bytes, l1_offset) < 0 ? damaged(op, "its L1 table") : 0;

@@ -165,7 +165,7 @@ static const char *header_fault(const struct qcow2_header *h)
 	return NULL;
 }
 
-static int qcow2_check(int fd, const char *name, uint64_t size_bytes, struct op *op)
+static int qcow2_check(int fd, const char *name, uint64_t size_bytes, bool top, struct op *op)
 {
 	struct qcow2_header h;
 	const char *fault;
@@ -176,7 +176,7 @@ static int qcow2_check(int fd, const char *name, uint64_t size_bytes, struct op 
 	fault = n == sizeof(h) ? header_fault(&h) : "it is cut off";
 	if (fault != NULL)
 		return err_set(&op->err, ERR_SYSTEM, "disk layer %s: %s", name, fault);
-	if (be64toh(h.size) != size_bytes)
+	if (be64toh(h.size) > size_bytes || (top && be64toh(h.size) < size_bytes))
 		return err_set(&op->err, ERR_SYSTEM,
 			       "disk layer %s: it is a disk of %llu bytes, not of %llu", name,
 			       (unsigned long long)be64toh(h.size), (unsigned long long)size_bytes);

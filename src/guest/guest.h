@@ -24,7 +24,8 @@ must_check int guest_wait_ready(int console_fd, int vmm_pidfd,
 
 /* A guest that was restored instead of booted. */
 struct guest_wake {
-	bool clone; /* others have the same memory: machine-id and boot-id become new */
+	bool clone;          /* others have the same memory: machine-id and boot-id become new */
+	uint64_t disk_bytes; /* its disk has grown to this: so does the file system; 0 = no */
 };
 
 /* What POST /init carries. Everything is borrowed. */

@@ -41,6 +41,12 @@ static void make_entropy(char out[ENTROPY_TEXT_SIZE])
 	explicit_bzero(bytes, sizeof(bytes));
 }
 
+static json_t *json_of_wake(const struct guest_wake *wake)
+{
+	return json_pack("{s:b, s:I}", "clone", wake->clone, "diskBytes",
+			 (json_int_t)wake->disk_bytes);
+}
+
 /* Fields that are not known are left out. */
 static char *encode(const struct guest_identity *identity)
 {
@@ -56,7 +62,7 @@ static char *encode(const struct guest_identity *identity)
 			 identity->env, "entropy", entropy, "timestampMs",
 			 (json_int_t)clock_realtime_ms());
 	if (json != NULL && wake != NULL &&
-	    json_object_set_new(json, "wake", json_pack("{s:b}", "clone", wake->clone)) < 0)
+	    json_object_set_new(json, "wake", json_of_wake(wake)) < 0)
 		return NULL;
 	return json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
 }

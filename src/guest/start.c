@@ -181,11 +181,23 @@ static int reach_port(struct http_client *c, const struct guest_start *s, uint64
 	return r < 0 ? r : r == 101;
 }
 
+/* "HTTP/1.1 200 OK". Return: the status; 0 that is no HTTP. */
+static int parse_status(const char *line)
+{
+	static const char head[] = "HTTP/1.";
+	char digits[4] = "";
+	uint64_t status;
+
+	if (strncmp(line, head, strlen(head)) != 0 || strlen(line) < strlen("HTTP/1.1 200"))
+		return 0;
+	memcpy(digits, line + strlen("HTTP/1.1 "), 3);
+	return parse_u64(digits, 100, 599, &status) == 0 ? (int)status : 0;
+}
+
 /* Return: the status of its reply; 0 it gave none that is HTTP; -errno with op->err set. */
 static int read_status(struct http_client *c, struct op *op)
 {
 	auto_buf in = BUF_INIT(REPLY_BYTES_MAX);
-	unsigned status = 0;
 	ssize_t n = 1;
 
 	while (n > 0 && (in.len == 0 || strchr(buf_str(&in), '\n') == NULL))
@@ -194,7 +206,7 @@ static int read_status(struct http_client *c, struct op *op)
 		op->err = (struct err){ 0 }; /* it hung up: it is not ready */
 	else if (n < 0)
 		return (int)n;
-	return sscanf(buf_str(&in), "HTTP/1.%*1[01] %3u", &status) == 1 ? (int)status : 0;
+	return parse_status(buf_str(&in));
 }
 
 static int ask_url(struct http_client *c, const struct ready *ready, struct op *op)

@@ -213,6 +213,7 @@ int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn
 	struct checkpoint image;
 	struct template template;
 	struct create *c;
+	uint64_t disk_mib;
 	const struct snapshot *from = snapshot_find(m, spec->template_name);
 	int r = check_open(m, e);
 
@@ -223,8 +224,10 @@ int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn
 	if (r < 0)
 		return r;
 	image_fd = warm_find(m, &template, warm_wish_of(spec), &image);
+	disk_mib = spec->disk_mib;
 	if (image_fd >= 0)
 		take_sizes(spec, &image);
+	spec->disk_mib = disk_mib; /* it is grown, if the image's is smaller */
 	c = create_new(m, spec, image_fd >= 0 ? &clone_plan : &create_plan, e);
 	if (c == NULL)
 		return -EINVAL;

@@ -97,12 +97,25 @@ static int restored_vmm_acquire(struct sandbox *sb, struct op *op)
 	return vmm_step_start(sb, &spec, op);
 }
 
+/* A template's image may be of a smaller disk than is wanted. */
+static int grow_disk(struct sandbox *sb, struct guest_wake *wake, struct op *op)
+{
+	struct disk_spec disk = disk_spec_of(sb);
+
+	if (sb->row.disk_mib <= sb->res.origin.disk_mib)
+		return 0;
+	wake->disk_bytes = disk.size_bytes;
+	return vmm_grow_disk(sb->res.vmm, disk.size_bytes, op);
+}
+
 static int wake(struct sandbox *sb, bool clone, struct op *op)
 {
 	struct op child = op_child(op, accel_agent_timeout_ms(sb->m, sb->row.acceleration));
 	struct guest_wake wake = { .clone = clone };
-	int r = vmm_resume(sb->res.vmm, &child);
+	int r = grow_disk(sb, &wake, &child);
 
+	if (r == 0)
+		r = vmm_resume(sb->res.vmm, &child);
 	if (r == 0)
 		r = identity_tell(&sb->row, sb->res.slot.addr, vmm_pidfd(sb->res.vmm), &wake,
 				  sb->res.agent_version, &child);

@@ -3,9 +3,9 @@
  * Which images of a template there are, which of them fits, and which of them go.
  *
  * An image is a checkpoint of the template's directory. It fits a create when it is of the sizes
- * that are asked for, and of the kernel, the agent, the VMM, the CPU, the disk driver and the
- * start command that a boot would have now: one that does not is not used, and in time goes as the
- * longest unused.
+ * that are asked for, or has a smaller disk, and is of the kernel, the agent, the VMM, the CPU,
+ * the disk driver and the start command that a boot would have now: one that does not is not used,
+ * and in time goes as the longest unused.
  *
  * Whoever uses an image holds a shared lock (flock) on its directory until the sandbox has its own
  * links to it; whoever removes one holds an exclusive lock, and takes another image if it cannot
@@ -30,7 +30,7 @@
 
 struct warm_wish warm_wish_of(const struct db_sandbox *row)
 {
-	return (struct warm_wish){ row->cpus, row->memory_mib, row->disk_mib };
+	return (struct warm_wish){ row->cpus, row->memory_mib, row->disk_mib, false };
 }
 
 int warm_open_template(const struct template *t)
@@ -78,10 +78,11 @@ static bool is_present(const struct checkpoint *c, const struct present *p)
 	       streq(c->start, p->start.id);
 }
 
+/* A disk is grown when a sandbox is made of the image; it cannot shrink. */
 static bool is_of_size(const struct checkpoint *c, struct warm_wish wish)
 {
 	return c->cpus == wish.cpus && c->memory_mib == wish.memory_mib &&
-	       c->disk_mib == wish.disk_mib;
+	       (wish.exact ? c->disk_mib == wish.disk_mib : c->disk_mib <= wish.disk_mib);
 }
 
 /* Against its removal, which may have been faster. */
@@ -110,6 +111,21 @@ static int open_fitting(int template_fd, uint64_t generation, const struct prese
 	return take_fd(&fd);
 }
 
+/* One of this very size, rather than one whose disk has to grow. */
+static int find_fitting(int template_fd, const struct generations *known, const struct present *p,
+			struct warm_wish wish, struct checkpoint *out)
+{
+	struct warm_wish tries[] = { wish, wish };
+	int fd = -ENOENT;
+
+	tries[0].exact = true;
+	for (size_t n = 0; n < (wish.exact ? 1 : ARRAY_SIZE(tries)) && fd < 0; n++) {
+		for (size_t i = known->n; i-- > 0 && fd < 0;)
+			fd = open_fitting(template_fd, known->at[i], p, tries[n], out);
+	}
+	return fd;
+}
+
 int warm_find(const struct manager *m, const struct template *t, struct warm_wish wish,
 	      struct checkpoint *out)
 {
@@ -122,10 +138,8 @@ int warm_find(const struct manager *m, const struct template *t, struct warm_wis
 	op_init(&op, 0, -1);
 	if (template_fd < 0 || checkpoint_list(template_fd, &known, &op) < 0 || known.n == 0)
 		return -ENOENT;
-	if (look_at_present(m, t, &present) == 0) {
-		for (size_t i = known.n; i-- > 0 && fd < 0;)
-			fd = open_fitting(template_fd, known.at[i], &present, wish, out);
-	}
+	if (look_at_present(m, t, &present) == 0)
+		fd = find_fitting(template_fd, &known, &present, wish, out);
 	generations_done(&known);
 	if (fd >= 0 && futimens(fd, NULL) < 0)
 		log_debug("warm.not_touched", kv_str("error", strerror(errno)));

@@ -24,7 +24,8 @@ extern const struct plan warm_plan;
 struct warm_wish {
 	unsigned cpus;
 	uint64_t memory_mib;
-	uint64_t disk_mib;
+	uint64_t disk_mib; /* or less, since a disk can be grown, */
+	bool exact;        /* but not here */
 };
 
 /** warm_wish_of() - what a row asks for, when all of it is filled in */

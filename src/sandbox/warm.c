@@ -221,13 +221,15 @@ static int begin(struct manager *m, const struct wish *wish, struct err *e)
 	struct checkpoint c;
 	struct template t;
 	struct making *mk;
+	struct warm_wish size = wish->size;
 	int r = template_open(m->config.state_dir, wish->template_name, &t, e);
 
 	if (r < 0)
 		return r;
 	if (cancel_fd < 0)
 		return err_errno(e, errno, "make an eventfd");
-	found = warm_find(m, &t, wish->size, &c);
+	size.exact = true;
+	found = warm_find(m, &t, size, &c);
 	if (found >= 0)
 		return 1;
 	mk = making_new(m, wish, &t, take_fd(&cancel_fd));

@@ -378,3 +378,17 @@ int qemu_set_chain(struct vmm *vmm, const struct vmm_image *chain, size_t n, siz
 	*out_top = (size_t)top;
 	return 0;
 }
+
+/* The layer has this size already; what is wanted is that the device tells of it. */
+int qemu_grow_disk(struct vmm *vmm, uint64_t bytes, struct op *op)
+{
+	struct qemu *q = qemu_of(vmm);
+	auto_free char *top = NULL;
+	auto_json *args = NULL;
+	int r = query_top(q, &top, op);
+
+	if (r < 0)
+		return r;
+	args = json_pack("{ss sI}", "node-name", top, "size", (json_int_t)bytes);
+	return qmp_execute(q->qmp, "block_resize", args, NULL, op);
+}

@@ -45,11 +45,13 @@ must_check int qemu_load(struct qemu *q, const struct vmm_restore *restore, stru
  */
 void qemu_node_name(char kind, int fd, char out[QEMU_NODE_SIZE]);
 
-/** qemu_save_devices(), qemu_switch_disk(), qemu_set_chain(), qemu_ram() - as vmm_ops wants them */
+/** qemu_save_devices(), qemu_switch_disk(), qemu_set_chain(), qemu_grow_disk(),
+ * qemu_ram() - as vmm_ops wants them */
 must_check int qemu_save_devices(struct vmm *vmm, int fd, struct op *op);
 must_check int qemu_switch_disk(struct vmm *vmm, const struct vmm_image *top, struct op *op);
 must_check int qemu_set_chain(struct vmm *vmm, const struct vmm_image *chain, size_t n,
 			      size_t *out_top, struct op *op);
+must_check int qemu_grow_disk(struct vmm *vmm, uint64_t bytes, struct op *op);
 must_check int qemu_ram(struct vmm *vmm, uint64_t *out_address, uint64_t *out_bytes, struct op *op);
 
 struct qemu_args;

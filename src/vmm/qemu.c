@@ -510,6 +510,7 @@ const struct vmm_ops qemu_ops = {
 	.save_devices = qemu_save_devices,
 	.switch_disk = qemu_switch_disk,
 	.set_chain = qemu_set_chain,
+	.grow_disk = qemu_grow_disk,
 	.ram = qemu_ram,
 	.event_fd = qemu_event_fd,
 	.next_event = qemu_next_event,

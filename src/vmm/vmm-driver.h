@@ -30,6 +30,7 @@ struct vmm_ops {
 	int (*switch_disk)(struct vmm *vmm, const struct vmm_image *top, struct op *op);
 	int (*set_chain)(struct vmm *vmm, const struct vmm_image *chain, size_t n, size_t *out_top,
 			 struct op *op);
+	int (*grow_disk)(struct vmm *vmm, uint64_t bytes, struct op *op);
 	int (*ram)(struct vmm *vmm, uint64_t *out_address, uint64_t *out_bytes, struct op *op);
 	int (*event_fd)(const struct vmm *vmm);
 	enum vmm_event (*next_event)(struct vmm *vmm);

@@ -204,6 +204,13 @@ int vmm_set_chain(struct vmm *vmm, const struct vmm_image *chain, size_t n, size
 	return r < 0 ? r : vmm->ops->set_chain(vmm, chain, n, out_top, op);
 }
 
+int vmm_grow_disk(struct vmm *vmm, uint64_t bytes, struct op *op)
+{
+	int r = check_control(vmm, VMM_CAP_SNAPSHOT, "grow the VM's disk", op);
+
+	return r < 0 ? r : vmm->ops->grow_disk(vmm, bytes, op);
+}
+
 int vmm_ram(struct vmm *vmm, struct ram *out, struct op *op)
 {
 	struct ram ram = { .pid = vmm->process.pid, .pidfd = vmm->process.pidfd };

@@ -157,6 +157,14 @@ must_check int vmm_switch_disk(struct vmm *vmm, const struct vmm_image *top, str
 must_check int vmm_set_chain(struct vmm *vmm, const struct vmm_image *chain, size_t n,
 			     size_t *out_top, struct op *op);
 
+/**
+ * vmm_grow_disk() - tell the guest of a restored VM that its disk is larger than when it was saved
+ * @bytes:	size of the disk's top layer
+ *
+ * The guest hears of it when its vCPUs run. Return: 0; -errno with op->err set.
+ */
+must_check int vmm_grow_disk(struct vmm *vmm, uint64_t bytes, struct op *op);
+
 /** vmm_ram() - where the guest's memory lies; borrows from @vmm. Return: 0; -errno, op->err set */
 must_check int vmm_ram(struct vmm *vmm, struct ram *out, struct op *op);
 

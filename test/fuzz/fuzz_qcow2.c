@@ -68,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		change(fds, data);
 	for (int i = 0; i < 2; i++) {
 		op_init(&op, 0, -1);
-		if (disk_qcow2.check(fds[i], "layer", DISK_BYTES, &op) < 0)
+		if (disk_qcow2.check(fds[i], "layer", DISK_BYTES, false, &op) < 0)
 			return 0;
 	}
 	op_init(&op, 0, -1);
@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (r < 0)
 		return 0;
 	require(!err_is_set(&op.err));
-	require(disk_qcow2.check(merged, "merged", DISK_BYTES, &op) == 0);
+	require(disk_qcow2.check(merged, "merged", DISK_BYTES, true, &op) == 0);
 	/* Header, L1, L2, refcounts in two, and at most the disk. */
 	require(lseek(merged, 0, SEEK_END) <= DISK_BYTES + 5 * CLUSTER_BYTES);
 	return 0;

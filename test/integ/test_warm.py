@@ -267,3 +267,30 @@ def test_what_is_never_ready_makes_no_image(make_warm):
     assert instance.stop() == 0
     assert making.wait(timeout=60) == 1
     assert images(instance) == []
+
+
+def test_a_larger_disk_is_grown_before_it_is_handed_out(make_warm):
+    instance = make_warm()
+    assert instance.start(), instance.log_text()
+    image = make_image(instance)
+    before = digest(image)
+    size = "df -m --output=size / | tail -1"
+    usual = create(instance)
+    small = int(sh(instance, usual, size))
+    disk = instance.get(f"/sandboxes/{usual}")["diskSizeMB"]
+    box = create(instance, diskSizeMB=disk + 3000)
+    assert origin(instance, box) == "warm", instance.log_text()
+    assert instance.get(f"/sandboxes/{box}")["diskSizeMB"] == disk + 3000
+    assert int(sh(instance, box, size)) > small + 2700
+    sh(instance, box, "head -c 30000000 /dev/urandom >/home/user/data; sync; md5sum /home/user/data >/home/user/sum")
+    # What was grown is paused, resumed and forked as any other; its layers are of two sizes.
+    for _ in range(3):
+        assert instance.request("POST", f"/sandboxes/{box}/pause")[0] == 204, instance.log_text()
+        assert instance.request("POST", f"/sandboxes/{box}/resume", {"timeout": None})[0] == 201
+        assert sh(instance, box, "md5sum -c /home/user/sum") == "/home/user/data: OK"
+    assert int(sh(instance, box, size)) > small + 2700
+    assert images(instance) == [image] and digest(image) == before
+    # One that is smaller than the image's boots: nothing can shrink.
+    little = create(instance, diskSizeMB=disk - 1000)
+    assert origin(instance, little) == "boot"
+    assert int(sh(instance, little, size)) < small

@@ -281,6 +281,33 @@ START_TEST(test_others_keep_their_layers)
 }
 END_TEST
 
+/* The layers below are of a disk that was smaller; those above use what came to it. */
+START_TEST(test_a_disk_that_grew)
+{
+	auto_close int dirfd = make_chain("one", 3);
+	auto_close int child = make_owner("child");
+	cleanup(disk_done) struct disk disk = { .n = 0 };
+	struct op op = new_op();
+	struct disk_spec spec;
+	char file[PATH_SIZE];
+	char raw[PATH_SIZE];
+
+	disk_mib = 1200; /* three entries of the L1 table instead of one */
+	spec = spec_of(child);
+	ck_assert_msg(disk_clone(ops, dirfd, &spec, &op) == 0, "%s", op.err.msg);
+	file_of(file, "child", 3);
+	scribble(file);
+	io(file, "write -P 7 1199M 1M");
+	ck_assert_msg(disk_open(ops, &spec, &disk, &op) == 0, "%s", op.err.msg);
+	ck_assert_uint_eq(disk.n, 5);
+	snprintf(raw, sizeof(raw), "%s/raw", root);
+	flatten(file, raw);
+	merge_ok(child);
+	ck_assert_uint_eq(disk_layers(ops, child), 1);
+	compare(file, raw);
+}
+END_TEST
+
 /* Each generation is a clone of the one before, which goes: there is always room for one more. */
 START_TEST(test_generation_100)
 {
@@ -568,6 +595,7 @@ int main(void)
 	tcase_add_test(t, test_large);
 	tcase_add_test(t, test_killed_meanwhile);
 	tcase_add_test(t, test_others_keep_their_layers);
+	tcase_add_test(t, test_a_disk_that_grew);
 	tcase_add_test(t, test_generation_100);
 	tcase_add_test(t, test_merged_below_a_vm);
 	tcase_add_test(t, test_late_merge_is_dropped);
