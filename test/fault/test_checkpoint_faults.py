@@ -8,11 +8,15 @@ By default each step of a checkpoint meets one of the four (fails or killed, bef
 turn, and every second step of the others, which creates and resumes have, too; with VIV_FAULT_ALL=1 each meets all.
 """
 
+import contextlib
 import os
+import random
+import signal
+import threading
 
 import pytest
 import vivarium
-from subject import World, steps_of, ways
+from subject import GONE, World, steps_of, ways
 
 CHECKPOINT = [name for name, _ in steps_of("steps-save.c", "checkpoint_steps")]
 CLONE = [name for name, _ in steps_of("steps-restore.c", "clone_steps")]
@@ -149,3 +153,31 @@ def test_release_of_a_rollback(world, step, when, action):
         check_source(world)
         return
     rolled_back(world, fault, action)
+
+
+def test_killed_at_any_moment(world):
+    """
+    Checkpoint after checkpoint, so that layers are merged, until vivd is killed, which is seldom where a step begins.
+    What the guest reads from its disk, not out of its memory, is what it wrote.
+    """
+    world.ready("running")
+    for n in range(40 if os.environ.get("VIV_FAULT_ALL") == "1" else 3):
+        late = threading.Timer(random.uniform(0.5, 6), world.instance.process.kill)
+        late.start()
+        with contextlib.suppress(*GONE):
+            while True:
+                world.checkpoint()
+        late.join()
+        assert world.instance.wait_dead() == -signal.SIGKILL
+        assert world.instance.start(), world.instance.log_text()
+        world.check_host("running", most=100)
+        r = world.instance.viv("exec", "--user", "root", world.id, "--", "sh", "-c",
+                               f"sync; echo 3 > /proc/sys/vm/drop_caches; echo {n} > /home/user/round")
+        assert r.returncode == 0, r.stderr
+        check_source(world, 100)
+    world.forget_checkpoints()
+    assert world.pause()[0] == 204
+    world.check_host("paused")
+    assert world.connect()[0] == 201
+    check_source(world, 1)
+    assert world.sh("cat /home/user/round") == str(n)
