@@ -27,6 +27,11 @@ def lines(*argv):
     return run(*argv).stdout.splitlines()
 
 
+def ip_json(*argv):
+    """What ip says, which leaves the bytes of an alias as they are."""
+    return json.loads(run("ip", "-j", *argv).stdout or "[]", strict=False)
+
+
 def cgroup2_mount():
     for line in open("/proc/self/mounts"):
         _, where, kind, *_ = line.split()
@@ -203,7 +208,7 @@ def inventory(instance, tag):
             processes.append(int(proc.name))
     tables = [t for t in lines("nft", "list", "tables") if t.endswith(f"vivarium_{tag}")]
     return {
-        "links": sorted(l["ifname"] for l in json.loads(run("ip", "-j", "link").stdout or "[]")
+        "links": sorted(l["ifname"] for l in ip_json("link")
                         if l["ifname"].startswith(f"viv{tag}")),
         "netns": sorted(n.split()[0] for n in lines("ip", "netns", "list")
                         if n.startswith(f"viv-{tag}")),
@@ -223,7 +228,9 @@ def files(instance):
     for top in (instance.state / "sandboxes", instance.run_dir):
         for path in top.glob("i*"):
             found += [str(path.relative_to(instance.dir))]
-            found += [str(p.relative_to(instance.dir)) for p in path.glob("**/*") if p != path / "metrics"]
+            for where, dirs, names in os.walk(path):  # some go meanwhile, which os.walk() does not mind
+                below = [pathlib.Path(where, name) for name in dirs + names]
+                found += [str(p.relative_to(instance.dir)) for p in below if p != path / "metrics"]
     return sorted(found)
 
 

@@ -2,7 +2,6 @@
 """A network behind the host for a test: a namespace of its own with servers, of the range 203.0.113.0/24."""
 
 import itertools
-import json
 import os
 import pathlib
 import subprocess
@@ -57,7 +56,7 @@ class World:
     @staticmethod
     def free_network():
         """Eight addresses that nobody on this host has."""
-        taken = {r["dst"] for r in json.loads(vivarium.run("ip", "-j", "route").stdout or "[]")}
+        taken = {r["dst"] for r in vivarium.ip_json("route")}
         start = os.getpid() % 31
         for n in range(31):
             first = 8 * ((start + n) % 31)
@@ -115,7 +114,7 @@ def reach(instance, sandbox, *addrs):
 
 def rules(instance, sandbox):
     """The rules of a sandbox's slot."""
-    for link in json.loads(vivarium.run("ip", "-j", "link").stdout):
+    for link in vivarium.ip_json("link"):
         if link.get("ifalias") == sandbox:
             netns = f"viv-{instance.tag}-{link['ifname'].rsplit('-', 1)[1]}"
             return vivarium.run("ip", "netns", "exec", netns, "nft", "list", "ruleset").stdout

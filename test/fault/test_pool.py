@@ -6,7 +6,6 @@ clean end; and when none can be made, that is said once and creates go on.
 
 import contextlib
 import http.client
-import json
 import pathlib
 import random
 import signal
@@ -22,7 +21,7 @@ SLOTS_MAX = 512
 
 def links(instance):
     """Alias by link of all slots."""
-    found = json.loads(vivarium.run("ip", "-j", "link").stdout)
+    found = vivarium.ip_json("link")
     return {l["ifname"]: l.get("ifalias", "") for l in found if l["ifname"].startswith(f"viv{instance.tag}-")}
 
 
@@ -40,10 +39,10 @@ def netns_of(instance, link):
 
 def assert_whole(instance, link):
     netns = netns_of(instance, link)
-    inside = json.loads(vivarium.run("ip", "-n", netns, "-j", "addr").stdout)
+    inside = vivarium.ip_json("-n", netns, "addr")
     up = next(l for l in inside if l["ifname"] == "up0")
     assert "UP" in up["flags"] and len(up["addr_info"]) == 1
-    outside = json.loads(vivarium.run("ip", "-j", "addr", "show", link).stdout)[0]
+    outside = vivarium.ip_json("addr", "show", link)[0]
     assert "UP" in outside["flags"] and len(outside["addr_info"]) == 1
     rules = vivarium.run("ip", "netns", "exec", netns, "nft", "list", "ruleset").stdout
     assert "dnat ip to 169.254.0.21" in rules and "policy drop" in rules

@@ -236,7 +236,7 @@ def test_rules_that_somebody_changed(make_instance, world):
     box = made["sandboxID"]
     before = rules(instance, box)
     instance.stop()
-    links = json.loads(vivarium.run("ip", "-j", "link").stdout)
+    links = vivarium.ip_json("link")
     link = next(l["ifname"] for l in links if l.get("ifalias") == box)
     netns = f"viv-{instance.tag}-{link.rsplit('-', 1)[1]}"
     for damage in (["flush", "chain", "inet", "vivarium", "to_world"], ["delete", "table", "inet", "vivarium"]):

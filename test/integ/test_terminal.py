@@ -111,7 +111,8 @@ def test_a_shell_on_a_terminal(box, terminal):
     t.expect(rb"/dev/pts/\d+\r\nvt220 42\r\n30 100\r\n")
     t.resize(41, 133)
     t.expect(rb"\$ ")
-    t.type(b"stty size\r")
+    # It goes another way than what is typed.
+    t.type(b"until [ \"$(stty size)\" = '41 133' ]; do sleep 0.1; done; stty size\r")
     t.expect(rb"41 133\r\n")
     t.type(b"exit 7\r")
     assert t.wait() == 7
