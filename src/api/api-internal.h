@@ -96,6 +96,7 @@ void sandboxes_rollback(struct http_exchange *x, const struct route_params *p, v
 void checkpoints_create(struct http_exchange *x, const struct route_params *p, void *arg);
 void checkpoints_list(struct http_exchange *x, const struct route_params *p, void *arg);
 void checkpoints_delete(struct http_exchange *x, const struct route_params *p, void *arg);
+void sandboxes_flatten(struct http_exchange *x, const struct route_params *p, void *arg);
 void snapshots_create(struct http_exchange *x, const struct route_params *p, void *arg);
 void snapshots_list(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_resume(struct http_exchange *x, const struct route_params *p, void *arg);

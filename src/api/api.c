@@ -37,6 +37,7 @@ static const struct route routes[] = {
 	{ "DELETE", "/sandboxes/{id}/checkpoints/{generation}", checkpoints_delete },
 	{ "POST", "/sandboxes/{id}/rollback", sandboxes_rollback },
 	{ "POST", "/sandboxes/{id}/snapshots", snapshots_create },
+	{ "POST", "/sandboxes/{id}/flatten", sandboxes_flatten },
 	{ "PUT", "/sandboxes/{id}/network", sandboxes_network },
 	{ "GET", "/sandboxes/{id}/metrics", metrics_get },
 	{ "GET", "/sandboxes/{id}/logs", logs_get_v1 },

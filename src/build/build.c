@@ -13,6 +13,7 @@
 #include "base/str.h"
 #include "build/template-internal.h"
 #include "os/lock.h"
+#include "template/publish.h"
 #include "template/stage.h"
 
 #include <errno.h>
@@ -21,8 +22,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
-
-enum { DIGEST_CHARS = 16 };
 
 struct build {
 	const struct recipe *recipe;
@@ -160,30 +159,8 @@ static int fill(struct build *b, struct template *t, struct op *op)
 	if (r < 0)
 		return r;
 	build_tell(b->progress, recipe->steps, recipe->steps, "compute the image's digest");
-	r = image_seal(path, &t->root_bytes, t->sha256, op);
+	r = template_seal(path, &t->root_bytes, t->sha256, op);
 	return r < 0 ? r : write_manifest(b, t, image, op);
-}
-
-static int publish(struct build *b, const struct template *t, struct op *op)
-{
-	auto_free char *target = str_printf("%s@%.*s", t->name, DIGEST_CHARS, t->sha256);
-	auto_free char *link = str_printf("%s/link", b->dir);
-	int r = op_check(op);
-
-	if (r < 0)
-		return err_errno(&op->err, -r, "build template %s", t->name);
-	if (renameat(AT_FDCWD, b->out, b->dirfd, target) < 0 && errno != ENOTEMPTY &&
-	    errno != EEXIST) /* the very same one is there */
-		return err_errno(&op->err, errno, "rename %s to %s", b->out, target);
-	r = file_sync_dir(b->dirfd);
-	if (r == 0 && symlink(target, link) < 0)
-		r = -errno;
-	if (r == 0 && renameat(AT_FDCWD, link, b->dirfd, t->name) < 0)
-		r = -errno;
-	if (r == 0)
-		r = file_sync_dir(b->dirfd);
-	return r < 0 ? err_errno(&op->err, -r, "make template %s a link to %s", t->name, target)
-		     : 0;
 }
 
 int template_build(const struct recipe *recipe, const struct progress *progress, struct op *op)
@@ -204,5 +181,5 @@ int template_build(const struct recipe *recipe, const struct progress *progress,
 	r = open_stage(&b, op);
 	if (r == 0)
 		r = fill(&b, &t, op);
-	return r < 0 ? r : publish(&b, &t, op);
+	return r < 0 ? r : template_publish(b.dirfd, b.stage.name, &t, op);
 }

@@ -5,8 +5,6 @@
  * mounted. The new file is all zeros, which mke2fs is told: neither it nor a guest's kernel ever
  * writes zeros into tables and journal, and the image has blocks for its contents alone.
  */
-#include "base/fd.h"
-#include "base/sha256.h"
 #include "base/str.h"
 #include "build/template-internal.h"
 #include "os/spawn.h"
@@ -105,39 +103,4 @@ int image_make(const char *root, const char *path, uint64_t free_mib, struct op 
 	snprintf(size, sizeof(size), "%lluM", (unsigned long long)size_mib(&usage, free_mib));
 	r = spawn_run(argv, NULL, NULL, op);
 	return r < 0 ? err_wrap(&op->err, "make the image %s", path) : 0;
-}
-
-static int digest(int fd, char out_sha256[SHA256_HEX_SIZE], const struct op *op)
-{
-	auto_free char *chunk = xcalloc(1, MIB);
-	struct sha256 sha;
-	ssize_t n;
-
-	sha256_init(&sha);
-	while ((n = fd_read_full(fd, chunk, MIB)) > 0) {
-		int r = op_check(op);
-
-		if (r < 0)
-			return r;
-		sha256_add(&sha, chunk, (size_t)n);
-	}
-	sha256_hex(&sha, out_sha256);
-	return (int)n;
-}
-
-int image_seal(const char *path, uint64_t *out_bytes, char out_sha256[65], struct op *op)
-{
-	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct stat st;
-	int r;
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_errno(&op->err, errno, "open %s", path);
-	r = digest(fd, out_sha256, op);
-	if (r < 0)
-		return err_errno(&op->err, -r, "compute the digest of %s", path);
-	if (fchmod(fd, 0444) < 0 || fsync(fd) < 0)
-		return err_errno(&op->err, errno, "write %s", path);
-	*out_bytes = (uint64_t)st.st_size;
-	return 0;
 }

@@ -99,13 +99,3 @@ must_check int rootfs_make(const struct rootfs_spec *spec, const struct progress
  * Return: 0; -errno with op->err set.
  */
 must_check int image_make(const char *root, const char *path, uint64_t free_mib, struct op *op);
-
-/**
- * image_seal() - make an image read-only and durable
- * @out_bytes:	its size
- * @out_sha256:	its digest, hex
- *
- * Return: 0; -errno with op->err set.
- */
-must_check int image_seal(const char *path, uint64_t *out_bytes, char out_sha256[65],
-			  struct op *op);

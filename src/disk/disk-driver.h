@@ -32,6 +32,10 @@ struct disk_ops {
 	 * @fds: of these, top first, each of which check() passed. Return: 0; -errno, op->err set
 	 * or not. */
 	int (*merge)(const int *fds, size_t n, int fd, uint64_t size_bytes, struct op *op);
+
+	/* Writes what several layers over one another have into a raw file @fd that reads as their
+	 * base does, at its place; it may become longer than the disk. @fds: as for merge(). */
+	int (*overlay)(const int *fds, size_t n, int fd, uint64_t size_bytes, struct op *op);
 };
 
 extern const struct disk_ops disk_qcow2;

@@ -82,6 +82,15 @@ must_check int disk_clone(const struct disk_ops *ops, int from_dirfd, const stru
  */
 must_check int disk_sync(const struct disk_ops *ops, int dirfd, struct op *op);
 
+/**
+ * disk_export() - write what a disk that no VMM has reads as into an empty file, raw and sparse
+ * @spec:	of it
+ *
+ * Return: 0; -errno with op->err set.
+ */
+must_check int disk_export(const struct disk_ops *ops, const struct disk_spec *spec, int fd,
+			   struct op *op);
+
 /** disk_layers() - how many layers a disk has; 0 if that cannot be told */
 size_t disk_layers(const struct disk_ops *ops, int dirfd);
 

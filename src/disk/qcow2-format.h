@@ -63,5 +63,8 @@ void qcow2_start_init(struct qcow2_start *s, uint64_t size_bytes, const char *ba
 /** qcow2_base() - disk_ops.base */
 must_check int qcow2_base(int fd, char *out, size_t size);
 
+/** qcow2_overlay() - disk_ops.overlay */
+must_check int qcow2_overlay(const int *fds, size_t n, int fd, uint64_t size_bytes, struct op *op);
+
 /** qcow2_merge() - disk_ops.merge */
 must_check int qcow2_merge(const int *fds, size_t n, int fd, uint64_t size_bytes, struct op *op);

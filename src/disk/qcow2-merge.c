@@ -12,6 +12,7 @@
 #include "disk/qcow2-format.h"
 
 #include "base/str.h"
+#include "disk/copy.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -95,24 +96,6 @@ static int read_at(int fd, void *p, size_t n, uint64_t off_bytes)
 	return 0;
 }
 
-static int write_at(int fd, const void *p, size_t n, uint64_t off_bytes)
-{
-	const char *at = p;
-
-	while (n > 0) {
-		ssize_t put = pwrite(fd, at, n, (off_t)off_bytes);
-
-		if (put < 0 && errno == EINTR)
-			continue;
-		if (put < 0)
-			return -errno;
-		at += put;
-		off_bytes += (uint64_t)put;
-		n -= (size_t)put;
-	}
-	return 0;
-}
-
 /* Whether an offset of a source is that of a cluster within its file, behind the header. */
 static bool is_cluster(const struct source *s, uint64_t off_bytes)
 {
@@ -162,63 +145,26 @@ static int load_l2(struct source *s, uint32_t i, struct op *op)
 	return 0;
 }
 
-static int copy_by_hand(const struct extent *x, int fd, uint64_t done, uint64_t bytes)
-{
-	unsigned char chunk[4096];
-
-	while (done < bytes) {
-		size_t n = MIN(sizeof(chunk), bytes - done);
-		ssize_t got = pread(x->from->fd, chunk, n, (off_t)(x->off_bytes + done));
-		int r;
-
-		if (got < 0)
-			return -errno;
-		if (got == 0)
-			return 0; /* zeros, as in the new file */
-		r = write_at(fd, chunk, (size_t)got, x->to_bytes + done);
-		if (r < 0)
-			return r;
-		done += (uint64_t)got;
-	}
-	return 0;
-}
-
-/* A source may end within its last cluster, the rest of which is zeros. */
 static int copy_extent(struct extent *x, int fd)
 {
-	uint64_t bytes = x->clusters * CLUSTER_BYTES;
-	uint64_t done = 0;
-	int r = 0;
+	struct extent had = *x;
 
-	while (x->from != NULL && done < bytes) {
-		off_t in = (off_t)(x->off_bytes + done);
-		off_t out = (off_t)(x->to_bytes + done);
-		ssize_t n = copy_file_range(x->from->fd, &in, fd, &out, bytes - done, 0);
-
-		if (n == 0)
-			break;
-		if (n < 0 && (errno == ENOSPC || errno == EIO || errno == EDQUOT))
-			return -errno;
-		if (n < 0) { /* a file system without it */
-			r = copy_by_hand(x, fd, done, bytes);
-			break;
-		}
-		done += (uint64_t)n;
-	}
 	*x = (struct extent){ .from = NULL };
-	return r;
+	if (had.from == NULL)
+		return 0;
+	return disk_copy_range(had.from->fd, had.off_bytes, fd, had.to_bytes,
+			       had.clusters * CLUSTER_BYTES);
 }
 
+/* Has a cluster of a source copied, together with those that lie before it there and here. */
 static int add_cluster(struct merge *m, struct extent *x, const struct source *from,
-		       uint64_t off_bytes, struct op *op)
+		       uint64_t off_bytes, uint64_t to_bytes, struct op *op)
 {
-	uint64_t to_bytes = m->next * CLUSTER_BYTES;
-	bool joins = x->from == from && x->clusters < EXTENT_CLUSTERS &&
-		     x->off_bytes + x->clusters * CLUSTER_BYTES == off_bytes;
+	uint64_t bytes = x->clusters * CLUSTER_BYTES;
 	int r = 0;
 
-	m->next++;
-	if (joins) {
+	if (x->from == from && x->clusters < EXTENT_CLUSTERS && x->off_bytes + bytes == off_bytes &&
+	    x->to_bytes + bytes == to_bytes) {
 		x->clusters++;
 		return 0;
 	}
@@ -231,8 +177,12 @@ static int add_cluster(struct merge *m, struct extent *x, const struct source *f
 	return r;
 }
 
-/* The cluster @j of the part: of the topmost source that has it. Return: 0; -errno. */
-static int merge_cluster(struct merge *m, uint32_t j, struct extent *x, struct op *op)
+/* What a cluster of the disk is. */
+enum cluster { CLUSTER_OF_BASE, CLUSTER_ZERO, CLUSTER_BYTES_OF };
+
+/* The cluster @j of the part: of the topmost source that has it. Return: enum cluster; -errno. */
+static int find_cluster(const struct merge *m, uint32_t j, const struct source **out_from,
+			uint64_t *out_off, struct op *op)
 {
 	for (size_t i = 0; i < m->n; i++) {
 		const struct source *s = &m->sources[i];
@@ -241,18 +191,55 @@ static int merge_cluster(struct merge *m, uint32_t j, struct extent *x, struct o
 
 		if ((entry & COMPRESSED) != 0)
 			return damaged(op, "it has compressed clusters");
-		if ((entry & ZERO) != 0) {
-			m->l2[j] = htobe64(ZERO);
-			return 0;
-		}
+		if ((entry & ZERO) != 0)
+			return CLUSTER_ZERO;
 		if (off_bytes == 0)
 			continue;
 		if (!is_cluster(s, off_bytes))
 			return damaged(op, "an entry of an L2 table");
-		m->l2[j] = htobe64(m->next * CLUSTER_BYTES | COPIED);
-		return add_cluster(m, x, s, off_bytes, op);
+		*out_from = s;
+		*out_off = off_bytes;
+		return CLUSTER_BYTES_OF;
 	}
-	return 0;
+	return CLUSTER_OF_BASE;
+}
+
+/* Return: 0; -errno. */
+static int merge_cluster(struct merge *m, uint32_t j, struct extent *x, struct op *op)
+{
+	const struct source *from;
+	uint64_t off_bytes;
+	uint64_t to_bytes = m->next * CLUSTER_BYTES;
+	int r = find_cluster(m, j, &from, &off_bytes, op);
+
+	if (r == CLUSTER_ZERO)
+		m->l2[j] = htobe64(ZERO);
+	if (r != CLUSTER_BYTES_OF)
+		return MIN(r, 0);
+	m->l2[j] = htobe64(to_bytes | COPIED);
+	m->next++;
+	return add_cluster(m, x, from, off_bytes, to_bytes, op);
+}
+
+/* Reads the tables of a part. Return: 1 a source has something of it; 0; -errno. */
+static int load_part(struct merge *m, uint32_t i, struct op *op)
+{
+	int any = 0;
+
+	for (size_t k = 0; k < m->n; k++) {
+		int r = load_l2(&m->sources[k], i, op);
+
+		if (r < 0)
+			return r;
+		any |= m->sources[k].has_l2;
+	}
+	return any;
+}
+
+/* How many clusters a part has: what lies behind the disk's end is none of it. */
+static uint32_t part_clusters(const struct merge *m, uint32_t i)
+{
+	return (uint32_t)MIN(m->clusters - (uint64_t)i * L2_ENTRIES, (uint64_t)L2_ENTRIES);
 }
 
 /* What one entry of the L1 tables tells of: 512 MiB of the disk. */
@@ -260,26 +247,20 @@ static int merge_part(struct merge *m, uint32_t i, struct op *op)
 {
 	struct extent x = { .from = NULL };
 	uint64_t table = m->next;
-	uint64_t n;
-	bool any = false;
-	int r = 0;
+	uint32_t n = part_clusters(m, i);
+	int r = load_part(m, i, op);
 
-	for (size_t k = 0; k < m->n && r == 0; k++) {
-		r = load_l2(&m->sources[k], i, op);
-		any |= m->sources[k].has_l2;
-	}
-	if (r < 0 || !any)
+	if (r <= 0)
 		return r;
+	r = 0;
 	m->next++;
-	n = MIN(m->clusters - (uint64_t)i * L2_ENTRIES, (uint64_t)L2_ENTRIES);
 	memset(m->l2, 0, CLUSTER_BYTES);
-	for (uint32_t j = 0; j < n && r == 0;
-	     j++) /* what lies behind the disk's end is none of it */
+	for (uint32_t j = 0; j < n && r == 0; j++)
 		r = merge_cluster(m, j, &x, op);
 	if (r == 0)
 		r = copy_extent(&x, m->fd);
 	if (r == 0)
-		r = write_at(m->fd, m->l2, CLUSTER_BYTES, table * CLUSTER_BYTES);
+		r = disk_write_at(m->fd, m->l2, CLUSTER_BYTES, table * CLUSTER_BYTES);
 	m->l1[i] = htobe64(table * CLUSTER_BYTES | COPIED);
 	return r;
 }
@@ -323,10 +304,11 @@ static int write_refcounts(const struct merge *m, const struct tail *t)
 		for (uint64_t k = 0; k < per_block; k++)
 			block[k] = k < n ? htobe16(1) : 0;
 		table[i] = htobe64((t->blocks + i) * CLUSTER_BYTES);
-		r = write_at(m->fd, block, CLUSTER_BYTES, (t->blocks + i) * CLUSTER_BYTES);
+		r = disk_write_at(m->fd, block, CLUSTER_BYTES, (t->blocks + i) * CLUSTER_BYTES);
 	}
 	if (r == 0)
-		r = write_at(m->fd, table, t->n_blocks * sizeof(*table), t->table * CLUSTER_BYTES);
+		r = disk_write_at(m->fd, table, t->n_blocks * sizeof(*table),
+				  t->table * CLUSTER_BYTES);
 	return r;
 }
 
@@ -338,7 +320,8 @@ static int write_rest(const struct merge *m, uint64_t size_bytes, const char *ba
 	int r = ftruncate(m->fd, (off_t)(t.end * CLUSTER_BYTES)) < 0 ? -errno : 0;
 
 	if (r == 0)
-		r = write_at(m->fd, m->l1, m->l1_entries * sizeof(m->l1[0]), t.l1 * CLUSTER_BYTES);
+		r = disk_write_at(m->fd, m->l1, m->l1_entries * sizeof(m->l1[0]),
+				  t.l1 * CLUSTER_BYTES);
 	if (r == 0)
 		r = write_refcounts(m, &t);
 	if (r < 0)
@@ -348,7 +331,7 @@ static int write_rest(const struct merge *m, uint64_t size_bytes, const char *ba
 	start.header.l1_offset = htobe64(t.l1 * CLUSTER_BYTES);
 	start.header.reftable_offset = htobe64(t.table * CLUSTER_BYTES);
 	start.header.reftable_clusters = htobe32((uint32_t)t.n_table);
-	return write_at(m->fd, &start, sizeof(start), 0);
+	return disk_write_at(m->fd, &start, sizeof(start), 0);
 }
 
 static int merge_open(struct merge *m, const int *fds, size_t n, struct op *op)
@@ -380,4 +363,51 @@ int qcow2_merge(const int *fds, size_t n, int fd, uint64_t size_bytes, struct op
 	for (uint32_t i = 0; i < m.l1_entries && r == 0; i++)
 		r = merge_part(&m, i, op);
 	return r < 0 ? r : write_rest(&m, size_bytes, backing);
+}
+
+static int write_zeros(int fd, uint64_t at)
+{
+	static const unsigned char zeros[CLUSTER_BYTES];
+
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at, CLUSTER_BYTES) ==
+	    0)
+		return 0;
+	return errno == EOPNOTSUPP ? disk_write_at(fd, zeros, sizeof(zeros), at) : -errno;
+}
+
+static int overlay_part(struct merge *m, uint32_t i, struct op *op)
+{
+	struct extent x = { .from = NULL };
+	uint32_t n = part_clusters(m, i);
+	int r = load_part(m, i, op);
+
+	if (r <= 0)
+		return r;
+	r = 0;
+	for (uint32_t j = 0; j < n && r == 0; j++) {
+		uint64_t to_bytes = ((uint64_t)i * L2_ENTRIES + j) * CLUSTER_BYTES;
+		const struct source *from;
+		uint64_t off_bytes;
+
+		r = find_cluster(m, j, &from, &off_bytes, op);
+		if (r == CLUSTER_ZERO)
+			r = write_zeros(m->fd, to_bytes);
+		else if (r == CLUSTER_BYTES_OF)
+			r = add_cluster(m, &x, from, off_bytes, to_bytes, op);
+	}
+	return r < 0 ? r : copy_extent(&x, m->fd);
+}
+
+int qcow2_overlay(const int *fds, size_t n, int fd, uint64_t size_bytes, struct op *op)
+{
+	cleanup(merge_done) struct merge m = { .fd = fd,
+					       .clusters = clusters_for(size_bytes),
+					       .l1_entries = qcow2_l1_entries(size_bytes) };
+	int r = n > 0 && n <= ARRAY_SIZE(m.sources) ? 0 : -EINVAL;
+
+	if (r == 0)
+		r = merge_open(&m, fds, n, op);
+	for (uint32_t i = 0; i < m.l1_entries && r == 0; i++)
+		r = overlay_part(&m, i, op);
+	return r;
 }

@@ -210,4 +210,5 @@ const struct disk_ops disk_qcow2 = {
 	.check = qcow2_check,
 	.base = qcow2_base,
 	.merge = qcow2_merge,
+	.overlay = qcow2_overlay,
 };

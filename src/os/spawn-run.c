@@ -76,6 +76,8 @@ struct run {
 	struct buf line;  /* with @on_line: the line under way */
 	void (*on_line)(const char *text, void *arg);
 	void *arg;
+	unsigned jail_uid; /* 0 = it runs as we do */
+	int jail_fd;       /* borrowed */
 };
 
 static void run_done(struct run *run)
@@ -209,7 +211,7 @@ static int run_spawn(struct run *run, const char *const *argv, int input_fd, str
 	char path[PATH_MAX];
 	const char *args[RUN_ARGS_MAX] = { path };
 	auto_close int write_end = -1;
-	struct spawn_fd fds[3] = { { 0 } };
+	struct spawn_fd fds[4] = { { 0 } };
 	struct spawn_spec spec = SPAWN_SPEC_INIT;
 	int ends[2];
 	int r = spawn_find(argv[0], path, sizeof(path), e);
@@ -229,6 +231,11 @@ static int run_spawn(struct run *run, const char *const *argv, int input_fd, str
 	fds[spec.n_fds++] = (struct spawn_fd){ .from = write_end, .to = STDERR_FILENO };
 	if (input_fd >= 0)
 		fds[spec.n_fds++] = (struct spawn_fd){ .from = input_fd, .to = STDIN_FILENO };
+	if (run->jail_uid != 0) {
+		fds[spec.n_fds++] = (struct spawn_fd){ .from = run->jail_fd, .to = 3 };
+		spec.jail = true;
+		spec.uid = spec.gid = run->jail_uid;
+	}
 	spec.argv = args;
 	spec.fds = fds;
 	spec.setsid = true; /* a process group to kill */
@@ -270,6 +277,20 @@ int spawn_run(const char *const *argv, const char *input, struct buf *output, st
 	};
 
 	return run_program(&run, argv, input, op);
+}
+
+int spawn_run_jailed(const char *const *argv, int file_fd, unsigned uid, struct op *op)
+{
+	auto_buf tail = BUF_INIT(RUN_TAIL_BYTES);
+	cleanup(run_done) struct run run = {
+		.process = PROCESS_INIT,
+		.output_fd = -1,
+		.tail = &tail,
+		.jail_uid = uid,
+		.jail_fd = file_fd,
+	};
+
+	return run_program(&run, argv, NULL, op);
 }
 
 int spawn_run_lines(const char *const *argv, void (*line)(const char *text, void *arg), void *arg,

@@ -91,6 +91,14 @@ must_check int spawn_run(const char *const *argv, const char *input, struct buf 
 			 struct op *op);
 
 /**
+ * spawn_run_jailed() - as spawn_run(), for a program that reads what nobody can answer for: without
+ * any privilege, as a user of its own
+ * @file_fd:	its descriptor 3, which is all that it is given; it can open /proc/self/fd/3 anew if
+ *		the file is @uid's
+ */
+must_check int spawn_run_jailed(const char *const *argv, int file_fd, unsigned uid, struct op *op);
+
+/**
  * spawn_run_lines() - as spawn_run(), giving each line of output to @line as it comes (for
  * progress)
  */

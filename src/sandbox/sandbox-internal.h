@@ -39,6 +39,7 @@ struct resources {
 	const char *kernel_words; /* added to its kernel's command line; static; NULL = none */
 	int draft_owner_fd;       /* whose it will be; owned; -1 = the sandbox's */
 	struct snapshot_draft *snapshot; /* that is being made of it; borrowed; NULL = none */
+	struct flat_draft *flat; /* template that is being made of it; borrowed; NULL = none */
 	bool draft_kept;
 	struct ram ram;                 /* of a checkpoint that is being made, as the next two */
 	struct memory_capture *capture; /* owned; NULL = none */

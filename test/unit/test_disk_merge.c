@@ -182,6 +182,25 @@ static struct err merge_refused(int dirfd, struct op op)
 	return op.err;
 }
 
+/* Written out by us, it is what qemu-img makes of it, and as sparse. */
+static void export_ok(int dirfd, const char *raw)
+{
+	struct disk_spec spec = spec_of(dirfd);
+	struct op op = new_op();
+	char out[PATH_SIZE];
+	auto_close int fd = -1;
+	struct stat st;
+
+	snprintf(out, sizeof(out), "%s/exported", root);
+	fd = open(out, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_msg(disk_export(ops, &spec, fd, &op) == 0, "%s", op.err.msg);
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	ck_assert_uint_eq((uint64_t)st.st_size, disk_mib << 20);
+	ck_assert_uint_lt((uint64_t)st.st_blocks * 512, disk_mib << 20);
+	ck_assert(tool((const char *const[]){ "cmp", raw, out, NULL }));
+}
+
 START_TEST(test_reads_as_before)
 {
 	static const uint64_t sizes_mib[] = { 64, 64, 1600, 8 };
@@ -197,8 +216,10 @@ START_TEST(test_reads_as_before)
 	file_of(top, "one", layers[_i] - 1);
 	snprintf(raw, sizeof(raw), "%s/raw", root);
 	flatten(top, raw);
+	export_ok(dirfd, raw);
 	merge_ok(dirfd);
 	compare(top, raw);
+	export_ok(dirfd, raw);
 	ck_assert_int_eq(disk_base(dirfd, base, sizeof(base)), 1);
 	ck_assert_ptr_nonnull(strstr(base, "root.img"));
 	merge_ok(dirfd); /* of one there is nothing to merge */

@@ -5,6 +5,7 @@
 #include "build/template-internal.h"
 #include "os/spawn.h"
 #include "patience.h"
+#include "template/publish.h"
 #include "template/start.h"
 #include "template/template.h"
 
@@ -379,7 +380,7 @@ START_TEST(test_image)
 	ck_assert_int_eq(file_write_atomic_at(AT_FDCWD, file, "hello", 5, 0640), 0);
 	ck_assert_int_eq(setxattr(file, "user.tag", "v1", 2, 0), 0);
 	ck_assert_msg(image_make(root, image, 16, &op) == 0, "%s", op.err.msg);
-	ck_assert_msg(image_seal(image, &bytes, digest, &op) == 0, "%s", op.err.msg);
+	ck_assert_msg(template_seal(image, &bytes, digest, &op) == 0, "%s", op.err.msg);
 
 	ck_assert_int_eq(stat(image, &st), 0);
 	ck_assert_uint_eq(bytes, (uint64_t)st.st_size);

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Templates out of sandboxes' disks, with real VMs."""
+
+import json
+import subprocess
+
+import pytest
+import vivarium
+from test_fork import create, post, rm, sh
+
+
+@pytest.fixture(scope="module")
+def own(build, prepared):
+    """A daemon whose templates are its own: it makes some."""
+    instance = vivarium.Instance(build, prepared)
+    instance.own_templates()
+    assert instance.start(), instance.log_text()
+    yield instance
+    instance.close()
+
+
+def make(instance, template, **fields):
+    status, reply = instance.request("POST", "/v2/sandboxes", {"templateID": template, "timeout": 600, **fields})
+    assert status == 201, reply
+    return reply["sandboxID"]
+
+
+def image(instance, name):
+    return (instance.state / "templates" / name).resolve() / "root.img"
+
+
+def stages(instance):
+    return [p.name for p in (instance.state / "templates").glob(".*build-*")]
+
+
+def test_flatten_a_running_one(own):
+    box = create(own, envVars={"WHO": "me"})
+    sh(own, box, "head -c 20000000 /dev/urandom > /home/user/file; sha256sum < /home/user/file > /home/user/sum;"
+       " head -c 100000000 /dev/zero | tr '\\0' x > /home/user/big; sync; rm /home/user/big", timeout=300)
+    made = post(own, box, "flatten", name="flat")
+    assert made["templateID"] == "flat" and made["vivarium"]["allocatedBytes"] > 0
+    assert own.get(f"/sandboxes/{box}")["vivarium"]["state"] == "stopped"
+    # Checked, and no larger than what is in it: what was removed is not.
+    path = image(own, "flat")
+    assert subprocess.run(["e2fsck", "-fn", path], capture_output=True).returncode == 0
+    root = json.loads((path.parent / "manifest.json").read_text())
+    assert path.stat().st_size == made["vivarium"]["rootBytes"] == root["root_bytes"]
+    assert path.stat().st_uid == 0 and path.stat().st_mode & 0o777 == 0o444
+    base = image(own, "base").stat()
+    assert path.stat().st_blocks * 512 < base.st_blocks * 512 + 80_000_000
+    assert path.stat().st_size < base.st_size
+    # It is booted, and grown to the disk.
+    new = make(own, "flat", vivarium={"memoryMB": 256, "diskSizeMB": 3000})
+    assert sh(own, new, "cd /home/user; sha256sum < file | cmp - sum && echo same; echo $WHO; ls big 2>&1 | wc -l"
+              ).splitlines() == ["same", "me", "1"]
+    assert int(sh(own, new, "df -m / | tail -1").split()[1]) > 2500
+    # The sandbox goes on from its disk, and neither needs the other.
+    status, _ = own.request("POST", f"/v2/sandboxes/{box}/connect", {"timeout": 600})
+    assert status == 201
+    assert sh(own, box, "cd /home/user; sha256sum < file | cmp - sum && echo same") == "same"
+    rm(own, box)
+    assert sh(own, new, "cd /home/user; sha256sum < file | cmp - sum && echo same") == "same"
+    rm(own, new)
+    assert stages(own) == []
+    assert own.request("DELETE", "/templates/flat")[0] == 204
+
+
+def test_flatten_one_at_rest(own):
+    box = create(own)
+    sh(own, box, "echo one > /home/user/file")
+    post(own, box, "pause", status=204)
+    post(own, box, "flatten", name="rest")
+    assert own.get(f"/sandboxes/{box}")["vivarium"]["state"] == "paused"
+    status, _ = own.request("POST", f"/v2/sandboxes/{box}/connect", {"timeout": 600})
+    assert status == 201
+    sh(own, box, "echo two > /home/user/file")
+    first = image(own, "rest")
+    r = own.viv("flatten", box, "rest", timeout=300)
+    assert r.returncode == 0, r.stderr
+    name, size = r.stdout.decode().split()
+    assert name == "rest" and float(size.rstrip("M")) > 100
+    assert image(own, "rest") != first
+    new = make(own, "rest", vivarium={"memoryMB": 256})
+    assert sh(own, new, "cat /home/user/file") == "two"
+    rm(own, box, new)
+    assert own.request("DELETE", "/templates/rest")[0] == 204
+
+
+def test_errors_of_flatten(own):
+    box = create(own)
+    for bad in ({}, {"name": 7}, {"name": ""}, {"name": "a/b"}, {"name": "-x"}):
+        post(own, box, "flatten", status=400, **bad)
+    post(own, "nosuch", "flatten", status=404, name="x")
+    post(own, box, "snapshots", name="taken")
+    assert "snapshot" in post(own, box, "flatten", status=409, name="taken")["message"]
+    assert own.request("DELETE", "/templates/taken")[0] == 204
+    assert own.get(f"/sandboxes/{box}")["state"] == "running"
+    for bad in ([], [box], [box, "x", "y"]):
+        assert own.viv("flatten", *bad).returncode == 2
+    rm(own, box)
