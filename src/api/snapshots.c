@@ -181,7 +181,7 @@ static void reply_page(struct http_exchange *x, const struct list_query *q,
 	vec_foreach (s, all) {
 		if (!is_wanted(q, *s))
 			continue;
-		if (json_array_size(page) == q->limit) {
+		if (last != NULL && json_array_size(page) == q->limit) {
 			snapshot_id(last, id);
 			ignore_err(str_fit(token, sizeof(token), "%llu-%s",
 					   (unsigned long long)last->created_ms, id)); /* fits */

@@ -120,7 +120,7 @@ static void on_prune_body(struct http_exchange *x, const char *body, size_t n, v
 	struct api *api = arg;
 	struct late_reply *late;
 	struct err e = { 0 };
-	bool dry_run;
+	bool dry_run = false;
 
 	if (!host_check_local(x))
 		return;

@@ -12,6 +12,7 @@ enum { LINES_MAX_BYTES = 1 << 20, PAGE = 1000, OK_STATUS = 200 };
 
 struct wish {
 	const char *after;   /* id; NULL = not said */
+	char last[24];       /* what @after points to behind the first page */
 	const char *sandbox; /* name or id; NULL = all */
 	bool follow;
 	bool json;
@@ -58,8 +59,6 @@ static char *target_of(const struct wish *w, unsigned limit)
 /* All that are kept, page after page. */
 static int list(struct cli *cli, struct wish *w, struct op *op)
 {
-	char last[24];
-
 	for (;;) {
 		auto_free char *target = target_of(w, PAGE);
 		auto_json *page = NULL;
@@ -70,9 +69,9 @@ static int list(struct cli *cli, struct wish *w, struct op *op)
 		if (r < 0 || json_array_size(page) == 0)
 			return r;
 		json_array_foreach(page, i, event) print_event(event, w->json);
-		ignore_err(str_fit(last, sizeof(last), "%lld", /* any number fits */
+		ignore_err(str_fit(w->last, sizeof(w->last), "%lld", /* any number fits */
 				   (long long)json_number(event, "id")));
-		w->after = last;
+		w->after = w->last;
 		if (fflush(stdout) != 0)
 			return -errno;
 		if (json_array_size(page) < PAGE)

@@ -268,6 +268,7 @@ static int start_with_disk(struct sandbox *sb, struct vmm_spec *spec, const stru
 	spec->gid = uid;
 	spec->run_dirfd = sb->res.run_dirfd;
 	r = vmm_start(sb->m->vmm, spec, &sb->res.vmm, op);
+	spec->disk = NULL; /* it is ours */
 	if (r < 0)
 		accel_explain(sb->m, sb->row.acceleration, &op->err);
 	return r;
