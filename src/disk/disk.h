@@ -140,6 +140,10 @@ must_check int disk_merge_begin(const struct disk_ops *ops, const struct disk_sp
 must_check int disk_merge_end(const struct disk_ops *ops, const struct disk_spec *spec,
 			      struct disk_merge *m, struct op *op);
 
+/** disk_sweep() - remove the layer that a killed process left half made; no operation has the disk.
+ * Return: 0 (also if absent); -errno */
+must_check int disk_sweep(int dirfd);
+
 /** disk_merge_done() - forget a merge; idempotent */
 void disk_merge_done(struct disk_merge *m);
 

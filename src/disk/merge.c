@@ -222,6 +222,17 @@ int disk_merge_end(const struct disk_ops *ops, const struct disk_spec *spec, str
 	return r < 0 ? err_errno(&op->err, -r, "remove merged layers of %s", path) : fits;
 }
 
+int disk_sweep(int dirfd)
+{
+	auto_close int layer_fd = layers_dir(dirfd);
+
+	if (layer_fd == -ENOENT)
+		return 0;
+	if (layer_fd < 0)
+		return layer_fd;
+	return unlinkat(layer_fd, LAYER_TMP, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
 void disk_merge_done(struct disk_merge *m)
 {
 	fd_close(&m->fd);

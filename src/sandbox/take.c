@@ -313,6 +313,10 @@ int take_recover(struct sandbox *sb, bool vm_lives, struct op *op)
 		r = go_on(sb, op);
 	if (r >= 0 && sb->res.dirfd >= 0)
 		r = checkpoint_abort(sb->res.dirfd, op);
+	if (r >= 0 && sb->res.dirfd >= 0)
+		r = disk_sweep(sb->res.dirfd);
+	if (r < 0 && !err_is_set(&op->err))
+		err_errno(&op->err, -r, "remove a layer that was half made");
 	if (r < 0 || sb->res.dirfd < 0)
 		return r;
 	return adopt_newest(sb, op);
