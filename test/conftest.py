@@ -26,10 +26,15 @@ def build():
 
 
 @pytest.fixture(scope="session")
-def no_sanitizers(build):
-    """For tests of how much memory something takes."""
+def sanitizers(build):
+    """Those of the build, "none" without."""
     options = json.loads(vivarium.run("meson", "introspect", "--buildoptions", str(build), check=True).stdout)
-    sanitizers = next(o["value"] for o in options if o["name"] == "b_sanitize")
+    return next(o["value"] for o in options if o["name"] == "b_sanitize")
+
+
+@pytest.fixture(scope="session")
+def no_sanitizers(sanitizers):
+    """For tests of how much memory something takes."""
     if sanitizers != "none":
         pytest.skip(f"memory is measured, and the build has sanitizers ({sanitizers}), which take their own")
 

@@ -436,35 +436,35 @@ int disk_open_top(const struct disk_ops *ops, const struct disk_spec *spec, stru
 	char layer[PATH_MAX];
 	struct layers layers;
 	auto_close int layer_fd = layers_open(ops, spec->dirfd, layer, &layers, op);
+	const struct layer_dir dir = { ops, layer_fd, layer, spec->size_bytes };
 	int fd;
 
 	if (layer_fd < 0)
 		return layer_fd;
-	fd = layer_open(ops, layer_fd, layer, layers.at[0], true, spec, op);
+	fd = layer_open(&dir, layers.at[0], true, op);
 	if (fd < 0)
 		return fd;
 	*out = (struct disk_image){ .format = ops->format, .fd = fd };
 	return 0;
 }
 
-static int open_chain(const struct disk_ops *ops, int layer_fd, const char *layer,
-		      const struct layers *layers, const struct disk_spec *spec, struct disk *out,
+static int open_chain(const struct layer_dir *dir, const struct layers *layers, struct disk *out,
 		      struct op *op)
 {
-	auto_free char *base = str_printf("%s/" BASE_FILE, layer);
+	auto_free char *base = str_printf("%s/" BASE_FILE, dir->path);
 	int i = 0;
 	int fd;
 
 	do {
-		fd = layer_open(ops, layer_fd, layer, layers->at[i], i == 0, spec, op);
+		fd = layer_open(dir, layers->at[i], i == 0, op);
 		if (fd < 0)
 			return fd;
-		out->chain[out->n++] = (struct disk_image){ .format = ops->format, .fd = fd };
-		i = layer_below(ops, fd, layer, layers, (size_t)i, op);
+		out->chain[out->n++] = (struct disk_image){ .format = dir->ops->format, .fd = fd };
+		i = layer_below(dir, fd, layers, (size_t)i, op);
 		if (i < 0)
 			return i;
 	} while (i > 0);
-	fd = open_base(layer_fd, BASE_FILE, base, op);
+	fd = open_base(dir->fd, BASE_FILE, base, op);
 	if (fd < 0)
 		return fd;
 	out->chain[out->n++] = (struct disk_image){ .format = DISK_RAW, .fd = fd };
@@ -478,6 +478,7 @@ int disk_open(const struct disk_ops *ops, const struct disk_spec *spec, struct d
 	char layer[PATH_MAX];
 	struct layers layers;
 	auto_close int layer_fd = layers_open(ops, spec->dirfd, layer, &layers, op);
+	const struct layer_dir dir = { ops, layer_fd, layer, spec->size_bytes };
 	int r;
 
 	if (layer_fd < 0)
@@ -485,7 +486,7 @@ int disk_open(const struct disk_ops *ops, const struct disk_spec *spec, struct d
 	if (layers.n >= DISK_CHAIN_MAX)
 		return err_set(&op->err, ERR_SYSTEM, "disk %s has %zu layers, more than may be",
 			       layer, layers.n);
-	r = open_chain(ops, layer_fd, layer, &layers, spec, &disk, op);
+	r = open_chain(&dir, &layers, &disk, op);
 	if (r < 0)
 		return r;
 	*out = disk;

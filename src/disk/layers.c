@@ -109,48 +109,46 @@ int layers_open(const struct disk_ops *ops, int dirfd, char layer[PATH_MAX], str
 	return take_fd(&layer_fd);
 }
 
-int layer_open(const struct disk_ops *ops, int layer_fd, const char *layer, unsigned number,
-	       bool top, const struct disk_spec *spec, struct op *op)
+int layer_open(const struct layer_dir *dir, unsigned number, bool top, struct op *op)
 {
 	auto_close int fd = -1;
 	auto_free char *path = NULL;
 	char name[LAYER_NAME_SIZE];
 	int r;
 
-	layer_name(ops, number, name);
-	path = str_printf("%s/%s", layer, name);
-	fd = openat(layer_fd, name, (top ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY);
+	layer_name(dir->ops, number, name);
+	path = str_printf("%s/%s", dir->path, name);
+	fd = openat(dir->fd, name, (top ? O_RDWR : O_RDONLY) | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return err_errno(&op->err, errno, "open disk layer %s", path);
-	r = ops->check(fd, path, spec->size_bytes, top, op);
+	r = dir->ops->check(fd, path, dir->size_bytes, top, op);
 	return r < 0 ? r : take_fd(&fd);
 }
 
-int layer_below(const struct disk_ops *ops, int fd, const char *layer, const struct layers *layers,
-		size_t i, struct op *op)
+int layer_below(const struct layer_dir *dir, int fd, const struct layers *layers, size_t i,
+		struct op *op)
 {
 	char name[LAYER_NAME_SIZE];
 	char below[PATH_MAX];
 	unsigned number;
 
-	layer_name(ops, layers->at[i], name);
-	if (ops->base(fd, below, sizeof(below)) < 0)
+	layer_name(dir->ops, layers->at[i], name);
+	if (dir->ops->base(fd, below, sizeof(below)) < 0)
 		return err_set(&op->err, ERR_SYSTEM,
-			       "disk layer %s/%s: its header does not tell what is below it", layer,
-			       name);
-	if (!parse_layer(ops, below, &number))
+			       "disk layer %s/%s: its header does not tell what is below it",
+			       dir->path, name);
+	if (!parse_layer(dir->ops, below, &number))
 		return 0;
 	for (size_t j = i + 1; j < layers->n; j++) {
 		if (layers->at[j] == number)
 			return (int)j;
 	}
 	return err_set(&op->err, ERR_SYSTEM, "disk layer %s/%s is missing, and %s lies over it",
-		       layer, below, name);
+		       dir->path, below, name);
 }
 
 int layers_follow(const struct layer_dir *dir, struct layers *out, struct op *op)
 {
-	const struct disk_spec spec = { .size_bytes = dir->size_bytes };
 	struct layers all = { .n = 0 };
 	int r = layers_list(dir->ops, dir->fd, &all);
 	int i = 0;
@@ -161,13 +159,12 @@ int layers_follow(const struct layer_dir *dir, struct layers *out, struct op *op
 		return err_errno(&op->err, -r, "look for layers in %s", dir->path);
 	out->n = 0;
 	do {
-		auto_close int fd =
-			layer_open(dir->ops, dir->fd, dir->path, all.at[i], false, &spec, op);
+		auto_close int fd = layer_open(dir, all.at[i], false, op);
 
 		if (fd < 0)
 			return fd;
 		out->at[out->n++] = all.at[i];
-		i = layer_below(dir->ops, fd, dir->path, &all, (size_t)i, op);
+		i = layer_below(dir, fd, &all, (size_t)i, op);
 	} while (i > 0);
 	return i;
 }
@@ -186,11 +183,10 @@ static void layer_fds_done(struct layer_fds *fds)
 int layers_copy(const struct layer_dir *dir, const struct layers *run, int fd, struct op *op)
 {
 	cleanup(layer_fds_done) struct layer_fds fds = { .n = 0 };
-	const struct disk_spec spec = { .size_bytes = dir->size_bytes };
 	int r;
 
 	for (size_t i = 0; i < run->n; i++) {
-		fds.at[i] = layer_open(dir->ops, dir->fd, dir->path, run->at[i], false, &spec, op);
+		fds.at[i] = layer_open(dir, run->at[i], false, op);
 		if (fds.at[i] < 0)
 			return fds.at[i];
 		fds.n++;

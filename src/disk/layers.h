@@ -39,34 +39,32 @@ must_check int layers_list(const struct disk_ops *ops, int layer_fd, struct laye
 must_check int layers_open(const struct disk_ops *ops, int dirfd, char layer[PATH_MAX],
 			   struct layers *out, struct op *op);
 
+/* A directory of layers. */
+struct layer_dir {
+	const struct disk_ops *ops;
+	int fd;              /* borrowed */
+	const char *path;    /* for messages */
+	uint64_t size_bytes; /* of the disk */
+};
+
 /**
  * layer_open() - open a layer, and look whether it is one of this disk
- * @layer:	path of the directory
  * @top:	for writing, too; one that is not may be of a disk that was smaller
- * @spec:	its size_bytes counts
  *
  * Return: descriptor, owned; -errno with op->err set.
  */
-must_check int layer_open(const struct disk_ops *ops, int layer_fd, const char *layer,
-			  unsigned number, bool top, const struct disk_spec *spec, struct op *op);
+must_check int layer_open(const struct layer_dir *dir, unsigned number, bool top, struct op *op);
 
 /**
  * layer_below() - what a layer says is below it
+ * @fd:		of the layer
  * @layers:	that are there, and @i the index of this one
  *
  * A guest's VMM may have changed it, so it is only compared with what is there.
  * Return: the index of it in @layers, > @i; 0 the base; -errno with op->err set: it is missing.
  */
-must_check int layer_below(const struct disk_ops *ops, int fd, const char *layer,
-			   const struct layers *layers, size_t i, struct op *op);
-
-/* A directory of layers. */
-struct layer_dir {
-	const struct disk_ops *ops;
-	int fd;           /* borrowed */
-	const char *path; /* for messages */
-	uint64_t size_bytes;
-};
+must_check int layer_below(const struct layer_dir *dir, int fd, const struct layers *layers,
+			   size_t i, struct op *op);
 
 /** layers_follow() - the chain that a disk is: its top layer, what that says is below it, and so
  * on. A merge that was killed leaves others, too. Return: 0; -errno with op->err set */

@@ -218,7 +218,8 @@ int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn
 	int r = check_open(m, e);
 
 	if (r == 0 && from != NULL)
-		return snapshot_create(m, from, spec, done, arg, out_id, e);
+		return snapshot_create(m, from, spec, &(struct create_told){ done, arg, out_id },
+				       e);
 	if (r == 0)
 		r = spec_complete(m, spec, &template, e);
 	if (r < 0)
@@ -240,8 +241,8 @@ int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn
 }
 
 int sandbox_create_from(struct manager *m, struct db_sandbox *spec,
-			const struct checkpoint_ref *origin, sandbox_create_fn done, void *arg,
-			struct sandbox_id *out_id, struct err *e)
+			const struct checkpoint_ref *origin, const struct create_told *told,
+			struct err *e)
 {
 	auto_close int fd = fcntl(origin->fd, F_DUPFD_CLOEXEC, 3);
 	struct create *c;
@@ -260,7 +261,7 @@ int sandbox_create_from(struct manager *m, struct db_sandbox *spec,
 	if (c == NULL)
 		return -EINVAL;
 	set_origin(c, take_fd(&fd), &origin->checkpoint);
-	begin(c, done, arg, out_id);
+	begin(c, told->done, told->arg, told->out_id);
 	return 0;
 }
 

@@ -157,13 +157,13 @@ static void make_children(struct fork *f)
 	f->open = f->spec.count + 1; /* the last one is ours: no child ends it while we begin */
 	for (unsigned i = 0; i < f->spec.count; i++) {
 		struct child *c = &f->children[i];
+		const struct create_told told = { child_done, c, &f->results[i].id };
 		struct db_sandbox row;
 
 		*c = (struct child){ .fork = f, .result = &f->results[i] };
 		db_sandbox_init(&row);
 		copy_model(&row, &f->model, f->spec.timeout_s);
-		if (sandbox_create_from(f->m, &row, &f->from.ref, child_done, c, &c->result->id,
-					&c->result->error) < 0)
+		if (sandbox_create_from(f->m, &row, &f->from.ref, &told, &c->result->error) < 0)
 			f->open--;
 		db_sandbox_done(&row);
 	}

@@ -307,6 +307,13 @@ struct checkpoint_ref {
 	struct checkpoint checkpoint;
 };
 
+/* Who is told of a sandbox that is made; the arguments of sandbox_create(). */
+struct create_told {
+	sandbox_create_fn done;
+	void *arg;
+	struct sandbox_id *out_id;
+};
+
 /**
  * sandbox_create_from() - make a new sandbox that goes on from a checkpoint, as a clone
  * @spec:	as for sandbox_create(), complete but for what the checkpoint says: CPUs, memory,
@@ -316,8 +323,8 @@ struct checkpoint_ref {
  * Return: as sandbox_create(); ERR_CONFLICT also when this host cannot restore it.
  */
 must_check int sandbox_create_from(struct manager *m, struct db_sandbox *spec,
-				   const struct checkpoint_ref *origin, sandbox_create_fn done,
-				   void *arg, struct sandbox_id *out_id, struct err *e);
+				   const struct checkpoint_ref *origin,
+				   const struct create_told *told, struct err *e);
 
 /**
  * spec_merge_env() - put an environment below the one that is wished for

@@ -74,9 +74,9 @@ void snapshot_let_go(const struct snapshot *s);
 /**
  * snapshot_create() - make a sandbox that goes on from a snapshot
  *
- * @spec, @done, @out_id: as for sandbox_create(); sizes must be the snapshot's, if they are said.
+ * @spec:	as for sandbox_create(); sizes must be the snapshot's, if they are said
+ *
  * Return: as sandbox_create_from(); ERR_INVALID: other sizes.
  */
 must_check int snapshot_create(struct manager *m, const struct snapshot *s, struct db_sandbox *spec,
-			       sandbox_create_fn done, void *arg, struct sandbox_id *out_id,
-			       struct err *e);
+			       const struct create_told *told, struct err *e);

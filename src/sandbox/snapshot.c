@@ -308,7 +308,7 @@ static int open_origin(int dirfd, const struct snapshot *s, const char *id,
 }
 
 int snapshot_create(struct manager *m, const struct snapshot *s, struct db_sandbox *spec,
-		    sandbox_create_fn done, void *arg, struct sandbox_id *out_id, struct err *e)
+		    const struct create_told *told, struct err *e)
 {
 	struct checkpoint_ref origin = { .fd = -1 };
 	char id[SNAPSHOT_ID_SIZE];
@@ -317,14 +317,15 @@ int snapshot_create(struct manager *m, const struct snapshot *s, struct db_sandb
 
 	snapshot_id(s, id);
 	u = xcalloc(1, sizeof(*u));
-	*u = (struct use){ .s = s, .done = done, .arg = arg };
+	*u = (struct use){ .s = s, .done = told->done, .arg = told->arg };
 	r = open_origin(snapshot_hold(s), s, id, &origin, e);
 	if (r == 0)
 		r = check_sizes(spec, s, id, e);
 	if (r == 0)
 		r = complete(spec, s, id, e);
 	if (r == 0)
-		r = sandbox_create_from(m, spec, &origin, on_created, u, out_id, e);
+		r = sandbox_create_from(m, spec, &origin,
+					&(struct create_told){ on_created, u, told->out_id }, e);
 	fd_close(&origin.fd);
 	if (r < 0) {
 		snapshot_let_go(s);

@@ -30,21 +30,19 @@ static void pem_done(struct pem *p)
 static int pem_read(int fd, const char *what, struct pem *out, struct err *e)
 {
 	cleanup(pem_done) struct pem p = { .text = xcalloc(1, PEM_MAX_BYTES) };
+	ssize_t r;
 
-	while (p.n < PEM_MAX_BYTES) {
-		ssize_t r = pread(fd, p.text + p.n, PEM_MAX_BYTES - p.n, (off_t)p.n);
-
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r < 0)
+	do {
+		r = pread(fd, p.text + p.n, PEM_MAX_BYTES - p.n, (off_t)p.n);
+		if (r < 0 && errno != EINTR)
 			return err_errno(e, errno, "read the %s", what);
-		if (r == 0) {
-			*out = (struct pem){ .text = take_ptr(&p.text), .n = p.n };
-			return 0;
-		}
-		p.n += (size_t)r;
-	}
-	return err_set(e, ERR_INVALID, "the %s is larger than %d bytes", what, PEM_MAX_BYTES);
+		p.n += (size_t)MAX(r, 0);
+	} while (r != 0 && p.n < PEM_MAX_BYTES);
+	if (p.n == PEM_MAX_BYTES)
+		return err_set(e, ERR_INVALID, "the %s is larger than %d bytes", what,
+			       PEM_MAX_BYTES - 1);
+	*out = (struct pem){ .text = take_ptr(&p.text), .n = p.n };
+	return 0;
 }
 
 int tls_error(struct err *e, const char *what)

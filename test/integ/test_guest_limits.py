@@ -21,14 +21,15 @@ def guest(shared):
 
 
 @pytest.fixture(autouse=True)
-def both_stay_up_and_small(guest):
+def both_stay_up_and_small(guest, sanitizers):
     daemon = guest.instance.process.pid
     guest.run("true")
     before = guest.status("VmRSS"), guest.daemon_kib()
     yield
     assert guest.instance.process.poll() is None and guest.instance.process.pid == daemon
     wait_until(lambda: guest.status("VmRSS") < max(before[0], 2048) + 4096, "the agent is small again", 60)
-    wait_until(lambda: guest.daemon_kib() < before[1] + 16384, "the daemon is small again", 60)
+    if sanitizers == "none":  # they keep for long what is freed
+        wait_until(lambda: guest.daemon_kib() < before[1] + 16384, "the daemon is small again", 60)
     assert guest.request("GET", "/health")[0].status == 204
 
 
