@@ -246,6 +246,9 @@ END_TEST
 
 static const size_t big = 16 << 20;
 
+/* Twice what the sockets on the way may hold (tcp_rmem). */
+static const size_t huge = 192 << 20;
+
 /* An upstream that does not read stops the client, and the other way round. */
 static void stall_client(struct world *w)
 {
@@ -254,18 +257,18 @@ static void stall_client(struct world *w)
 	auto_close int up = -1;
 	size_t sent;
 
-	say(fd, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 16777216\r\n\r\n");
+	say(fd, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 201326592\r\n\r\n");
 	up = pick_up(listening);
-	hear(up, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 16777216\r\n"
+	hear(up, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 201326592\r\n"
 		 "Connection: close\r\n\r\n");
-	sent = say_until_stalled(fd, big);
-	ck_assert_uint_lt(sent, big / 2);
-	pump(fd, up, sent, big);
-	say(up, OK_LENGTH(16777216));
-	hear(fd, OK_LENGTH(16777216));
-	sent = say_until_stalled(up, big);
-	ck_assert_uint_lt(sent, big / 2);
-	pump(up, fd, sent, big);
+	sent = say_until_stalled(fd, huge);
+	ck_assert_uint_lt(sent, huge / 2);
+	pump(fd, up, sent, huge);
+	say(up, OK_LENGTH(201326592));
+	hear(fd, OK_LENGTH(201326592));
+	sent = say_until_stalled(up, huge);
+	ck_assert_uint_lt(sent, huge / 2);
+	pump(up, fd, sent, huge);
 }
 
 START_TEST(back_pressure_both_ways)
@@ -485,8 +488,8 @@ static void tunnel_client(struct world *w)
 	hear(up, "early");
 	say(up, "pong");
 	hear(fd, "pong");
-	sent = say_until_stalled(fd, big);
-	ck_assert_uint_lt(sent, big / 2);
+	sent = say_until_stalled(fd, huge);
+	ck_assert_uint_lt(sent, huge / 2);
 	pump(-1, up, sent, sent);
 	say(fd, "last");
 	ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
