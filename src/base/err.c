@@ -69,7 +69,7 @@ static void append(struct err *e, const char *text)
 	str_copy(e->msg + used, sizeof(e->msg) - used, text);
 }
 
-int err_set(struct err *e, enum err_kind kind, const char *fmt, ...)
+int(err_set)(struct err *e, enum err_kind kind, const char *fmt, ...)
 {
 	struct err tmp = { .kind = kind };
 	va_list ap;
@@ -84,7 +84,7 @@ int err_set(struct err *e, enum err_kind kind, const char *fmt, ...)
 	return errno_of(&tmp);
 }
 
-int err_errno(struct err *e, int code, const char *fmt, ...)
+int(err_errno)(struct err *e, int code, const char *fmt, ...)
 {
 	if (e != NULL && !err_is_set(e)) {
 		char reason[128];
@@ -101,7 +101,7 @@ int err_errno(struct err *e, int code, const char *fmt, ...)
 	return -code;
 }
 
-int err_wrap(struct err *e, const char *fmt, ...)
+int(err_wrap)(struct err *e, const char *fmt, ...)
 {
 	char old[sizeof(e->msg)];
 	va_list ap;

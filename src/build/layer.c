@@ -312,7 +312,7 @@ static int aim(struct layer *l, const struct tar_entry *entry, struct err *e)
 		r = unpack_path(entry->path + strspn(entry->path, "/"), &l->path, e);
 	if (r == 0)
 		r = find_place(l, l->path, true, &place, e);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	l->place = place;
 	if (place.name[0] == '\0' && entry->type != TAR_DIR)

@@ -330,7 +330,7 @@ static int begin_entry(struct unpack *u, struct err *e)
 		r = place_path(u, clean, &u->path, e);
 	if (r == 0)
 		r = settle_dirs(u, u->path, e);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	u->entries++;
 	if (u->path[0] == '\0')

@@ -327,7 +327,7 @@ void meter_start(struct sandbox *sb)
 	assert(!meter->running);
 	if (r == 0)
 		r = proc_meter_read(&meter->proc, &usage);
-	if (r < 0) {
+	if (r != 0) {
 		proc_meter_done(&meter->proc);
 		if (r != -ESRCH)
 			log_warning("sandbox.unmetered", kv_str("id", sb->row.id.s),
