@@ -8,14 +8,7 @@
 
 static void on_changed(const struct err *e, void *arg)
 {
-	struct http_exchange *x = late_reply_take(arg);
-
-	if (x == NULL)
-		return;
-	if (e != NULL)
-		reply_error(x, e);
-	else
-		reply_empty(x);
+	late_reply_end(arg, e);
 }
 
 /* Return: 0 the reply comes later; -errno with @e set. */

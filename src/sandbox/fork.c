@@ -233,16 +233,6 @@ static void open_done(void *arg)
 	make_children(f);
 }
 
-static int check_paused(const struct sandbox *sb, struct err *e)
-{
-	if (sb->m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
-	if (sb->doomed || sb->unsure || sb->row.state != DB_PAUSED)
-		return err_set(e, ERR_CONFLICT, "sandbox %s is changing; try again", sb->row.id.s);
-	return 0;
-}
-
 static void hold(struct fork *f, struct sandbox *sb)
 {
 	f->held = sb;
@@ -255,7 +245,7 @@ static void on_idle(struct sandbox *sb, const struct err *gone, void *arg)
 {
 	struct fork *f = arg;
 
-	if (gone == NULL && check_paused(sb, &f->op.err) == 0) {
+	if (gone == NULL && sandbox_check_paused(sb, &f->op.err) == 0) {
 		hold(f, sb);
 		return;
 	}
@@ -265,7 +255,7 @@ static void on_idle(struct sandbox *sb, const struct err *gone, void *arg)
 
 static int fork_paused(struct fork *f, struct sandbox *sb, struct err *e)
 {
-	int r = check_paused(sb, e);
+	int r = sandbox_check_paused(sb, e);
 
 	if (r < 0)
 		return r;

@@ -35,6 +35,16 @@ int sandbox_check_idle(const struct sandbox *sb, struct err *e)
 	return 0;
 }
 
+int sandbox_check_paused(const struct sandbox *sb, struct err *e)
+{
+	if (sb->m->closing)
+		return err_set(e, ERR_EXHAUSTED,
+			       "vivd is shutting down; try again when it is back");
+	if (sb->doomed || sb->unsure || sb->row.state != DB_PAUSED)
+		return err_set(e, ERR_CONFLICT, "sandbox %s is changing; try again", sb->row.id.s);
+	return 0;
+}
+
 int sandbox_set_deadline(struct sandbox *sb, uint64_t end_ms, struct err *e)
 {
 	uint64_t old_ms = sb->row.end_ms;

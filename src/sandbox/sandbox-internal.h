@@ -169,6 +169,10 @@ bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last
  * @e set, as sandbox_check_running() */
 must_check int sandbox_check_idle(const struct sandbox *sb, struct err *e);
 
+/** sandbox_check_paused() - whether a paused sandbox can begin an operation. Return: 0; -errno with
+ * @e set */
+must_check int sandbox_check_paused(const struct sandbox *sb, struct err *e);
+
 /** sandbox_begin(), sandbox_end() - an operation starts to own, and gives back, the resources */
 void sandbox_begin(struct sandbox *sb);
 void sandbox_end(struct sandbox *sb);

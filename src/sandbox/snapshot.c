@@ -135,16 +135,6 @@ static void hold_done(void *arg)
 	manager_operation_ended(m);
 }
 
-static int check_paused(const struct sandbox *sb, struct err *e)
-{
-	if (sb->m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
-	if (sb->doomed || sb->unsure || sb->row.state != DB_PAUSED)
-		return err_set(e, ERR_CONFLICT, "sandbox %s is changing; try again", sb->row.id.s);
-	return 0;
-}
-
 static void hold(struct making *mk, struct sandbox *sb)
 {
 	mk->held = sb;
@@ -157,7 +147,7 @@ static void on_idle(struct sandbox *sb, const struct err *gone, void *arg)
 {
 	struct making *mk = arg;
 
-	if (gone == NULL && check_paused(sb, &mk->op.err) == 0)
+	if (gone == NULL && sandbox_check_paused(sb, &mk->op.err) == 0)
 		hold(mk, sb);
 	else
 		tell(mk, NULL, gone != NULL ? gone : &mk->op.err);
@@ -165,7 +155,7 @@ static void on_idle(struct sandbox *sb, const struct err *gone, void *arg)
 
 static int begin_paused(struct making *mk, struct sandbox *sb, struct err *e)
 {
-	int r = check_paused(sb, e);
+	int r = sandbox_check_paused(sb, e);
 
 	if (r < 0)
 		return r;
