@@ -151,6 +151,8 @@ static bool state_wanted(const struct list_query *q, enum db_state s)
 	case DB_PAUSING:
 	case DB_STATE_N:
 		return q->running;
+	case DB_READY: /* nobody's yet */
+		return false;
 	}
 	return false;
 }

@@ -250,7 +250,8 @@ static bool judge_intent(const struct intent *i, const struct things *all, struc
 		item->why = str_dup(i->unsure ? "it cannot be told whether its VM is alive"
 					      : "not all that it held could be released");
 		item->advice = str_dup("vivd goes on trying; its log says what fails");
-	} else if (i->state == DB_CREATING || i->state == DB_DELETING) {
+	} else if (i->state == DB_CREATING || i->state == DB_DELETING ||
+		   (i->state == DB_READY && !i->kept)) {
 		item->verdict = DOCTOR_DEGRADED;
 		item->why = str_dup("vivd ended while it was at it");
 		item->advice = str_dup("vivd removes it when it starts");

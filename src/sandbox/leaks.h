@@ -45,6 +45,7 @@ struct intent {
 	bool busy;   /* an operation is under way */
 	bool leaked; /* a release failed; it will be tried again */
 	bool unsure; /* its adoption could not be decided */
+	bool kept;   /* it waits in the pool of a daemon that serves */
 };
 VEC_DEFINE(intents, struct intent)
 

@@ -2,8 +2,8 @@
 /*
  * The start of a daemon: intents on one side, the host on the other.
  *
- *  - A row that was being created or deleted is unwound whole: nobody was given it, or it was on
- * its way out.
+ *  - A row that was being created or deleted, or was kept ready, is unwound whole: nobody was given
+ * it, or it was on its way out.
  *  - A row whose VM should run is adopted; if a part of it is gone, what is volatile is released
  * and it is stopped, with its data; if that cannot be told, nothing is touched and it is tried
  * again.
@@ -190,6 +190,7 @@ static void settle(struct sandbox *sb)
 	switch (sb->row.state) {
 	case DB_CREATING:
 	case DB_DELETING:
+	case DB_READY:
 		finish_removal(sb);
 		break;
 	case DB_RUNNING:

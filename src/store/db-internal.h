@@ -25,6 +25,9 @@ enum db_stmt {
 	STMT_KEY_DELETE,
 	STMT_EVENT_EACH,
 	STMT_EVENT_LAST,
+	STMT_POOL_SET,
+	STMT_POOL_EACH,
+	STMT_POOL_DELETE,
 	STMT_N
 };
 
@@ -63,6 +66,9 @@ must_check int keys_prepare(struct db *db, struct err *e);
 
 /** events_prepare() - prepare the statements of events.c. Return: 0; -errno with @e set */
 must_check int events_prepare(struct db *db, struct err *e);
+
+/** pools_prepare() - prepare the statements of pools.c. Return: 0; -errno with @e set */
+must_check int pools_prepare(struct db *db, struct err *e);
 
 /** stmt_done() - clean-up handler: reset a statement and drop what was bound to it */
 void stmt_done(sqlite3_stmt **stmt);

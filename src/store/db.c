@@ -243,7 +243,9 @@ static int prepare_all(struct db *db, struct err *e)
 		r = rows_prepare(db, e);
 	if (r == 0)
 		r = keys_prepare(db, e);
-	return r < 0 ? r : events_prepare(db, e);
+	if (r == 0)
+		r = events_prepare(db, e);
+	return r < 0 ? r : pools_prepare(db, e);
 }
 
 static int ensure_instance(struct db *db, struct err *e)

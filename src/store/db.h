@@ -20,6 +20,7 @@ enum db_state { /* as stored; DESIGN section 6 */
 		DB_STARTING,
 		DB_STOPPED,
 		DB_DELETING,
+		DB_READY, /* made ahead of any create: nobody's, and no event tells of it */
 		DB_STATE_N
 };
 

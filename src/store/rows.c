@@ -69,7 +69,7 @@ static const struct column columns[] = {
 static const char *const state_names[] = {
 	[DB_CREATING] = "creating", [DB_RUNNING] = "running",   [DB_PAUSING] = "pausing",
 	[DB_PAUSED] = "paused",     [DB_RESUMING] = "resuming", [DB_STARTING] = "starting",
-	[DB_STOPPED] = "stopped",   [DB_DELETING] = "deleting",
+	[DB_STOPPED] = "stopped",   [DB_DELETING] = "deleting", [DB_READY] = "ready",
 };
 static_assert(ARRAY_SIZE(state_names) == DB_STATE_N, "every state has a name");
 

@@ -120,6 +120,31 @@ const char *const schema_migrations[] = {
 	"    VALUES ('killed', OLD.id, OLD.name, OLD.template_name, OLD.cause, OLD.last_error,"
 	"      OLD.generation);"
 	" END;",
+	/* 7 -> 8: pools (store/pools.h). Of what waits in one there is no event: it is created
+	 * when a create gets it, and its end before that is nobody's. */
+	"CREATE TABLE pool ("
+	"  template_name TEXT PRIMARY KEY NOT NULL,"
+	"  cpus INTEGER NOT NULL,"
+	"  memory_mib INTEGER NOT NULL,"
+	"  disk_mib INTEGER NOT NULL,"
+	"  size INTEGER NOT NULL"
+	") STRICT;"
+	"DROP TRIGGER event_created;"
+	"DROP TRIGGER event_killed;"
+	"CREATE TRIGGER event_created AFTER INSERT ON sandbox WHEN NEW.state != 'ready' BEGIN"
+	"  INSERT INTO event_new (type, sandbox, name, template_name, cause, error, generation)"
+	"    VALUES ('created', NEW.id, NEW.name, NEW.template_name, '', '', NEW.generation);"
+	" END;"
+	"CREATE TRIGGER event_claimed AFTER UPDATE ON sandbox"
+	" WHEN OLD.state = 'ready' AND NEW.state != 'ready' BEGIN"
+	"  INSERT INTO event_new (type, sandbox, name, template_name, cause, error, generation)"
+	"    VALUES ('created', NEW.id, NEW.name, NEW.template_name, '', '', NEW.generation);"
+	" END;"
+	"CREATE TRIGGER event_killed AFTER DELETE ON sandbox WHEN OLD.state != 'ready' BEGIN"
+	"  INSERT INTO event_new (type, sandbox, name, template_name, cause, error, generation)"
+	"    VALUES ('killed', OLD.id, OLD.name, OLD.template_name, OLD.cause, OLD.last_error,"
+	"      OLD.generation);"
+	" END;",
 };
 
 unsigned schema_version(void)

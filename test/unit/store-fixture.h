@@ -35,7 +35,7 @@ static inline struct db *open_store(void)
 }
 
 /* Runs SQL on the file from outside of the store. */
-static void raw(const char *sql)
+static inline void raw(const char *sql)
 {
 	sqlite3 *sql_db = NULL;
 	char *message = NULL;

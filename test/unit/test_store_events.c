@@ -212,6 +212,29 @@ static void count(void *arg)
 	++*(unsigned *)arg;
 }
 
+START_TEST(test_none_of_what_is_nobodys)
+{
+	struct db *db = open_store();
+	struct db_sandbox row;
+
+	db_sandbox_init(&row);
+	row.id = id_new();
+	row.state = DB_READY;
+	insert_ok(db, &row);
+	row.leaked = true;
+	GO(db, &row, DB_READY);
+	ck_assert_int_eq(db_sandbox_delete(db, &row.id, NULL), 0);
+	expect(db, "");
+	row.id = id_new();
+	insert_ok(db, &row);
+	GO(db, &row, DB_READY, DB_CREATING, DB_RUNNING, DB_DELETING);
+	ck_assert_int_eq(db_sandbox_delete(db, &row.id, NULL), 0);
+	expect(db, "created running killed ");
+	db_sandbox_done(&row);
+	db_close(db);
+}
+END_TEST
+
 START_TEST(test_they_are_told)
 {
 	struct db *db = open_store();
@@ -244,6 +267,7 @@ int main(void)
 	tcase_add_test(tc, test_they_are_asked_for);
 	tcase_add_test(tc, test_both_or_neither);
 	tcase_add_test(tc, test_old_ones_go);
+	tcase_add_test(tc, test_none_of_what_is_nobodys);
 	tcase_add_test(tc, test_they_are_told);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);
