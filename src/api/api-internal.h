@@ -50,6 +50,9 @@ void reply_preflight(struct http_exchange *x);
 void reply_json(struct http_exchange *x, int status, const struct http_field *fields,
 		json_t *value);
 
+/** json_of_error() - an error's kind, HTTP status and message; new reference */
+json_t *json_of_error(const struct err *e);
+
 /** reply_error() - answer with an error's kind, HTTP status and message */
 void reply_error(struct http_exchange *x, const struct err *e);
 
@@ -91,6 +94,7 @@ void sandboxes_refreshes(struct http_exchange *x, const struct route_params *p, 
 void sandboxes_connect_v1(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_connect_v2(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_pause(struct http_exchange *x, const struct route_params *p, void *arg);
+void sandboxes_pause_all(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_fork(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_rollback(struct http_exchange *x, const struct route_params *p, void *arg);
 void checkpoints_create(struct http_exchange *x, const struct route_params *p, void *arg);

@@ -18,6 +18,7 @@ static const struct route routes[] = {
 	{ "POST", "/sandboxes", sandboxes_create_v1 },
 	{ "GET", "/sandboxes", sandboxes_list_v1 },
 	{ "GET", "/sandboxes/metrics", metrics_latest }, /* before what has it for an id */
+	{ "POST", "/sandboxes/pause", sandboxes_pause_all },
 	{ "GET", "/sandboxes/{id}", sandboxes_get },
 	{ "DELETE", "/sandboxes/{id}", sandboxes_delete },
 	{ "PATCH", "/sandboxes/{id}", sandboxes_patch },

@@ -20,8 +20,7 @@ struct forking {
 
 static json_t *json_of_failed(const struct err *e)
 {
-	return json_pack("{s:{s:i, s:o}}", "error", "code", err_kind_http(e->kind), "message",
-			 json_of_text(e->msg));
+	return json_pack("{s:o}", "error", json_of_error(e));
 }
 
 static json_t *json_of_child(const struct api *api, const struct fork_child *child)

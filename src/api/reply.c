@@ -89,13 +89,15 @@ void reply_json(struct http_exchange *x, int status, const struct http_field *fi
 		reply_bytes(x, status, fields, "application/json", text, strlen(text));
 }
 
+json_t *json_of_error(const struct err *e)
+{
+	return json_pack("{s:i, s:o, s:s}", "code", err_kind_http(e->kind), "message",
+			 json_of_text(e->msg), "error_code", err_kind_name(e->kind));
+}
+
 void reply_error(struct http_exchange *x, const struct err *e)
 {
-	int status = err_kind_http(e->kind);
-
-	reply_json(x, status, NULL,
-		   json_pack("{s:i, s:o, s:s}", "code", status, "message", json_of_text(e->msg),
-			     "error_code", err_kind_name(e->kind)));
+	reply_json(x, err_kind_http(e->kind), NULL, json_of_error(e));
 }
 
 void reply_empty(struct http_exchange *x)

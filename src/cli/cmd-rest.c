@@ -4,6 +4,8 @@
 #include "cli/cli.h"
 #include "cli/each.h"
 
+#include <stdio.h>
+
 /* One of the verbs: what is asked of each sandbox. */
 struct rest_verb {
 	const struct verb *verb;
@@ -56,9 +58,50 @@ static bool suits(const json_t *detail, const void *arg)
 	return v->rest ? streq(state, "running") : is_at_rest(detail);
 }
 
+/* Return: whether it rests. */
+static bool tell(const json_t *result)
+{
+	const json_t *error = json_object_get(result, "error");
+	const char *name = json_text(result, "name");
+	auto_free char *message = cli_plain_text(json_text(error, "message"));
+
+	if (name[0] == '\0')
+		name = json_text(result, "sandboxID");
+	if (error == NULL)
+		puts(name);
+	else
+		fprintf(stderr, "viv: %s: %s\n", name, message);
+	return error == NULL;
+}
+
+static int rest_all(struct cli *cli, const void *arg)
+{
+	const struct rest_verb *v = arg;
+	auto_json *body = json_pack("{s:b}", "memory", v->memory);
+	auto_json *all = NULL;
+	const json_t *result;
+	int code = EXIT_OK;
+	struct op op;
+	size_t i;
+
+	op_init(&op, 0, cli->signal_fd);
+	if (cli_call(cli, "POST", "/sandboxes/pause", body, &all, &op) < 0)
+		return cli_fail(cli, &op, EXIT_FAILED);
+	json_array_foreach(all, i, result)
+	{
+		if (!tell(result))
+			code = EXIT_FAILED;
+	}
+	return code;
+}
+
 static int run(struct cli *cli, const struct rest_verb *v, int argc, char **argv)
 {
-	const struct each each = { .verb = v->verb, .serve = serve, .suits = suits, .arg = v };
+	const struct each each = { .verb = v->verb,
+				   .serve = serve,
+				   .suits = suits,
+				   .serve_all = v->rest && !v->go ? rest_all : NULL,
+				   .arg = v };
 
 	return each_run(cli, &each, argc, argv);
 }

@@ -75,6 +75,8 @@ int each_run(struct cli *cli, const struct each *each, int argc, char **argv)
 	}
 	if (all && optind < argc)
 		return cli_usage(each->verb, "--all takes no '%s'", argv[optind]);
+	if (all && each->serve_all != NULL)
+		return each->serve_all(cli, each->arg);
 	if (all)
 		return serve_all(cli, each);
 	if (optind == argc)

@@ -10,6 +10,9 @@ struct each {
 	int (*serve)(struct cli *cli, const json_t *detail, const void *arg, struct op *op);
 	/* Whether --all means this one. */
 	bool (*suits)(const json_t *detail, const void *arg);
+	/* Serves all at once, for --all: NULL = they are served one after the other. Return: an
+	 * exit code, after saying why. */
+	int (*serve_all)(struct cli *cli, const void *arg);
 	const void *arg;
 };
 

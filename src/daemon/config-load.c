@@ -22,6 +22,7 @@ struct args {
 	bool fix;
 	bool delete_data;
 	bool json;
+	bool stop_all;
 	bool help;
 	bool version;
 	int ready_fd;
@@ -215,6 +216,8 @@ static int parse_own_flag(struct args *args, const char *arg, struct err *e)
 		args->delete_data = true;
 	else if (streq(arg, "--json"))
 		args->json = true;
+	else if (streq(arg, "--stop-all"))
+		args->stop_all = true;
 	else
 		return 0;
 	return 1;
@@ -285,6 +288,9 @@ static int load(struct config *c, const struct args *args, struct err *e)
 	c->fix = args->fix;
 	c->delete_data = args->delete_data;
 	c->json = args->json;
+	c->stop_all = args->stop_all;
+	if (r == 0 && c->stop_all && !streq(c->command, "serve"))
+		r = err_set(e, ERR_INVALID, "--stop-all goes with no command");
 	c->ready_fd = args->ready_fd;
 	return r;
 }

@@ -90,6 +90,9 @@ static const struct setting settings[] = {
 	{ "pause_drain_ms", SETTING_NUMBER, "5000",
 	  "milliseconds that requests into a sandbox get to end before it is paused; 0: none",
 	  FIELD(pause_drain_ms), .max = 60000 },
+	{ "pause_parallel", SETTING_NUMBER, "4",
+	  "pauses at the same time, of those at deadlines and of all sandboxes at once",
+	  FIELD(pause_parallel), .min = 1, .max = 128 },
 	{ "network_range", SETTING_NETWORK, "10.11.0.0/16",
 	  "IPv4 range of the host-side addresses of sandboxes", FIELD(network_addr) },
 	{ "slot_pool", SETTING_NUMBER, "4",
@@ -490,6 +493,7 @@ void config_help(FILE *out)
 	      "  vivd prepare [--force]       get the guest kernel and make the template 'base'\n"
 	      "  vivd cert [--force]          make a certificate for the domain, for use on this "
 	      "host\n"
+	      "  vivd --stop-all\n"
 	      "  vivd doctor [--json] [--fix [--delete]]\n"
 	      "                               what this host has and lacks, what is left on it\n"
 	      "  vivd config                  print the settings and where each came from\n"

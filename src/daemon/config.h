@@ -31,7 +31,8 @@ struct config {
 	bool fix;            /* of doctor, as the next two */
 	bool delete_data;
 	bool json;
-	int ready_fd; /* gets "ready\n" when requests are served; -1 = nobody waits; borrowed */
+	bool stop_all; /* of serve: stop all sandboxes instead, and end */
+	int ready_fd;  /* gets "ready\n" when requests are served; -1 = nobody waits; borrowed */
 
 	const char *state_dir;
 	const char *run_dir;
@@ -50,6 +51,7 @@ struct config {
 	unsigned tcg_timeout_factor;
 	unsigned kvm_probe_timeout_s;
 	unsigned pause_drain_ms;
+	unsigned pause_parallel;
 	uint32_t network_addr; /* host byte order */
 	unsigned network_prefix;
 	unsigned slot_pool;

@@ -14,6 +14,7 @@
 #include "daemon/doors.h"
 #include "daemon/prepare.h"
 #include "daemon/program.h"
+#include "daemon/stop-all.h"
 #include "os/work.h"
 #include "sandbox/accel.h"
 #include "sandbox/fault.h"
@@ -36,8 +37,13 @@ struct daemon {
 	uv_loop_t loop;
 	uv_signal_t signals[2];
 	uv_signal_t hangup;
+	uv_signal_t pause_all;
 	struct manager *manager;
 	struct doors *doors;
+	bool stopping;
+	bool pausing_all; /* a signal's pauses are under way */
+	int stopped_all;  /* how --stop-all ended */
+	struct err error; /* of that */
 };
 
 static void close_signals(struct daemon *d)
@@ -45,6 +51,7 @@ static void close_signals(struct daemon *d)
 	for (size_t i = 0; i < ARRAY_SIZE(d->signals); i++)
 		uv_close((uv_handle_t *)&d->signals[i], NULL);
 	uv_close((uv_handle_t *)&d->hangup, NULL);
+	uv_close((uv_handle_t *)&d->pause_all, NULL);
 }
 
 static void on_quiet(void *arg)
@@ -55,6 +62,14 @@ static void on_quiet(void *arg)
 	close_signals(d);
 }
 
+static void stop(struct daemon *d)
+{
+	if (d->stopping)
+		return;
+	d->stopping = true;
+	manager_shutdown(d->manager, on_quiet, d);
+}
+
 static void on_signal(uv_signal_t *handle, int signo)
 {
 	struct daemon *d = handle->data;
@@ -63,7 +78,44 @@ static void on_signal(uv_signal_t *handle, int signo)
 	for (size_t i = 0; i < ARRAY_SIZE(d->signals); i++)
 		uv_signal_stop(
 			&d->signals[i]); /* a second one ends us at once: that is safe, too */
-	manager_shutdown(d->manager, on_quiet, d);
+	stop(d);
+}
+
+static void on_all_paused(const struct rest_result *results, size_t n, void *arg)
+{
+	struct daemon *d = arg;
+	uint64_t failed = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!err_is_set(&results[i].error))
+			continue;
+		failed++;
+		log_error("sandbox.pause_all_failed", kv_str("id", results[i].id.s),
+			  kv_str("error", results[i].error.msg));
+	}
+	log_info("vivd.paused_all", kv_u64("paused", n - failed), kv_u64("failed", failed));
+	d->pausing_all = false;
+}
+
+/* The host goes down, or whoever looks after the sandboxes is lost. */
+static void on_pause_all(uv_signal_t *handle, int signo)
+{
+	struct daemon *d = handle->data;
+
+	(void)signo;
+	if (d->doors == NULL || d->stopping || d->pausing_all)
+		return;
+	log_info("vivd.pausing_all");
+	d->pausing_all = true;
+	sandbox_rest_all(d->manager, true, on_all_paused, d);
+}
+
+static void on_all_stopped(const struct rest_result *results, size_t n, void *arg)
+{
+	struct daemon *d = arg;
+
+	d->stopped_all = stop_all_tell(results, n, &d->error);
+	stop(d);
 }
 
 /* A new certificate is in the place of the old one, or a terminal is gone, which is nothing. */
@@ -88,6 +140,9 @@ static void watch_signals(struct daemon *d)
 	uv_signal_init(&d->loop, &d->hangup);
 	d->hangup.data = d;
 	uv_signal_start(&d->hangup, on_hangup, SIGHUP);
+	uv_signal_init(&d->loop, &d->pause_all);
+	d->pause_all.data = d;
+	uv_signal_start(&d->pause_all, on_pause_all, SIGUSR1);
 }
 
 static struct manager_config manager_config_of(const struct config *c, const char *tls_program)
@@ -108,8 +163,9 @@ static struct manager_config manager_config_of(const struct config *c, const cha
 		.fault = c->fault,
 		.net_range = c->network_addr,
 		.net_prefix = c->network_prefix,
-		.slot_pool = c->slot_pool,
-		.warm_images = c->warm_images,
+		/* What is made ahead is of no use to who only stops. */
+		.slot_pool = c->stop_all ? 0 : c->slot_pool,
+		.warm_images = c->stop_all ? 0 : c->warm_images,
 		.vmm_uid_base = c->vmm_uid_base,
 		.default_cpus = c->default_cpus,
 		.max_cpus = c->max_cpus,
@@ -120,6 +176,7 @@ static struct manager_config manager_config_of(const struct config *c, const cha
 		.tcg_timeout_factor = c->tcg_timeout_factor,
 		.kvm_probe_timeout_ms = (uint64_t)c->kvm_probe_timeout_s * MS_PER_S,
 		.pause_drain_ms = c->pause_drain_ms,
+		.pause_parallel = c->pause_parallel,
 	};
 }
 
@@ -137,6 +194,17 @@ static void say_ready(const struct config *c)
 	fd_close(&fd);
 }
 
+static void begin(struct daemon *d, const struct config *c)
+{
+	if (c->stop_all) {
+		sandbox_rest_all(d->manager, false, on_all_stopped, d);
+		return;
+	}
+	accel_start(d->manager);
+	prune_at_start(d->manager);
+	say_ready(c);
+}
+
 static int serve(const struct config *c, struct err *e)
 {
 	auto_free char *tls_program = program_find("viv-tls");
@@ -150,17 +218,14 @@ static int serve(const struct config *c, struct err *e)
 	uv_loop_init(&d.loop);
 	watch_signals(&d);
 	r = manager_open(&d.loop, &config, &d.manager, e);
-	if (r == 0)
+	if (r == 0 && !c->stop_all)
 		r = doors_open(&d.loop, d.manager, c, &d.doors, e);
-	if (r == 0) {
-		accel_start(d.manager);
-		prune_at_start(d.manager);
-		say_ready(c);
-	} else if (d.manager != NULL) {
-		manager_shutdown(d.manager, on_quiet, &d);
-	} else {
+	if (r == 0)
+		begin(&d, c);
+	else if (d.manager != NULL)
+		stop(&d);
+	else
 		close_signals(&d);
-	}
 	uv_run(&d.loop,
 	       UV_RUN_DEFAULT); /* until a signal; or, after a failure, until all is closed */
 	if (d.manager != NULL)
@@ -169,11 +234,13 @@ static int serve(const struct config *c, struct err *e)
 	uv_run(&d.loop, UV_RUN_DEFAULT); /* what those two closed */
 	if (uv_loop_close(&d.loop) < 0)
 		log_warning("vivd.handles_left");
-	if (r == 0) {
+	if (r == 0 && !c->stop_all) {
 		unlink(c->socket);
 		log_info("vivd.stopped");
 	}
-	return r;
+	if (d.stopped_all < 0)
+		*e = d.error;
+	return r < 0 ? r : d.stopped_all;
 }
 
 /* As many descriptors as we may have: each connection is one or two. */
@@ -233,7 +300,8 @@ static int run_serve(const struct config *c, struct err *e)
 	if (c->fault != NULL && !fault_valid(c->fault))
 		return err_set(e, ERR_INVALID, "setting fault: '%s' is no PLAN.STEP.WHEN=ACTION",
 			       c->fault);
-	return serve(c, e);
+	r = c->stop_all ? stop_all_ask(c->socket, e) : 1;
+	return r == 1 ? serve(c, e) : r;
 }
 
 static int run_doctor(const struct config *c, struct err *e)

@@ -5,12 +5,17 @@
  */
 #include "base/clock.h"
 #include "base/log.h"
+#include "sandbox/rests.h"
 #include "sandbox/sandbox-internal.h"
 
 enum { RETRY_FIRST_MS = 5000, RETRY_MOST_MS = 300000 };
 
 int sandbox_check_running(const struct sandbox *sb, struct err *e)
 {
+	if (sb->unsure)
+		return err_set(e, ERR_CONFLICT,
+			       "whether the VM of sandbox %s runs is not known yet; try again",
+			       sb->row.id.s);
 	if (sb->row.state == DB_RUNNING && (!sb->busy || sb->goes_on) && !sb->doomed)
 		return 0;
 	if (sb->row.state == DB_STOPPED || sb->row.state == DB_PAUSED)
@@ -109,25 +114,34 @@ static void pause_again_later(struct sandbox *sb, const struct err *e)
 static void on_paused(struct sandbox *sb, const struct err *e, void *arg)
 {
 	(void)arg;
-	if (e != NULL)
+	if (sb == NULL)
+		return;
+	if (e != NULL) {
 		pause_again_later(sb, e);
-	else
-		sb->expiry = (struct expiry){ 0 };
+		return;
+	}
+	sb->expiry = (struct expiry){ 0 };
+	watch_deadline_changed(sb); /* of one that was given more time meanwhile */
+}
+
+/* It may have been given more time while others were paused. */
+static bool is_expired(const struct sandbox *sb)
+{
+	uint64_t end_ms = sandbox_expires_ms(sb);
+
+	return end_ms != 0 && end_ms <= clock_realtime_ms();
 }
 
 void sandbox_expire(struct sandbox *sb)
 {
-	struct err e = { 0 };
-	int r;
-
 	log_info("sandbox.expired", kv_str("id", sb->row.id.s));
-	db_set_str(&sb->row.cause, "timeout");
 	if (!sb->row.auto_pause) {
+		db_set_str(&sb->row.cause, "timeout");
 		sandbox_destroy(sb, on_removed, NULL);
 		return;
 	}
-	r = sb->row.auto_pause_disk_only ? sandbox_stop(sb, on_paused, NULL, &e)
-					 : sandbox_pause(sb, on_paused, NULL, &e);
-	if (r < 0)
-		pause_again_later(sb, &e);
+	rest_later(sb, &(struct rest_wish){ .memory = !sb->row.auto_pause_disk_only,
+					    .cause = "timeout",
+					    .wanted = is_expired,
+					    .done = on_paused });
 }

@@ -7,6 +7,7 @@
 #include "os/cgroup.h"
 #include "sandbox/accel-internal.h"
 #include "sandbox/metrics-internal.h"
+#include "sandbox/rests.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/snapshot-internal.h"
 #include "sandbox/warm-internal.h"
@@ -304,6 +305,7 @@ void manager_shutdown(struct manager *m, void (*done)(void *arg), void *arg)
 		if (sb->cancel_fd >= 0)
 			sandbox_cancel_create(m, &sb->row.id);
 	}
+	rests_close(m);
 	reap_stop(m);
 	accel_cancel(m);
 	warm_cancel(m);

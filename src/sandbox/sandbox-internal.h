@@ -101,6 +101,16 @@ struct sandbox {
 	struct idle_waiters idle;
 };
 
+struct resting;
+VEC_DEFINE(restings, struct resting *)
+
+/* The queue of rests.c. */
+struct rests {
+	struct restings waiting; /* the first has the next turn; owned */
+	unsigned under_way;
+	bool serving;
+};
+
 struct manager {
 	uv_loop_t *loop;              /* borrowed */
 	struct manager_config config; /* strings owned */
@@ -132,6 +142,7 @@ struct manager {
 	struct warm *warm;       /* makes images of templates; NULL = none are wanted */
 	struct sampler *sampler; /* ticks while a VM is watched; NULL = none is */
 	struct create_stats creates;
+	struct rests rests;
 	bool merging; /* layers of a disk, of one sandbox at a time */
 };
 

@@ -54,6 +54,7 @@ struct manager_config {
 	unsigned tcg_timeout_factor; /* that many times longer under TCG */
 	uint64_t kvm_probe_timeout_ms;
 	unsigned pause_drain_ms; /* that requests get to end before a pause */
+	unsigned pause_parallel; /* pauses at a time, of those that wait for a turn (rests.h) */
 };
 
 /**

@@ -57,12 +57,17 @@ class Installation:
         return self.prefix / "lib/systemd/system/vivd.service"
 
     @property
+    def pause_unit(self):
+        return self.prefix / "lib/systemd/system/vivd-pause.service"
+
+    @property
     def bash(self):
         return self.dir("datadir") / "bash-completion/completions/viv"
 
     def expected(self):
         files = [self.dir("bindir") / "viv", self.dir("bindir") / "vivd",
-                 *(self.dir("libexecdir") / "vivarium" / name for name in (*LIBEXEC, SHIM)), self.unit, self.bash,
+                 *(self.dir("libexecdir") / "vivarium" / name for name in (*LIBEXEC, SHIM)), self.unit,
+                 self.pause_unit, self.bash,
                  self.prefix / "lib/sysusers.d/vivarium.conf",
                  self.dir("datadir") / "doc/vivarium/vivd.conf.example",
                  self.dir("datadir") / "zsh/site-functions/_viv"]
@@ -145,6 +150,8 @@ def test_the_unit_names_the_installed_vivd(installed):
     text = installed.unit.read_text()
     assert f"\nExecStart={options['prefix']}/{options['bindir']}/vivd\n" in text
     assert not re.search(r"@\w+@", text)
+    text = installed.pause_unit.read_text()
+    assert f"\nExecStop={options['prefix']}/{options['bindir']}/viv pause --all\n" in text
 
 
 def test_systemd_accepts_the_unit(installed, tmp_path):
@@ -153,8 +160,11 @@ def test_systemd_accepts_the_unit(installed, tmp_path):
     text = re.sub(r"^ExecStart=.*$", f"ExecStart={installed.build}/src/vivd", installed.unit.read_text(),
                   flags=re.M)
     unit.write_text(text)
-    r = vivarium.run("systemd-analyze", "verify", "--man=no", str(unit))
-    assert [line for line in r.stderr.splitlines() if "vivd.service" in line] == []
+    pause = tmp_path / "vivd-pause.service"
+    pause.write_text(re.sub(r"^ExecStop=\S+", f"ExecStop={installed.build}/src/viv", installed.pause_unit.read_text(),
+                            flags=re.M))
+    r = vivarium.run("systemd-analyze", "verify", "--man=no", str(unit), str(pause))
+    assert [line for line in r.stderr.splitlines() if "vivd" in line] == []
 
 
 def test_the_unit_keeps_the_mount_namespace(installed):

@@ -4,6 +4,7 @@ The installed unit under a real systemd, as process 1 of namespaces of its own: 
 what it makes ends with it. Its cgroups are below one of the test's, its state is the test's directory.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -104,6 +105,9 @@ def machine(build, prepared, tmp_path):
     text = (build / "dist" / "vivd.service").read_text()
     (m.units / "vivd.service").write_text(
         re.sub(r"^ExecStart=.*$", f"ExecStart={build}/src/vivd\nStandardError=append:{m.log}", text, flags=re.M))
+    text = (build / "dist" / "vivd-pause.service").read_text()
+    (m.units / "vivd-pause.service").write_text(
+        re.sub(r"^ExecStop=\S+", f"StandardError=append:{m.log}\nExecStop={build}/src/viv", text, flags=re.M))
     cgroup.mkdir()
     try:
         m.start()
@@ -128,6 +132,16 @@ def test_vms_outlive_the_service(machine):
     second = machine.vivd()
     machine.ok("systemctl", "kill", "--signal=KILL", "vivd")
     vivarium.wait_for(lambda: machine.vivd() not in (0, second), what="vivd was started again")
+    assert same()
+    # The host goes down: what is ordered to be stopped first has it paused, and a restart of vivd does not.
+    machine.ok("systemctl", "start", "vivd-pause")
+    machine.ok("systemctl", "restart", "vivd")
+    assert same()
+    machine.ok("systemctl", "stop", "vivd-pause")
+    assert json.loads(machine.viv("inspect", "--json", "box"))["vivarium"]["state"] == "paused", machine.log.read_text()
+    order = machine.ok("systemctl", "show", "--property=After", "--value", "vivd-pause").split()
+    assert "vivd.service" in order
+    machine.viv("resume", "box")
     assert same()
     # A stop, while which the VM runs on, beside the service's cgroup.
     machine.ok("systemctl", "stop", "vivd")
