@@ -204,7 +204,7 @@ def service(installed, prepared, tmp_path_factory):
 
 
 def test_sandboxes_live_in_the_service(service):
-    """Nothing that the unit takes away is needed to make, adopt, use and remove a sandbox."""
+    """Nothing that the unit takes away is needed to make, adopt, use, save and remove a sandbox."""
     status = open(f"/proc/{service.process.pid}/status").read()
     assert re.search(r"^NoNewPrivs:\s1$", status, re.M) and re.search(r"^Seccomp:\s2$", status, re.M)
     assert service.viv("create", "--name", "served").returncode == 0, service.log_text()
@@ -212,6 +212,9 @@ def test_sandboxes_live_in_the_service(service):
     assert service.start(), service.log_text()
     r = service.viv("exec", "served", "--", "sh", "-c", "dd if=/dev/zero of=x bs=1M count=4 && sync && id -un")
     assert (r.returncode, r.stdout) == (0, b"user\n"), r.stderr
+    for verb in ("checkpoint", "pause", "resume"):
+        assert service.viv(verb, "served").returncode == 0, (verb, service.log_text())
+    assert service.viv("exec", "served", "--", "test", "-e", "x").returncode == 0
     assert service.viv("rm", "served").returncode == 0
     assert not re.search("level=(warning|error)", service.log_text()), service.log_text()
 
