@@ -11,11 +11,17 @@
 #include "sandbox/sandbox-internal.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 enum { WHY_CONSOLE_BYTES = 600, CONSOLE_CHUNK_BYTES = 4096 };
+
+/* A VMM whose guest ended writes its disk back and ends; one that hangs meanwhile (vmm/qmp.c has how
+ * that comes) is ended. */
+enum { ENDING_MS = 5000 };
 
 struct watch {
 	struct sandbox *sb;
@@ -23,7 +29,8 @@ struct watch {
 	uv_poll_t events;
 	uv_poll_t console;
 	uv_timer_t deadline;
-	unsigned open; /* handles that libuv has not closed yet */
+	uv_timer_t ending; /* runs once the guest ended */
+	unsigned open;     /* handles that libuv has not closed yet */
 };
 
 static void on_handle_closed(uv_handle_t *handle)
@@ -55,6 +62,7 @@ void watch_stop(struct sandbox *sb)
 	close_handle((uv_handle_t *)&w->events);
 	close_handle((uv_handle_t *)&w->console);
 	close_handle((uv_handle_t *)&w->deadline);
+	close_handle((uv_handle_t *)&w->ending);
 }
 
 static void drain_console(struct sandbox *sb)
@@ -79,7 +87,7 @@ static void on_process(uv_poll_t *handle, int status, int events)
 		drain_console(sb);
 	code = vmm_reap(sb->res.vmm);
 	tail = console_tail(&sb->res.console, WHY_CONSOLE_BYTES);
-	if (code == 0)
+	if (code == 0 || vmm_guest_ended(sb->res.vmm))
 		why = str_printf("the guest ended itself (power off or reboot); console: %s", tail);
 	else if (code < 0)
 		why = str_printf("the VMM ended; console: %s", tail);
@@ -115,14 +123,31 @@ static void note_event(struct sandbox *sb, enum vmm_event event)
 	}
 }
 
+static void on_ending(uv_timer_t *timer)
+{
+	struct sandbox *sb = ((struct watch *)timer->data)->sb;
+
+	log_warning("sandbox.vmm_hangs", kv_str("id", sb->row.id.s), kv_u64("after_ms", ENDING_MS));
+	ignore_err(pidfd_send_signal(vmm_pidfd(sb->res.vmm), SIGKILL, NULL, 0)); /* gone: as well */
+}
+
+static void await_end(struct watch *w)
+{
+	uv_update_time(w->sb->m->loop);
+	uv_timer_start(&w->ending, on_ending, ENDING_MS, 0);
+}
+
 static void on_event(uv_poll_t *handle, int status, int events)
 {
-	struct sandbox *sb = ((struct watch *)handle->data)->sb;
+	struct watch *w = handle->data;
+	struct sandbox *sb = w->sb;
 	enum vmm_event event;
 
 	(void)events;
 	while ((event = vmm_next_event(sb->res.vmm)) != VMM_EVENT_NONE) {
 		note_event(sb, event);
+		if (event == VMM_EVENT_SHUTDOWN)
+			await_end(w);
 		if (event == VMM_EVENT_CLOSED)
 			status = -1;
 	}
@@ -172,12 +197,11 @@ void watch_deadline_changed(struct sandbox *sb)
 		arm_deadline(sb->watch);
 }
 
-static void watch_deadline(struct watch *w)
+static void watch_timer(struct watch *w, uv_timer_t *timer)
 {
-	uv_timer_init(w->sb->m->loop, &w->deadline);
-	w->deadline.data = w;
+	uv_timer_init(w->sb->m->loop, timer);
+	timer->data = w;
 	w->open++;
-	arm_deadline(w);
 }
 
 void watch_start(struct sandbox *sb)
@@ -193,6 +217,10 @@ void watch_start(struct sandbox *sb)
 	watch_fd(w, &w->process, vmm_pidfd(sb->res.vmm), on_process);
 	watch_fd(w, &w->events, vmm_event_fd(sb->res.vmm), on_event);
 	watch_fd(w, &w->console, vmm_console_fd(sb->res.vmm), on_console);
-	watch_deadline(w);
+	watch_timer(w, &w->ending);
+	watch_timer(w, &w->deadline);
+	arm_deadline(w);
+	if (vmm_guest_ended(sb->res.vmm)) /* seen by a watch before this one */
+		await_end(w);
 	meter_start(sb);
 }

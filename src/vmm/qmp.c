@@ -13,6 +13,11 @@
  * qmp_next_event().
  *
  * The queue holds the newest QMP_EVENTS_MAX events: the VMM's state is what the last ones say.
+ *
+ * After SHUTDOWN no command waits any longer: QEMU is leaving its main loop. What it has not begun
+ * by then it never answers, and QEMU 7.2 even hangs in its clean-up with such a command in its
+ * queue, so that the connection does not end either (seen in one of six deaths at boot on a busy
+ * host: the main thread polls for ever in monitor_cleanup()).
  */
 #include "vmm/qmp.h"
 
@@ -37,6 +42,7 @@ struct qmp {
 	int queued_fd; /* owned eventfd: events are queued, or the end is not reported yet */
 	int broken;    /* 0, or the -errno that ended it */
 	bool greeted;
+	bool ending; /* SHUTDOWN arrived */
 	uint64_t last_id;
 	json_t *reply; /* to last_id; NULL = not there yet */
 	struct buf in;
@@ -130,6 +136,8 @@ static int broke(struct qmp *q, int r)
 
 static void queue_event(struct qmp *q, json_t *event)
 {
+	if (streq(json_string_value(json_object_get(event, "event")), "SHUTDOWN"))
+		q->ending = true;
 	if (q->n_events == QMP_EVENTS_MAX) {
 		json_decref(q->events[q->first]);
 		q->first = (q->first + 1) % QMP_EVENTS_MAX;
@@ -280,7 +288,13 @@ static int explain(int r, const char *what, struct op *op)
 		err_set(&op->err, ERR_VMM, "QEMU's answer to %s is no valid QMP", what);
 		return r;
 	}
-	err_set(&op->err, ERR_VMM, "QEMU closed its control connection during %s", what);
+	if (r == -ESHUTDOWN)
+		err_set(&op->err, ERR_VMM,
+			"QEMU ends (the guest powered off, rebooted or crashed) and does not "
+			"answer %s",
+			what);
+	else
+		err_set(&op->err, ERR_VMM, "QEMU closed its control connection during %s", what);
 	return -ECONNRESET;
 }
 
@@ -294,7 +308,10 @@ static int read_more(struct qmp *q, const struct op *op)
 static int await_reply(struct qmp *q, const struct op *op)
 {
 	while (q->reply == NULL) {
-		int r = q->broken != 0 ? q->broken : read_more(q, op);
+		int r = q->broken;
+
+		if (r == 0)
+			r = q->ending ? -ESHUTDOWN : read_more(q, op);
 
 		if (r < 0)
 			return r;

@@ -13,6 +13,7 @@ struct vmm {
 	int exit_code;          /* after it was reaped; -1 = unknown */
 	int console_fd;         /* owned */
 	bool running;           /* its vCPUs run, as far as replies and events told */
+	bool guest_ended;       /* VMM_EVENT_SHUTDOWN was taken */
 };
 
 /* Ops block, on workers, and set op->err when they fail. None is NULL; caps say what may be called.

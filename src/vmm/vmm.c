@@ -256,7 +256,14 @@ enum vmm_event vmm_next_event(struct vmm *vmm)
 		vmm->running = true;
 	else if (event != VMM_EVENT_NONE && event != VMM_EVENT_CLOSED)
 		vmm->running = false;
+	if (event == VMM_EVENT_SHUTDOWN)
+		vmm->guest_ended = true;
 	return event;
+}
+
+bool vmm_guest_ended(const struct vmm *vmm)
+{
+	return vmm->guest_ended;
 }
 
 int vmm_reap(struct vmm *vmm)

@@ -186,6 +186,9 @@ int vmm_event_fd(const struct vmm *vmm);
 /** vmm_next_event() - take an event that arrived; never waits. Return: an event, VMM_EVENT_NONE */
 enum vmm_event vmm_next_event(struct vmm *vmm);
 
+/** vmm_guest_ended() - whether VMM_EVENT_SHUTDOWN was taken: no command is answered any more */
+bool vmm_guest_ended(const struct vmm *vmm);
+
 /** vmm_reap() - after the pidfd became readable: take the exit status. Return: exit code, 128 +
  * signal, or -1 when unknown (it was not our child) */
 int vmm_reap(struct vmm *vmm);

@@ -284,6 +284,30 @@ START_TEST(end_of_connection)
 }
 END_TEST
 
+/* Its socket stays open, as QEMU's does when it hangs at its end. */
+START_TEST(no_answer_after_a_shutdown)
+{
+	say("{\"event\": \"STOP\"}\n{\"event\": \"SHUTDOWN\"}\n");
+	op_init(&op, patient_ms(20000), -1);
+	ck_assert_int_eq(qmp_execute(qmp, "query-status", NULL, NULL, &op), -ECONNRESET);
+	ck_assert_int_eq(op.err.kind, ERR_VMM);
+	ck_assert_ptr_nonnull(strstr(op.err.msg, "does not answer query-status"));
+	assert_event("STOP");
+	assert_event("SHUTDOWN");
+	assert_no_event();
+	op_init(&op, patient_ms(20000), -1);
+	ck_assert_int_eq(qmp_execute(qmp, "stop", NULL, NULL, &op), -ECONNRESET);
+}
+END_TEST
+
+/* What it answered before it said so counts. */
+START_TEST(answer_before_a_shutdown)
+{
+	say("{\"return\": {}, \"id\": 1}\n{\"event\": \"SHUTDOWN\"}\n");
+	ck_assert_int_eq(qmp_execute(qmp, "quit", NULL, NULL, &op), 0);
+}
+END_TEST
+
 START_TEST(byte_by_byte)
 {
 	static const char text[] = GREETING "\r\n{\"event\": \"A\"}\n{\"event\": \"B\"}\n";
@@ -334,6 +358,8 @@ int main(void)
 	tcase_add_loop_test(t, garbage_breaks_it, 0, (int)ARRAY_SIZE(garbage));
 	tcase_add_test(t, oversize_line);
 	tcase_add_test(t, end_of_connection);
+	tcase_add_test(t, no_answer_after_a_shutdown);
+	tcase_add_test(t, answer_before_a_shutdown);
 	tcase_add_test(t, byte_by_byte);
 	tcase_add_test(t, peer_that_does_not_read);
 	suite_add_tcase(s, t);
