@@ -19,8 +19,8 @@
 
 enum { WHY_CONSOLE_BYTES = 600, CONSOLE_CHUNK_BYTES = 4096 };
 
-/* A VMM whose guest ended writes its disk back and ends; one that hangs meanwhile (vmm/qmp.c has how
- * that comes) is ended. */
+/* A VMM whose guest ended writes its disk back and ends; one that hangs meanwhile (vmm/qmp.c has
+ * how that comes) is ended. */
 enum { ENDING_MS = 5000 };
 
 struct watch {
