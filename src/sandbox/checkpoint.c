@@ -6,8 +6,10 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/parse.h"
+#include "base/sha256.h"
 #include "base/str.h"
 #include "disk/disk.h"
+#include "sandbox/images.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -23,11 +25,15 @@
 #define DIR_NAME    "checkpoints"
 #define NEW_NAME    "new"
 #define MANIFEST    "manifest.json"
-#define IMAGE_NAME  "image-%016" PRIx64
 #define GONE_PREFIX "gone-"
 #define NAME_FORMAT "%" PRIu64
 
-enum { MANIFEST_VERSION = 1, MANIFEST_MAX_BYTES = 65536, DEVICES_MAX_BYTES = 64 << 20 };
+/* A manifest ends with the digest of all that is before this. Those of version 1 have none. */
+#define DIGEST_BEGIN ",\n  \"sha256\": \""
+#define DIGEST_END   "\"\n}"
+
+enum { MANIFEST_VERSION = 2, MANIFEST_MAX_BYTES = 65536, DEVICES_MAX_BYTES = 64 << 20 };
+enum { DIGEST_BYTES = sizeof(DIGEST_BEGIN) - 1 + SHA256_HEX_SIZE - 1 + sizeof(DIGEST_END) - 1 };
 enum { SHORT_NAME_SIZE = 32, STAT_BLOCK_BYTES = 512 };
 
 static void close_dir(DIR **d)
@@ -41,17 +47,6 @@ static int open_dir(int dirfd, const char *name)
 	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
 	return fd < 0 ? -errno : fd;
-}
-
-/* The path of a directory, for messages. */
-static char *path_of(int dirfd)
-{
-	auto_free char *link = str_printf("/proc/self/fd/%d", dirfd);
-	char path[PATH_MAX];
-	ssize_t n = readlink(link, path, sizeof(path) - 1);
-
-	path[MAX(n, 0)] = '\0';
-	return str_dup(path);
 }
 
 int checkpoint_begin(int owner_fd, struct op *op)
@@ -108,13 +103,28 @@ static json_t *manifest_of(const struct checkpoint *c)
 		"devicesSum", json_of_hex(c->devices_sum), "memory", json_of_memory(&c->memory));
 }
 
+static void digest_of(const char *text, size_t n, char out[SHA256_HEX_SIZE])
+{
+	struct sha256 sha;
+
+	sha256_init(&sha);
+	sha256_add(&sha, text, n);
+	sha256_hex(&sha, out);
+}
+
 static int write_manifest(int fd, const struct checkpoint *c)
 {
 	auto_json *manifest = manifest_of(c);
-	auto_free char *text = manifest != NULL ? json_dumps(manifest, JSON_INDENT(2)) : NULL;
+	auto_free char *body = manifest != NULL ? json_dumps(manifest, JSON_INDENT(2)) : NULL;
+	auto_free char *text = NULL;
+	char digest[SHA256_HEX_SIZE];
+	size_t n;
 
-	if (text == NULL)
+	if (body == NULL)
 		return -ENOMEM;
+	n = strlen(body) - strlen("\n}");
+	digest_of(body, n, digest);
+	text = str_printf("%.*s" DIGEST_BEGIN "%s" DIGEST_END, (int)n, body, digest);
 	return file_write_atomic_at(fd, MANIFEST, text, strlen(text), 0600);
 }
 
@@ -196,7 +206,8 @@ static int take_memory(const json_t *m, struct memory_stat *out)
 	return r < 0 ? r : take_number(memory, "fileBytes", &out->file_bytes);
 }
 
-static int take_numbers(const json_t *m, struct checkpoint *c)
+/* @whole: a digest was there, and right. */
+static int take_numbers(const json_t *m, bool whole, struct checkpoint *c)
 {
 	uint64_t version = 0;
 	uint64_t cpus = 0;
@@ -218,7 +229,8 @@ static int take_numbers(const json_t *m, struct checkpoint *c)
 		r = take_number(m, "devicesBytes", &c->devices_bytes);
 	c->cpus = (unsigned)cpus;
 	c->kept = json_is_true(json_object_get(m, "kept"));
-	if (r < 0 || version != MANIFEST_VERSION || cpus == 0 || cpus > UINT_MAX)
+	if (r < 0 || version < 1 || version > MANIFEST_VERSION || (version > 1 && !whole) ||
+	    cpus == 0 || cpus > UINT_MAX)
 		return -EBADMSG;
 	return c->generation > c->parent && c->memory_mib > 0 && c->disk_mib > 0 ? 0 : -EBADMSG;
 }
@@ -248,11 +260,26 @@ static int take_texts(const json_t *m, struct checkpoint *c)
 	return r;
 }
 
+/* Whether a manifest ends with its digest. Return: 1; 0 it has none; -EBADMSG it is another one's.
+ */
+static int check_digest(const char *text, size_t n)
+{
+	const char *at = text + n - MIN(n, (size_t)DIGEST_BYTES);
+	char digest[SHA256_HEX_SIZE];
+
+	if (n < DIGEST_BYTES || memcmp(at, DIGEST_BEGIN, strlen(DIGEST_BEGIN)) != 0 ||
+	    memcmp(text + n - strlen(DIGEST_END), DIGEST_END, strlen(DIGEST_END)) != 0)
+		return 0;
+	digest_of(text, (size_t)(at - text), digest);
+	return memcmp(at + strlen(DIGEST_BEGIN), digest, strlen(digest)) == 0 ? 1 : -EBADMSG;
+}
+
 int checkpoint_parse(const char *text, size_t n, struct checkpoint *out)
 {
 	auto_json *m = json_loadb(text, n, 0, NULL);
 	struct checkpoint c = { 0 };
-	int r = json_is_object(m) ? take_numbers(m, &c) : -EBADMSG;
+	int whole = check_digest(text, n);
+	int r = json_is_object(m) && whole >= 0 ? take_numbers(m, whole > 0, &c) : -EBADMSG;
 
 	if (r == 0)
 		r = take_texts(m, &c);
@@ -298,8 +325,8 @@ static int check_devices(int fd, const struct checkpoint *c, const char *path, s
 	return 0;
 }
 
-/* Of an image only its size: reading it would cost each restore as much as all its memory. A VM
- * whose mapping is longer than its file would end at the first page behind that. */
+/* Of an image only its size: image_check() reads it, if that was not done before. A VM whose
+ * mapping is longer than its file would end at the first page behind that. */
 static int check_image(int fd, const struct checkpoint *c, const char *path, struct err *e)
 {
 	auto_close int image = image_open(fd, c->image_id);
@@ -351,7 +378,7 @@ int checkpoint_open(int owner_fd, uint64_t generation, struct checkpoint *out, s
 
 	if (fd < 0)
 		return fd;
-	path = path_of(fd);
+	path = fd_path(fd);
 	r = read_manifest(fd, &c);
 	if (r < 0 || c.generation != generation)
 		return err_set(&op->err, ERR_INVALID, "checkpoint %s: its manifest.json: %s", path,
@@ -529,65 +556,4 @@ int checkpoint_tidy(int owner_fd, uint64_t current, struct op *op)
 	}
 	generations_done(&all);
 	return r < 0 ? r : first;
-}
-
-int image_find(int dirfd, uint64_t *out_id)
-{
-	auto_close int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *entry;
-
-	if (d == NULL)
-		return -errno;
-	take_fd(&fd); /* owned by d from here on */
-	while ((entry = readdir(d)) != NULL) {
-		if (str_starts(entry->d_name, "image-") &&
-		    parse_hex(entry->d_name + strlen("image-"), out_id) == 0)
-			return 1;
-	}
-	return 0;
-}
-
-int image_name(int dirfd, const char *from, uint64_t id)
-{
-	char name[SHORT_NAME_SIZE];
-
-	snprintf(name, sizeof(name), IMAGE_NAME, id);
-	return renameat(dirfd, from, dirfd, name) < 0 ? -errno : 0;
-}
-
-int image_open(int dirfd, uint64_t id)
-{
-	char name[SHORT_NAME_SIZE];
-	int fd;
-
-	snprintf(name, sizeof(name), IMAGE_NAME, id);
-	fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	return fd < 0 ? -errno : fd;
-}
-
-int image_unlink(int dirfd, uint64_t id)
-{
-	char name[SHORT_NAME_SIZE];
-
-	snprintf(name, sizeof(name), IMAGE_NAME, id);
-	return unlinkat(dirfd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-int image_link(int from_dirfd, int to_dirfd, uint64_t id)
-{
-	auto_free char *dir = NULL;
-	auto_free char *path = NULL;
-	char name[SHORT_NAME_SIZE];
-
-	if (id == 0)
-		return 0;
-	snprintf(name, sizeof(name), IMAGE_NAME, id);
-	if (linkat(from_dirfd, name, to_dirfd, name, 0) == 0 || errno == EEXIST)
-		return 0;
-	if (errno != EXDEV && errno != EMLINK)
-		return -errno;
-	dir = path_of(from_dirfd);
-	path = str_printf("%s/%s", dir, name);
-	return symlinkat(path, to_dirfd, name) < 0 ? -errno : 0;
 }

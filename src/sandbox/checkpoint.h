@@ -64,14 +64,16 @@ must_check int checkpoint_commit(int owner_fd, int fd, const struct checkpoint *
  * -errno */
 must_check int checkpoint_sum_devices(int fd, uint64_t *out_bytes, uint64_t *out_sum);
 
-/** checkpoint_parse() - read the text of a manifest.json. Return: 0; -EBADMSG it is none */
+/** checkpoint_parse() - read the text of a manifest.json. Return: 0; -EBADMSG it is none, or not
+ * byte for byte what was written */
 must_check int checkpoint_parse(const char *text, size_t n, struct checkpoint *out);
 
 /**
  * checkpoint_open() - find a checkpoint and read what it was made of
  *
- * Sizes and checksums are compared as far as that takes no time: of the memory when it is restored,
- * of the devices here. Return: descriptor of its directory; -errno with op->err set: ERR_NOT_FOUND
+ * Sizes and checksums are compared as far as that takes no time: of the manifest and the devices
+ * here; of the memory when it is restored, of the image by image_check(), of the disk when it is
+ * opened. Return: descriptor of its directory; -errno with op->err set: ERR_NOT_FOUND
  * there is none; ERR_INVALID names the file that is missing or damaged.
  */
 must_check int checkpoint_open(int owner_fd, uint64_t generation, struct checkpoint *out,
@@ -123,20 +125,3 @@ VEC_DEFINE(generations, uint64_t)
 
 /** checkpoint_list() - the generations that are there, rising. Return: 0; -errno, op->err set */
 must_check int checkpoint_list(int owner_fd, struct generations *out, struct op *op);
-
-/** image_find() - the memory image in a directory. Return: 1 there is one; 0 there is none; -errno
- */
-must_check int image_find(int dirfd, uint64_t *out_id);
-
-/** image_name() - give a file in a directory the name of an image. Return: 0; -errno */
-must_check int image_name(int dirfd, const char *from, uint64_t id);
-
-/** image_open() - open an image for reading. Return: descriptor; -errno */
-must_check int image_open(int dirfd, uint64_t id);
-
-/** image_unlink() - take an image out of a directory. Return: 0; -errno */
-must_check int image_unlink(int dirfd, uint64_t id);
-
-/** image_link() - share an image with another directory; 0 = none, nothing to do. Return: 0; -errno
- */
-must_check int image_link(int from_dirfd, int to_dirfd, uint64_t id);

@@ -269,6 +269,7 @@ int manager_open(uv_loop_t *loop, const struct manager_config *config, struct ma
 	}
 	pool_open(m);
 	warm_open(m);
+	images_start(m);
 	*out = m;
 	return 0;
 }
@@ -309,6 +310,7 @@ void manager_shutdown(struct manager *m, void (*done)(void *arg), void *arg)
 	reap_stop(m);
 	accel_cancel(m);
 	warm_cancel(m);
+	images_cancel(m);
 	manager_operation_ended(m);
 }
 

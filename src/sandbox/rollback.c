@@ -74,6 +74,8 @@ static int check(struct rollback *r)
 	if (result == 0)
 		return err_set(&r->op.err, ERR_INVALID, "checkpoint %ju has lost its disk",
 			       (uintmax_t)r->generation);
+	if (result > 0)
+		result = image_check(&r->sb->m->known_images, fd, c.image_id, &r->op);
 	return result < 0 ? result : check_memory(fd, &c, &r->op);
 }
 

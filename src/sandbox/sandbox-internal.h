@@ -10,6 +10,7 @@
 #include "net/net.h"
 #include "sandbox/checkpoint.h"
 #include "sandbox/console.h"
+#include "sandbox/images.h"
 #include "sandbox/journal.h"
 #include "sandbox/metrics.h"
 #include "sandbox/sandbox.h"
@@ -141,6 +142,8 @@ struct manager {
 	struct snapshots *snapshots;
 	struct warm *warm;       /* makes images of templates; NULL = none are wanted */
 	struct sampler *sampler; /* ticks while a VM is watched; NULL = none is */
+	struct known_images known_images;
+	struct images_check *images_check; /* under way; NULL = none */
 	struct create_stats creates;
 	struct rests rests;
 	bool merging; /* layers of a disk, of one sandbox at a time */

@@ -133,7 +133,14 @@ static int wake_clone_acquire(struct sandbox *sb, struct op *op)
 	return wake(sb, true, op);
 }
 
+/* Nothing begins with an image that is not what it was. */
+static int image_check_acquire(struct sandbox *sb, struct op *op)
+{
+	return image_check(&sb->m->known_images, sb->res.origin_fd, sb->res.origin.image_id, op);
+}
+
 static const struct step resume_steps[] = {
+	{ "image", STEP_VOLATILE, image_check_acquire, NULL, NULL },
 	{ "layer", STEP_VOLATILE, shared_layer_acquire, layer_release, NULL },
 	{ "rundir", STEP_VOLATILE, rundir_acquire, rundir_release, NULL },
 	{ "slot", STEP_VOLATILE, slot_acquire, slot_release, NULL },
@@ -146,6 +153,7 @@ static const struct step resume_steps[] = {
 const struct plan resume_plan = { "resume", resume_steps, ARRAY_SIZE(resume_steps) };
 
 static const struct step clone_steps[] = {
+	{ "image", STEP_VOLATILE, image_check_acquire, NULL, NULL },
 	{ "statedir", STEP_DATA, statedir_acquire, statedir_release, NULL },
 	{ "layer", STEP_DATA, shared_layer_acquire, layer_release, NULL },
 	{ "rundir", STEP_VOLATILE, rundir_acquire, rundir_release, NULL },

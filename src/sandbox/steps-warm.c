@@ -118,6 +118,7 @@ static int make_image(struct sandbox *sb, const struct ram *ram, struct memory_i
 		return r;
 	out->id = memory_image_checksum(out);
 	sb->res.draft.image_id = out->id;
+	image_note(&sb->m->known_images, fd, out->id);
 	r = image_name(sb->res.draft_fd, "image", out->id);
 	return r < 0 ? err_errno(&op->err, -r, "name the memory image") : 0;
 }

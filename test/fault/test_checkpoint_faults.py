@@ -32,8 +32,8 @@ def some(steps, first):
 def test_the_steps_were_found():
     assert CHECKPOINT == ["merge", "chain", "draft", "layer", "room", "freeze", "halt", "devices", "capture",
                           "switch", "run", "write", "share", "commit"]
-    assert CLONE == ["statedir", "layer", "rundir", "slot", "cgroup", "vmm", "wake", "durable"]
-    assert RESUME == ["layer", "rundir", "slot", "cgroup", "vmm", "wake", "durable"]
+    assert CLONE == ["image", "statedir", "layer", "rundir", "slot", "cgroup", "vmm", "wake", "durable"]
+    assert RESUME == ["image", "layer", "rundir", "slot", "cgroup", "vmm", "wake", "durable"]
     assert RELEASES == ["rundir", "slot", "cgroup", "vmm"]
 
 

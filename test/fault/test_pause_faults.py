@@ -29,7 +29,7 @@ def test_the_steps_were_found():
     assert PLANS == {
         "pause": ["quiesce", "halt", "draft", "devices", "memory", "share", "commit"],
         "stop": ["quiesce", "halt"],
-        "resume": ["layer", "rundir", "slot", "cgroup", "vmm", "wake", "durable"],
+        "resume": ["image", "layer", "rundir", "slot", "cgroup", "vmm", "wake", "durable"],
         "start": ["rundir", "slot", "cgroup", "vmm", "agent"],
     }
     assert RELEASES == ["rundir", "slot", "cgroup", "vmm"]

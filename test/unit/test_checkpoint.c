@@ -5,14 +5,17 @@
 #include "base/str.h"
 #include "patience.h"
 #include "sandbox/checkpoint.h"
+#include "sandbox/images.h"
 
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 static char root[] = "/tmp/viv-checkpoint-XXXXXX";
 static int owner = -1;
@@ -191,6 +194,123 @@ START_TEST(test_damage_is_named)
 }
 END_TEST
 
+/* Each byte of a manifest counts. */
+START_TEST(test_each_byte_of_a_manifest)
+{
+	auto_buf text = BUF_INIT(65536);
+	struct checkpoint c;
+
+	make(1, false);
+	ck_assert_int_eq(file_read_at(owner, "checkpoints/1/manifest.json", &text), 0);
+	ck_assert_int_eq(checkpoint_parse(buf_str(&text), text.len, &c), 0);
+	for (size_t i = 0; i < text.len; i++) {
+		buf_head(&text)[i] ^= 1;
+		ck_assert_msg(checkpoint_parse(buf_str(&text), text.len, &c) == -EBADMSG,
+			      "byte %zu of %s", i, buf_str(&text));
+		buf_head(&text)[i] ^= 1;
+	}
+	ck_assert_int_eq(checkpoint_parse(buf_str(&text), text.len - 1, &c), -EBADMSG);
+}
+END_TEST
+
+/* Those that were written before there was a digest. */
+START_TEST(test_manifest_of_version_1)
+{
+	static const char text[] =
+		"{\"version\": 1, \"generation\": 4, \"parent\": 2, \"createdMs\": 1, \"cpus\": 1,"
+		" \"memoryMiB\": 64, \"diskMiB\": 64, \"devicesBytes\": 0, \"vmm\": \"v\","
+		" \"cpu\": \"c\", \"acceleration\": \"tcg\", \"diskDriver\": \"qcow2\","
+		" \"kernel\": \"k\", \"agent\": \"a\", \"image\": \"0000000000000000\","
+		" \"devicesSum\": \"0000000000000000\", \"memory\": {\"ownedPages\": 0,"
+		" \"storedPages\": 0, \"zeroPages\": 0, \"fileBytes\": 1}}";
+	auto_free char *newer = str_dup(text);
+	struct checkpoint c;
+
+	ck_assert_int_eq(checkpoint_parse(text, strlen(text), &c), 0);
+	ck_assert_uint_eq(c.generation, 4);
+	*strchr(newer, '1') = '2';
+	ck_assert_int_eq(checkpoint_parse(newer, strlen(newer), &c), -EBADMSG);
+}
+END_TEST
+
+enum { IMAGE_MIB = 3 };
+
+/* An image with holes, under its right name. */
+static uint64_t make_image(void)
+{
+	auto_close int fd = openat(owner, "image", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	unsigned char *bytes = xcalloc(IMAGE_MIB, 1 << 20);
+	uint64_t id;
+
+	ck_assert_int_eq(ftruncate(fd, IMAGE_MIB << 20), 0);
+	for (size_t i = 0; i < 300000; i++)
+		bytes[(1 << 20) + i] = (unsigned char)(i * 7);
+	ck_assert_int_eq(pwrite(fd, bytes + (1 << 20), 300000, 1 << 20), 300000);
+	id = XXH3_64bits(bytes, IMAGE_MIB << 20);
+	free(bytes);
+	ck_assert_int_eq(image_name(owner, "image", id), 0);
+	return id;
+}
+
+static void flip(uint64_t id, off_t at, bool keep_times)
+{
+	auto_free char *name = str_printf("image-%016jx", (uintmax_t)id);
+	auto_close int fd = openat(owner, name, O_RDWR | O_CLOEXEC);
+	unsigned char byte;
+	struct stat st;
+
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	ck_assert_int_eq(pread(fd, &byte, 1, at), 1);
+	byte ^= 0x10;
+	ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
+	if (keep_times)
+		ck_assert_int_eq(futimens(fd, (struct timespec[]){ st.st_atim, st.st_mtim }), 0);
+}
+
+static void expect_image(struct known_images *known, uint64_t id, const char *why)
+{
+	struct op op = new_op();
+	int r = image_check(known, owner, id, &op);
+
+	ck_assert_msg((r == 0) == (why == NULL), "%d %s", r, op.err.msg);
+	if (why == NULL)
+		return;
+	ck_assert_int_eq(op.err.kind, ERR_INVALID);
+	ck_assert_msg(strstr(op.err.msg, why) != NULL && strstr(op.err.msg, root) != NULL, "%s",
+		      op.err.msg);
+}
+
+/* In data and in a hole; whoever knows the file reads it again only when it was written to, and who
+ * does not reads it in any case. */
+START_TEST(test_damaged_image)
+{
+	static const off_t at[] = { 0, (1 << 20) + 4711, (IMAGE_MIB << 20) - 1 };
+	static struct known_images known;
+	static struct known_images other;
+	uint64_t id = make_image();
+
+	expect_image(&known, id, NULL);
+	flip(id, at[_i], false);
+	expect_image(&known, id, "memory image is damaged");
+	expect_image(&known, id, "memory image is damaged");
+	flip(id, at[_i], false);
+	expect_image(&known, id, NULL);
+	flip(id, at[_i], true);
+	expect_image(&known, id, NULL);
+	expect_image(&other, id, "memory image is damaged");
+}
+END_TEST
+
+START_TEST(test_image_that_is_not_there)
+{
+	static struct known_images known;
+	struct op op = new_op();
+
+	expect_image(&known, 0, NULL); /* none is needed */
+	ck_assert_int_eq(image_check(&known, owner, 7, &op), -ENOENT);
+}
+END_TEST
+
 /* A directory under another's name is not it. */
 START_TEST(test_renamed)
 {
@@ -272,6 +392,10 @@ int main(void)
 	tcase_add_test(t, test_unfinished);
 	tcase_add_test(t, test_same_generation);
 	tcase_add_loop_test(t, test_damage_is_named, 0, 7);
+	tcase_add_test(t, test_each_byte_of_a_manifest);
+	tcase_add_test(t, test_manifest_of_version_1);
+	tcase_add_loop_test(t, test_damaged_image, 0, 3);
+	tcase_add_test(t, test_image_that_is_not_there);
 	tcase_add_test(t, test_renamed);
 	tcase_add_test(t, test_tidy);
 	tcase_add_test(t, test_remove);
