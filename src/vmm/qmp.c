@@ -134,10 +134,19 @@ static int broke(struct qmp *q, int r)
 	return q->broken;
 }
 
+/* By a command of ours, "quit", it ends after it has answered that. */
+static bool ends(const json_t *event)
+{
+	const json_t *data = json_object_get(event, "data");
+	const char *reason = json_string_value(json_object_get(data, "reason"));
+
+	return streq(json_string_value(json_object_get(event, "event")), "SHUTDOWN") &&
+	       (reason == NULL || !streq(reason, "host-qmp-quit"));
+}
+
 static void queue_event(struct qmp *q, json_t *event)
 {
-	if (streq(json_string_value(json_object_get(event, "event")), "SHUTDOWN"))
-		q->ending = true;
+	q->ending = q->ending || ends(event);
 	if (q->n_events == QMP_EVENTS_MAX) {
 		json_decref(q->events[q->first]);
 		q->first = (q->first + 1) % QMP_EVENTS_MAX;
