@@ -4,11 +4,13 @@
 #include "api/body.h"
 #include "api/network-request.h"
 #include "base/json.h"
+#include "base/parse.h"
 #include "base/str.h"
 
 #include <jansson.h>
 #include <limits.h>
 
+enum { RESTART_USUAL = 10, RESTART_MOST = 1000000 };
 enum { TIMEOUT_V1_S = 15, TIMEOUT_V2_S = 300, TOKEN_HEX_LEN = 64 };
 
 /* A field is named as clients write it, "vivarium.cpus": this is the member of its object. */
@@ -162,8 +164,8 @@ static int check_unsupported(const json_t *o, struct err *e)
 
 static int check_own_keys(const json_t *own, struct err *e)
 {
-	static const char *const known[] = { "name",       "cpus", "memoryMB",
-					     "diskSizeMB", "user", "workdir" };
+	static const char *const known[] = { "name", "cpus",    "memoryMB", "diskSizeMB",
+					     "user", "workdir", "restart" };
 	const char *key;
 	json_t *v;
 
@@ -177,6 +179,28 @@ static int check_own_keys(const json_t *own, struct err *e)
 			return err_set(e, ERR_INVALID, "field 'vivarium.%s' is unknown", key);
 	}
 	return 0;
+}
+
+/* "no", "on-failure", "on-failure:3" */
+static int take_restart(const json_t *own, uint64_t *out, struct err *e)
+{
+	static const char on_failure[] = "on-failure";
+	const json_t *v = json_object_get(own, "restart");
+	const char *text = json_string_value(v);
+	size_t n = sizeof(on_failure) - 1;
+
+	if (v == NULL || json_is_null(v) || streq(text != NULL ? text : "", "no"))
+		return 0;
+	if (text != NULL && str_starts(text, on_failure)) {
+		*out = RESTART_USUAL;
+		if (text[n] == '\0' ||
+		    (text[n] == ':' && parse_u64(text + n + 1, 1, RESTART_MOST, out) == 0))
+			return 0;
+	}
+	return err_set(e, ERR_INVALID,
+		       "field 'vivarium.restart' must be no, on-failure or on-failure:N, with N "
+		       "from 1 to %d",
+		       RESTART_MOST);
 }
 
 static int take_own(const json_t *o, struct db_sandbox *out, struct err *e)
@@ -203,7 +227,7 @@ static int take_own(const json_t *o, struct db_sandbox *out, struct err *e)
 	if (r == 0)
 		r = take_positive(own, "vivarium.diskSizeMB", INT_MAX, &out->disk_mib, e);
 	out->cpus = (unsigned)cpus;
-	return r;
+	return r < 0 ? r : take_restart(own, &out->restart_max, e);
 }
 
 int create_request_parse(const char *body, size_t n, bool v2, struct db_sandbox *out, struct err *e)

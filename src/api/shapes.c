@@ -96,6 +96,21 @@ static void set_checkpoint(json_t *own, const struct sandbox *sb)
 		json_integer((json_int_t)sandbox_checkpoint_allocated(sb)))); /* as set_text() */
 }
 
+static void set_restart(json_t *own, const struct db_sandbox *row)
+{
+	auto_free char *policy = row->restart_max > 0
+					 ? str_printf("on-failure:%ju", (uintmax_t)row->restart_max)
+					 : str_dup("no");
+
+	set_text(own, "restart", policy);
+	if (row->restart_max == 0)
+		return;
+	ignore_err(json_object_set_new(
+		own, "restartTries",
+		json_integer((json_int_t)row->restart_tries))); /* as set_text() */
+	ignore_err(json_object_set_new(own, "restarting", json_boolean(row->restarting)));
+}
+
 static json_t *own_fields_in_full(const struct sandbox *sb)
 {
 	const struct db_sandbox *row = sandbox_row(sb);
@@ -105,6 +120,7 @@ static json_t *own_fields_in_full(const struct sandbox *sb)
 
 	set_text(own, "user", row->user);
 	set_text(own, "workdir", row->workdir);
+	set_restart(own, row);
 	set_text(own, "kernelVersion", row->kernel_version);
 	set_text(own, "vmm", row->vmm_name);
 	set_text(own, "vmmVersion", row->vmm_version);

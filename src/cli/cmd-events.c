@@ -35,8 +35,12 @@ static void print_event(const json_t *event, bool json)
 	       json_text(event, "sandboxID"), name[0] != '\0' ? name : "-");
 	if (generation > 0)
 		printf("  generation %lld", (long long)generation);
-	if (cause[0] != '\0')
-		printf("  by its %s", cause);
+	if (streq(cause, "timeout"))
+		fputs("  by its timeout", stdout);
+	else if (streq(cause, "restart"))
+		fputs("  by its restart policy", stdout);
+	else if (cause[0] != '\0')
+		printf("  (%s)", cause);
 	if (error[0] != '\0') /* behind the first line are the console's last ones */
 		printf("  %.*s", (int)strcspn(error, "\n"), error);
 	putchar('\n');

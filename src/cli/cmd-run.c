@@ -14,7 +14,7 @@
 #include <stdio.h>
 
 /* Behind those of cli/egress.h. */
-enum { OPTION_KEYS = 512, OPTION_TEMPLATE };
+enum { OPTION_KEYS = 512, OPTION_TEMPLATE, OPTION_RESTART };
 
 struct wish {
 	bool keep;
@@ -77,6 +77,8 @@ static int take_option(const struct verb *verb, struct wish *w, int c)
 					   "--env %s: say NAME=VALUE, or NAME to pass yours on",
 					   optarg)
 			       : 0;
+	case OPTION_RESTART:
+		return json_object_set_new(w->own, "restart", json_string(optarg));
 	case 'u':
 		return json_object_set_new(w->own, "user", json_string(optarg));
 	case 'w':
@@ -117,6 +119,7 @@ static int parse(const struct verb *verb, int argc, char **argv, struct wish *w)
 		{ "env", required_argument, NULL, 'e' },
 		{ "user", required_argument, NULL, 'u' },
 		{ "workdir", required_argument, NULL, 'w' },
+		{ "restart", required_argument, NULL, OPTION_RESTART },
 		{ "publish", required_argument, NULL, 'p' },
 		{ "keep", no_argument, NULL, 'k' },
 		{ "json", no_argument, NULL, 'j' },
@@ -247,7 +250,7 @@ static int create(struct cli *cli, int argc, char **argv)
 
 #define WISH_USAGE                                                                                 \
 	"[--name NAME] [--template NAME] [--cpus N] [--memory SIZE] [--disk SIZE]\n"               \
-	"           [--env NAME[=VALUE]]... [--user USER] [--workdir DIR]\n"                       \
+	"           [--env NAME[=VALUE]]... [--user USER] [--workdir DIR] [--restart POLICY]\n"    \
 	"           " EGRESS_USAGE "\n"                                                            \
 	"           "
 #define WISH_HELP                                                                                  \
@@ -258,7 +261,10 @@ static int create(struct cli *cli, int argc, char **argv)
 	"  --disk SIZE        disk as the guest sees it (5G)\n"                                    \
 	"  -e, --env N[=V]    environment of all its commands; without =V yours is passed on\n"    \
 	"  -u, --user USER    who commands run as (user)\n"                                        \
-	"  -w, --workdir DIR  where they run (the user's home)\n" EGRESS_HELP
+	"  -w, --workdir DIR  where they run (the user's home)\n"                                  \
+	"  --restart POLICY   on-failure[:N]: started again, at most N times in a row (10), "      \
+	"when\n"                                                                                   \
+	"                     its VM fails; or no (no)\n" EGRESS_HELP
 
 const struct verb verb_run = {
 	.name = "run",

@@ -54,6 +54,7 @@ static void release_done(void *arg)
 		sandbox_set_state(sb, sb->row.state, NULL);
 		if (rel->leaks > 0)
 			reap_later(m);
+		restart_later(sb);
 		sandbox_idle(sb);
 	}
 	free(rel);
@@ -79,9 +80,12 @@ void sandbox_start_destroy(struct sandbox *sb)
 	start_release(sb, true);
 }
 
-void sandbox_stopped(struct sandbox *sb, const char *why)
+void sandbox_stopped(struct sandbox *sb, enum death_cause cause, const char *why)
 {
-	log_warning("sandbox.stopped", kv_str("id", sb->row.id.s), kv_str("why", why));
+	log_warning("sandbox.stopped", kv_str("id", sb->row.id.s),
+		    kv_str("cause", death_name(cause)), kv_str("why", why));
+	db_set_str(&sb->row.cause, death_name(cause));
+	restart_plan(sb, cause);
 	sb->row.leaked = true; /* until it is released, also for a daemon that dies meanwhile */
 	sandbox_set_state(sb, DB_STOPPED, why);
 	start_release(sb, false);

@@ -82,6 +82,7 @@ static void copy_model(struct db_sandbox *to, const struct db_sandbox *from, uin
 	to->auto_pause = from->auto_pause;
 	to->auto_pause_disk_only = from->auto_pause_disk_only;
 	to->auto_resume = from->auto_resume;
+	to->restart_max = from->restart_max;
 }
 
 static void remove_work(void *arg)

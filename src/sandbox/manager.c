@@ -251,6 +251,7 @@ int manager_open(uv_loop_t *loop, const struct manager_config *config, struct ma
 			       .cgroup_fd = -1 };
 	copy_config(&m->config, config);
 	m->host_memory_mib = host_memory_mib();
+	m->oom_kills = death_oom_kills();
 	m->accel = accel_new(m);
 	r = find_drivers(m, e);
 	if (r == 0)
@@ -301,6 +302,7 @@ void manager_shutdown(struct manager *m, void (*done)(void *arg), void *arg)
 
 		watch_stop(sb);
 		merge_forget(sb);
+		restart_forget(sb);
 		sandbox_hurry(sb);
 		proxy_drain_end(&sb->streams);
 		if (sb->cancel_fd >= 0)

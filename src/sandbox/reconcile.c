@@ -27,7 +27,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
-enum { ADOPT_TIMEOUT_MS = 10000 };
+enum { ADOPT_TIMEOUT_MS = 10000, LOST_CONSOLE_BYTES = 600 };
 
 static int load_row(struct db_sandbox *row, void *arg)
 {
@@ -79,6 +79,7 @@ static void come_to_rest(struct sandbox *sb, enum db_state state)
 	sandbox_set_state(sb, state, NULL);
 	if (leaks > 0)
 		reap_later(sb->m);
+	restart_later(sb);
 }
 
 /* What was found of a sandbox whose VM should run. */
@@ -106,6 +107,15 @@ static void adopt_work(void *arg)
 		take_sweep(a->sb);
 }
 
+static void lost(struct sandbox *sb)
+{
+	auto_free char *tail = console_tail(&sb->res.console, LOST_CONSOLE_BYTES);
+	auto_free char *why = str_printf("its VM was gone when vivd started%s%s",
+					 tail[0] != '\0' ? "; console: " : "", tail);
+
+	sandbox_stopped(sb, DEATH_LOST, why);
+}
+
 static void adopt_settle(const struct adoption *a)
 {
 	struct sandbox *sb = a->sb;
@@ -120,7 +130,7 @@ static void adopt_settle(const struct adoption *a)
 	} else if (a->result == 0 && a->pause > 0) {
 		come_to_rest(sb, DB_PAUSED);
 	} else if (a->result == 0) {
-		sandbox_stopped(sb, "its VM was gone when vivd started");
+		lost(sb);
 	} else {
 		log_warning("sandbox.unsure", kv_str("id", sb->row.id.s),
 			    kv_str("error", a->op.err.msg));
@@ -211,6 +221,7 @@ static void settle(struct sandbox *sb)
 		take_sweep(sb);
 		if (sb->row.leaked)
 			reap_later(sb->m);
+		restart_later(sb);
 		break;
 	case DB_STATE_N:
 		break;

@@ -30,6 +30,7 @@ struct resume {
 	bool taken;              /* it was taken over: the sandbox is stopped, no longer paused */
 	bool clears;             /* what there is of a VM goes first */
 	bool keeps_deadline;
+	bool unasked; /* its restart policy wants it */
 	struct op op;
 	struct plan_timing timing;
 	int result;
@@ -170,10 +171,14 @@ static bool set_running(struct resume *r)
 	sb->row.started_ms = now_ms;
 	if (!r->keeps_deadline)
 		sb->row.end_ms = r->timeout_s != 0 ? now_ms + r->timeout_s * MS_PER_S : 0;
+	sb->row.restarting = false;
+	if (!r->unasked)
+		sb->row.restart_tries = 0;
 	db_set_str(&sb->row.agent_version, sb->res.agent_version);
 	if (r->plan == &start_plan)
 		db_set_str(&sb->row.kernel_version, sb->res.kernel_version);
-	return sandbox_set_state(sb, DB_RUNNING, "");
+	/* What it ended of stays to be seen: nobody was there when it was started again. */
+	return sandbox_set_state(sb, DB_RUNNING, r->unasked ? NULL : "");
 }
 
 static void log_resumed(const struct sandbox *sb)
@@ -287,18 +292,17 @@ int resume_at(struct sandbox *sb, uint64_t generation, const uint64_t *timeout_s
 	return 0;
 }
 
-static int begin(struct sandbox *sb, bool memory, uint64_t timeout_s, sandbox_resume_fn done,
-		 void *arg, struct err *e)
+/* Takes a copy of what is wished for, a plan and whether the disk is linked apart. */
+static int begin(const struct resume *wish, bool memory, struct err *e)
 {
+	struct sandbox *sb = wish->sb;
 	bool paused = sb->row.state == DB_PAUSED;
 	struct resume *r = xcalloc(1, sizeof(*r));
 
-	*r = (struct resume){ .sb = sb,
-			      .plan = paused && memory ? &resume_plan : &start_plan,
-			      .link_disk = paused && !memory,
-			      .timeout_s = timeout_s,
-			      .done = done,
-			      .arg = arg };
+	*r = *wish;
+	r->plan = paused && memory ? &resume_plan : &start_plan;
+	r->link_disk = paused && !memory;
+	restart_forget(sb);
 	if (!sandbox_set_state(sb, paused && memory ? DB_RESUMING : DB_STARTING, NULL)) {
 		sandbox_set_state(sb, paused ? DB_PAUSED : DB_STOPPED, NULL);
 		free(r);
@@ -363,7 +367,18 @@ int sandbox_resume(struct sandbox *sb, bool memory, uint64_t timeout_s, sandbox_
 			"sandbox %s: something of its last VM is not released yet; vivd goes "
 			"on trying, try again",
 			sb->row.id.s);
-	return begin(sb, memory, timeout_s, done, arg, e);
+	return begin(&(struct resume){ .sb = sb, .timeout_s = timeout_s, .done = done, .arg = arg },
+		     memory, e);
+}
+
+int resume_unasked(struct sandbox *sb, sandbox_resume_fn done, void *arg, struct err *e)
+{
+	return begin(&(struct resume){ .sb = sb,
+				       .keeps_deadline = true,
+				       .unasked = true,
+				       .done = done,
+				       .arg = arg },
+		     false, e);
 }
 
 int sandbox_wake(struct sandbox *sb, sandbox_resume_fn done, void *arg, struct err *e)

@@ -10,6 +10,7 @@
 #include "net/net.h"
 #include "sandbox/checkpoint.h"
 #include "sandbox/console.h"
+#include "sandbox/death.h"
 #include "sandbox/images.h"
 #include "sandbox/journal.h"
 #include "sandbox/metrics.h"
@@ -92,6 +93,7 @@ struct sandbox {
 	bool unsure;   /* adoption could not be decided yet; nothing of it is touched */
 	int cancel_fd; /* eventfd that ends a create, a pause of what is removed, or what a pause
 			* does at leisure; owned; -1 */
+	uv_timer_t *restart;                 /* armed while it waits to be started again; NULL */
 	struct watch *watch;                 /* loop handles on its VM; NULL = not watched */
 	struct meter *meter;                 /* what it used; owned */
 	struct egress_change *egress_change; /* under way; NULL = none */
@@ -146,7 +148,8 @@ struct manager {
 	struct images_check *images_check; /* under way; NULL = none */
 	struct create_stats creates;
 	struct rests rests;
-	bool merging; /* layers of a disk, of one sandbox at a time */
+	uint64_t oom_kills; /* death_oom_kills(), as seen last */
+	bool merging;       /* layers of a disk, of one sandbox at a time */
 };
 
 /** sandbox_new() - put a sandbox into the table; @row moves into it */
@@ -228,8 +231,22 @@ void sandbox_drop(struct sandbox *sb, unsigned leaks);
 /** sandbox_start_destroy() - begin to destroy a sandbox that is not busy */
 void sandbox_start_destroy(struct sandbox *sb);
 
-/** sandbox_stopped() - its VM is gone: release what is volatile, keep the data, remember why */
-void sandbox_stopped(struct sandbox *sb, const char *why);
+/** sandbox_stopped() - its VM is gone: release what is volatile, keep the data, remember why; then
+ * it is started again, if its restart policy says so */
+void sandbox_stopped(struct sandbox *sb, enum death_cause cause, const char *why);
+
+/**
+ * restart_plan() - its VM ended: decide whether it is to be started again; the next write of the
+ * row keeps that, for a daemon that is killed meanwhile
+ */
+void restart_plan(struct sandbox *sb, enum death_cause cause);
+
+/** restart_later() - start it again after its back-off, if that is planned and it is at rest with
+ * nothing leaked; harmless at any time */
+void restart_later(struct sandbox *sb);
+
+/** restart_forget() - not now, at least; the plan stays in the row. Idempotent */
+void restart_forget(struct sandbox *sb);
 
 /** watch_start() - watch a running VM: its end, its events, its console, its deadline */
 void watch_start(struct sandbox *sb);
@@ -318,6 +335,10 @@ must_check int restore_check_origin(const struct sandbox *sb, const struct check
  */
 must_check int resume_at(struct sandbox *sb, uint64_t generation, const uint64_t *timeout_s,
 			 sandbox_resume_fn done, void *arg, struct err *e);
+
+/** resume_unasked() - boot a stopped one that nobody has to wait for: its deadline stays.
+ * Return: as sandbox_resume() */
+must_check int resume_unasked(struct sandbox *sb, sandbox_resume_fn done, void *arg, struct err *e);
 
 /* A checkpoint that is open. */
 struct checkpoint_ref {

@@ -59,6 +59,7 @@ void sandbox_free(struct sandbox *sb)
 	assert(sb->watch == NULL && !sb->busy);
 	egress_detach(sb);
 	merge_forget(sb);
+	restart_forget(sb);
 	proxy_abort_all(&sb->streams, 0);
 	list_remove(&sb->m->all, sb);
 	resources_close(&sb->res);

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "sandbox/death.h"
 #include "sandbox/metrics-internal.h"
 #include "sandbox/sandbox-internal.h"
 
@@ -17,7 +18,7 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 
-enum { WHY_CONSOLE_BYTES = 600, CONSOLE_CHUNK_BYTES = 4096 };
+enum { CONSOLE_CHUNK_BYTES = 4096 };
 
 /* A VMM whose guest ended writes its disk back and ends; one that hangs meanwhile (vmm/qmp.c has
  * how that comes) is ended. */
@@ -65,6 +66,32 @@ void watch_stop(struct sandbox *sb)
 	close_handle((uv_handle_t *)&w->ending);
 }
 
+static void note_event(struct sandbox *sb, enum vmm_event event)
+{
+	static const char frozen[] = "the host's disk is full or failing; the guest is frozen";
+
+	if (event == VMM_EVENT_IO_ERROR) {
+		log_error("sandbox.io_error", kv_str("id", sb->row.id.s), kv_str("why", frozen));
+		journal_add(&sb->journal, 0, LOG_LEVEL_ERROR, "%s", frozen);
+	} else if (event == VMM_EVENT_PANIC) {
+		log_warning("sandbox.panic", kv_str("id", sb->row.id.s));
+		journal_add(&sb->journal, 0, LOG_LEVEL_ERROR, "the guest's kernel panicked");
+	}
+}
+
+/* Return: whether the VMM has closed the connection. */
+static bool take_events(struct sandbox *sb)
+{
+	enum vmm_event event;
+	bool closed = false;
+
+	while ((event = vmm_next_event(sb->res.vmm)) != VMM_EVENT_NONE) {
+		note_event(sb, event);
+		closed = closed || event == VMM_EVENT_CLOSED;
+	}
+	return closed;
+}
+
 static void drain_console(struct sandbox *sb)
 {
 	char chunk[CONSOLE_CHUNK_BYTES];
@@ -74,26 +101,33 @@ static void drain_console(struct sandbox *sb)
 		console_feed(&sb->res.console, chunk, (size_t)n);
 }
 
+/* What the kernel ended since it was looked at last, by this VMM's end at the latest. */
+static uint64_t new_oom_kills(struct manager *m)
+{
+	uint64_t now = death_oom_kills();
+	uint64_t kills = now - MIN(m->oom_kills, now);
+
+	m->oom_kills = now;
+	return kills;
+}
+
 static void on_process(uv_poll_t *handle, int status, int events)
 {
 	struct sandbox *sb = ((struct watch *)handle->data)->sb;
-	auto_free char *tail = NULL;
+	struct death death = { .console = &sb->res.console };
 	auto_free char *why = NULL;
-	int code;
+	enum death_cause cause;
 
 	(void)status;
 	(void)events;
 	if (vmm_console_fd(sb->res.vmm) >= 0)
 		drain_console(sb);
-	code = vmm_reap(sb->res.vmm);
-	tail = console_tail(&sb->res.console, WHY_CONSOLE_BYTES);
-	if (code == 0 || vmm_guest_ended(sb->res.vmm))
-		why = str_printf("the guest ended itself (power off or reboot); console: %s", tail);
-	else if (code < 0)
-		why = str_printf("the VMM ended; console: %s", tail);
-	else
-		why = str_printf("the VMM ended with code %d; console: %s", code, tail);
-	sandbox_stopped(sb, why);
+	take_events(sb);
+	death.by_guest = vmm_guest_ended(sb->res.vmm);
+	death.code = vmm_reap(sb->res.vmm);
+	death.oom_kills = new_oom_kills(sb->m);
+	why = death_explain(&death, &cause);
+	sandbox_stopped(sb, cause, why);
 }
 
 static void on_console(uv_poll_t *handle, int status, int events)
@@ -108,19 +142,6 @@ static void on_console(uv_poll_t *handle, int status, int events)
 		console_feed(&sb->res.console, chunk, (size_t)n);
 	else if (n == 0 || errno != EAGAIN)
 		uv_poll_stop(handle); /* the VMM closed it; its end is seen by the pidfd */
-}
-
-static void note_event(struct sandbox *sb, enum vmm_event event)
-{
-	static const char frozen[] = "the host's disk is full or failing; the guest is frozen";
-
-	if (event == VMM_EVENT_IO_ERROR) {
-		log_error("sandbox.io_error", kv_str("id", sb->row.id.s), kv_str("why", frozen));
-		journal_add(&sb->journal, 0, LOG_LEVEL_ERROR, "%s", frozen);
-	} else if (event == VMM_EVENT_PANIC) {
-		log_warning("sandbox.panic", kv_str("id", sb->row.id.s));
-		journal_add(&sb->journal, 0, LOG_LEVEL_ERROR, "the guest's kernel panicked");
-	}
 }
 
 static void on_ending(uv_timer_t *timer)
@@ -140,18 +161,13 @@ static void await_end(struct watch *w)
 static void on_event(uv_poll_t *handle, int status, int events)
 {
 	struct watch *w = handle->data;
-	struct sandbox *sb = w->sb;
-	enum vmm_event event;
+	bool ended = vmm_guest_ended(w->sb->res.vmm);
+	bool closed = take_events(w->sb);
 
 	(void)events;
-	while ((event = vmm_next_event(sb->res.vmm)) != VMM_EVENT_NONE) {
-		note_event(sb, event);
-		if (event == VMM_EVENT_SHUTDOWN)
-			await_end(w);
-		if (event == VMM_EVENT_CLOSED)
-			status = -1;
-	}
-	if (status < 0)
+	if (!ended && vmm_guest_ended(w->sb->res.vmm))
+		await_end(w);
+	if (closed || status < 0)
 		uv_poll_stop(handle);
 }
 

@@ -67,8 +67,11 @@ struct db_sandbox {
 	char *acceleration;  /* "kvm" or "tcg", with what it was booted; "" = not recorded */
 	uint64_t generation; /* checkpoint that it is at, or came from last; 0 = none */
 	char *last_error;    /* "" = none */
-	char *cause;         /* of the change of state under way: "timeout"; "" = somebody asked */
-	bool leaked;         /* a release failed; the reaper tries again */
+	char *cause; /* of the change of state under way, as of events; "" = somebody asked */
+	bool leaked; /* a release failed; the reaper tries again */
+	uint64_t restart_max;   /* how often it is started again when its VM failed; 0 = never */
+	uint64_t restart_tries; /* how often that was in a row; a long life or a person ends one */
+	bool restarting;        /* it is stopped, and will be started again */
 };
 
 /** db_sandbox_init() - all strings "" and numbers 0 */

@@ -64,6 +64,9 @@ static const struct column columns[] = {
 	COLUMN(TEXT, cause),
 	COLUMN(TEXT, acceleration),
 	COLUMN(BOOL, leaked),
+	COLUMN(U64, restart_max),
+	COLUMN(U64, restart_tries),
+	COLUMN(BOOL, restarting),
 };
 
 static const char *const state_names[] = {

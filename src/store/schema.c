@@ -145,6 +145,10 @@ const char *const schema_migrations[] = {
 	"    VALUES ('killed', OLD.id, OLD.name, OLD.template_name, OLD.cause, OLD.last_error,"
 	"      OLD.generation);"
 	" END;",
+	/* 8 -> 9: what becomes of a sandbox whose VM failed. */
+	"ALTER TABLE sandbox ADD COLUMN restart_max INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE sandbox ADD COLUMN restart_tries INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE sandbox ADD COLUMN restarting INTEGER NOT NULL DEFAULT 0;",
 };
 
 unsigned schema_version(void)

@@ -429,7 +429,6 @@ static enum vmm_event event_of(const json_t *event)
 		{ "STOP", VMM_EVENT_STOPPED },
 		{ "RESUME", VMM_EVENT_RUNNING },
 		{ "GUEST_PANICKED", VMM_EVENT_PANIC },
-		{ "SHUTDOWN", VMM_EVENT_SHUTDOWN },
 	};
 	const char *name = json_string_value(json_object_get(event, "event"));
 	const json_t *data = json_object_get(event, "data");
@@ -438,6 +437,10 @@ static enum vmm_event event_of(const json_t *event)
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
 		if (streq(name, table[i].name))
 			return table[i].event;
+	/* Or by a signal, which is no word of the guest's. */
+	if (streq(name, "SHUTDOWN"))
+		return json_is_true(json_object_get(data, "guest")) ? VMM_EVENT_SHUTDOWN
+								    : VMM_EVENT_NONE;
 	if (streq(name, "BLOCK_IO_ERROR") && action != NULL && streq(action, "stop"))
 		return VMM_EVENT_IO_ERROR;
 	return VMM_EVENT_NONE;

@@ -216,6 +216,7 @@ class Run:
         "generations": {"resume_generation_100"},
         "children": {"fork_20_all_answer"},
         "idle_memory": {"warm_memory"},
+        "deaths": {"vmm_death_to_event"},
     }
     OF_IMAGES = {
         "warm": {"warm_exec", "manager_share_warm"},
@@ -294,6 +295,8 @@ class Run:
             checkpoints.children(instance, floor, self.n, self.rows)
         if self.has("idle_memory"):
             checkpoints.idle_memory(instance, self.rows)
+        if self.has("deaths"):
+            checkpoints.deaths(instance, self.n, self.rows)
 
     def measure(self):
         subprocess.run([self.build / "src" / "vivd", "prepare", f"--state-dir={self.prepared}"], check=True)

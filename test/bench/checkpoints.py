@@ -8,8 +8,10 @@ outside of it, by what a program in it sends.
 import contextlib
 import ctypes
 import json
+import os
 import pathlib
 import re
+import signal
 import socket
 import statistics
 import struct
@@ -338,6 +340,23 @@ def idle_memory(instance, rows):
                            "vmm_private_kib": round(statistics.median(r for _, r in found))}
     for sandbox in sandboxes:
         remove(instance, sandbox)
+
+
+def deaths(instance, n, rows):
+    """From the end of a VMM's process to its event at a client that follows them."""
+    took = []
+    for _ in range(n):
+        sandbox = warm_box(instance, SMALL_MIB)
+        pid = own(instance, sandbox)["vmmPid"]
+        events = Connection(unix_socket(instance.run_dir / "vivd.sock"))
+        events.head("GET", f"/events?sandbox={sandbox['sandboxID']}", fields={"Accept": "text/event-stream"})
+        begin = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        events.until(b"event: stopped\n")
+        took.append((time.monotonic() - begin) * 1e3)
+        events.close()
+        remove(instance, sandbox)
+    rows["vmm_death_to_event"] = p50_p95(took)
 
 
 def make_image(instance, memory):
