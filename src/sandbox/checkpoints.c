@@ -89,10 +89,10 @@ int sandbox_checkpoints(struct sandbox *sb,
 			void *arg, struct err *e)
 {
 	struct listing *l;
+	int r = manager_check_open(sb->m, e);
 
-	if (sb->m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
+	if (r < 0)
+		return r;
 	l = xcalloc(1, sizeof(*l));
 	*l = (struct listing){ .m = sb->m, .id = sb->row.id, .done = done, .arg = arg };
 	op_init(&l->op, 0, -1);
@@ -152,11 +152,13 @@ static void remove_done(void *arg)
 
 static int check_can_remove(const struct sandbox *sb, uint64_t generation, struct err *e)
 {
-	if (sb->m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
+	int r;
+
 	if (sb->row.state == DB_RUNNING)
 		return sandbox_check_idle(sb, e);
+	r = manager_check_open(sb->m, e);
+	if (r < 0)
+		return r;
 	if (sb->doomed || sb->unsure || (sb->row.state != DB_PAUSED && sb->row.state != DB_STOPPED))
 		return err_set(e, ERR_CONFLICT, "sandbox %s is %s; try again", sb->row.id.s,
 			       db_state_name(sb->row.state));

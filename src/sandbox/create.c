@@ -148,13 +148,6 @@ static int reserve(struct manager *m, struct db_sandbox *spec, struct err *e)
 	return db_sandbox_insert(m->db, spec, e);
 }
 
-static int check_open(const struct manager *m, struct err *e)
-{
-	if (!m->closing)
-		return 0;
-	return err_set(e, ERR_EXHAUSTED, "vivd is shutting down; try again when it is back");
-}
-
 /* Reserves a complete wish. Return: what begin() begins; NULL with @e set: nothing was made. */
 static struct create *create_new(struct manager *m, struct db_sandbox *spec,
 				 const struct plan *plan, struct err *e)
@@ -215,7 +208,7 @@ int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn
 	struct create *c;
 	uint64_t disk_mib;
 	const struct snapshot *from = snapshot_find(m, spec->template_name);
-	int r = check_open(m, e);
+	int r = manager_check_open(m, e);
 
 	if (r == 0 && from != NULL)
 		return snapshot_create(m, from, spec, &(struct create_told){ done, arg, out_id },
@@ -246,7 +239,7 @@ int sandbox_create_from(struct manager *m, struct db_sandbox *spec,
 {
 	auto_close int fd = fcntl(origin->fd, F_DUPFD_CLOEXEC, 3);
 	struct create *c;
-	int r = check_open(m, e);
+	int r = manager_check_open(m, e);
 
 	if (r == 0)
 		r = spec_check_name(spec->name, e);

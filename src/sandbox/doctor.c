@@ -213,10 +213,10 @@ int doctor_start(struct manager *m, const struct doctor_request *request,
 		 struct err *e)
 {
 	struct visit *v;
+	int r = manager_check_open(m, e);
 
-	if (m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
+	if (r < 0)
+		return r;
 	v = xcalloc(1, sizeof(*v));
 	*v = (struct visit){ .m = m,
 			     .request = *request,

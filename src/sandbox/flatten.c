@@ -94,17 +94,6 @@ static void flatten_done(void *arg)
 	manager_operation_ended(m);
 }
 
-static int check_at_rest(const struct sandbox *sb, struct err *e)
-{
-	if (sb->m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
-	if (sb->doomed || sb->unsure || sb->row.leaked ||
-	    (sb->row.state != DB_PAUSED && sb->row.state != DB_STOPPED))
-		return err_set(e, ERR_CONFLICT, "sandbox %s is changing; try again", sb->row.id.s);
-	return 0;
-}
-
 static void hold(struct flattening *f, struct sandbox *sb)
 {
 	f->sb = sb;
@@ -116,7 +105,7 @@ static void on_idle(struct sandbox *sb, const struct err *gone, void *arg)
 {
 	struct flattening *f = arg;
 
-	if (gone == NULL && check_at_rest(sb, &f->op.err) == 0)
+	if (gone == NULL && sandbox_check_at_rest(sb, &f->op.err) == 0)
 		hold(f, sb);
 	else
 		tell(f, gone != NULL ? gone : &f->op.err);
@@ -167,7 +156,7 @@ static int begin(struct flattening *f, struct sandbox *sb, struct err *e)
 
 	if (sb->row.state == DB_RUNNING)
 		return sandbox_stop(sb, on_stopped, f, e);
-	r = check_at_rest(sb, e);
+	r = sandbox_check_at_rest(sb, e);
 	if (r < 0)
 		return r;
 	if (sb->busy)

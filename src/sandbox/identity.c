@@ -111,20 +111,12 @@ static struct change *change_new(const struct sandbox *sb)
 	return c;
 }
 
-static int check_change(const struct sandbox *sb, struct err *e)
-{
-	if (sb->m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
-	return sandbox_check_idle(sb, e);
-}
-
 int sandbox_change(struct sandbox *sb, const char *user, const char *env_json,
 		   void (*done)(struct sandbox *sb, const struct err *e, void *arg), void *arg,
 		   struct err *e)
 {
 	struct change *c;
-	int r = check_change(sb, e);
+	int r = sandbox_check_idle(sb, e);
 
 	if (r < 0)
 		return r;

@@ -27,8 +27,10 @@ int sandbox_check_running(const struct sandbox *sb, struct err *e)
 
 int sandbox_check_idle(const struct sandbox *sb, struct err *e)
 {
-	int r = sandbox_check_running(sb, e);
+	int r = manager_check_open(sb->m, e);
 
+	if (r == 0)
+		r = sandbox_check_running(sb, e);
 	if (r < 0)
 		return r;
 	if (sb->busy)
@@ -42,10 +44,25 @@ int sandbox_check_idle(const struct sandbox *sb, struct err *e)
 
 int sandbox_check_paused(const struct sandbox *sb, struct err *e)
 {
-	if (sb->m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
+	int r = manager_check_open(sb->m, e);
+
+	if (r < 0)
+		return r;
 	if (sb->doomed || sb->unsure || sb->row.state != DB_PAUSED)
+		return err_set(e, ERR_CONFLICT, "sandbox %s is changing; try again", sb->row.id.s);
+	return 0;
+}
+
+int sandbox_check_at_rest(const struct sandbox *sb, struct err *e)
+{
+	int r = manager_check_open(sb->m, e);
+
+	if (r < 0)
+		return r;
+	if (sb->row.state != DB_PAUSED && sb->row.state != DB_STOPPED)
+		return err_set(e, ERR_CONFLICT, "sandbox %s is %s; try again", sb->row.id.s,
+			       db_state_name(sb->row.state));
+	if (sb->doomed || sb->unsure || sb->row.leaked)
 		return err_set(e, ERR_CONFLICT, "sandbox %s is changing; try again", sb->row.id.s);
 	return 0;
 }

@@ -275,6 +275,22 @@ int manager_open(uv_loop_t *loop, const struct manager_config *config, struct ma
 	return 0;
 }
 
+int manager_check_open(const struct manager *m, struct err *e)
+{
+	if (m->closing)
+		return err_set(e, ERR_EXHAUSTED,
+			       "vivd is shutting down; try again when it is back");
+	return 0;
+}
+
+int manager_check_can_save(const struct manager *m, struct err *e)
+{
+	if ((vmm_caps(m->vmm) & VMM_CAP_SNAPSHOT) == 0)
+		return err_set(e, ERR_UNSUPPORTED, "%s cannot save the memory of a sandbox",
+			       vmm_name(m->vmm));
+	return 0;
+}
+
 void manager_operation_ended(struct manager *m)
 {
 	void (*closed)(void *arg) = m->closed;

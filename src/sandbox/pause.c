@@ -206,18 +206,15 @@ static void on_drained(uint64_t ns, void *arg)
 
 static int check_can_rest(const struct sandbox *sb, const struct plan *plan, struct err *e)
 {
-	if (sb->m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
+	int r;
+
 	if (sb->row.state == DB_PAUSED || sb->row.state == DB_STOPPED)
 		return err_set(e, ERR_CONFLICT, "sandbox %s is %s already", sb->row.id.s,
 			       db_state_name(sb->row.state));
-	if (sandbox_check_idle(sb, e) < 0)
-		return -EBUSY;
-	if (plan == &pause_plan && (vmm_caps(sb->m->vmm) & VMM_CAP_SNAPSHOT) == 0)
-		return err_set(e, ERR_UNSUPPORTED, "%s cannot save the memory of a sandbox",
-			       vmm_name(sb->m->vmm));
-	return 0;
+	r = sandbox_check_idle(sb, e);
+	if (r == 0 && plan == &pause_plan)
+		r = manager_check_can_save(sb->m, e);
+	return r;
 }
 
 static int rest(struct sandbox *sb, const struct plan *plan, sandbox_done_fn done, void *arg,

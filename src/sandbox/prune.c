@@ -131,11 +131,11 @@ int prune_start(struct manager *m, bool dry_run,
 		void (*done)(const struct prune_items *items, const struct err *e, void *arg),
 		void *arg, struct err *e)
 {
-	if (m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
-	start(&(struct pruning){ .m = m, .dry_run = dry_run, .done = done, .arg = arg });
-	return 0;
+	int r = manager_check_open(m, e);
+
+	if (r == 0)
+		start(&(struct pruning){ .m = m, .dry_run = dry_run, .done = done, .arg = arg });
+	return r;
 }
 
 static void log_pruned(const struct prune_items *items, const struct err *e, void *arg)

@@ -345,9 +345,10 @@ static void wait_idle(struct sandbox *sb, const struct waiting *wanted)
 int sandbox_resume(struct sandbox *sb, bool memory, uint64_t timeout_s, sandbox_resume_fn done,
 		   void *arg, struct err *e)
 {
-	if (sb->m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
+	int r = manager_check_open(sb->m, e);
+
+	if (r < 0)
+		return r;
 	if (sb->doomed || sb->row.state == DB_DELETING)
 		return err_set(e, ERR_NOT_FOUND, "sandbox %s is being removed", sb->row.id.s);
 	if (sb->busy) {

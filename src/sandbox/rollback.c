@@ -120,16 +120,9 @@ static void check_done(void *arg)
 
 static int check_can_roll_back(const struct sandbox *sb, struct err *e)
 {
-	if (sb->m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
 	if (sb->row.state == DB_RUNNING)
 		return sandbox_check_idle(sb, e);
-	if (sb->doomed || sb->unsure || sb->row.leaked ||
-	    (sb->row.state != DB_PAUSED && sb->row.state != DB_STOPPED))
-		return err_set(e, ERR_CONFLICT, "sandbox %s is %s; try again", sb->row.id.s,
-			       db_state_name(sb->row.state));
-	return 0;
+	return sandbox_check_at_rest(sb, e);
 }
 
 static void start(struct rollback *r)

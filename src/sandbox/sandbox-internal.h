@@ -182,13 +182,25 @@ struct sandbox *sandbox_by_id(struct manager *m, const struct sandbox_id *id);
  */
 bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last_error);
 
+/** manager_check_open() - whether operations may begin still. Return: 0; -errno with @e set
+ * (ERR_EXHAUSTED: the daemon is shutting down) */
+must_check int manager_check_open(const struct manager *m, struct err *e);
+
+/** manager_check_can_save() - whether the VMM in use can save a guest's memory. Return: 0; -errno
+ * with @e set (ERR_UNSUPPORTED) */
+must_check int manager_check_can_save(const struct manager *m, struct err *e);
+
 /** sandbox_check_idle() - whether a running sandbox can begin an operation. Return: 0; -errno with
- * @e set, as sandbox_check_running() */
+ * @e set, as sandbox_check_running() and manager_check_open() */
 must_check int sandbox_check_idle(const struct sandbox *sb, struct err *e);
 
 /** sandbox_check_paused() - whether a paused sandbox can begin an operation. Return: 0; -errno with
- * @e set */
+ * @e set, as manager_check_open(), or ERR_CONFLICT */
 must_check int sandbox_check_paused(const struct sandbox *sb, struct err *e);
+
+/** sandbox_check_at_rest() - whether one that is paused or stopped, with nothing of its last VM
+ * left, can begin an operation. Return: as sandbox_check_paused() */
+must_check int sandbox_check_at_rest(const struct sandbox *sb, struct err *e);
 
 /** sandbox_begin(), sandbox_end() - an operation starts to own, and gives back, the resources */
 void sandbox_begin(struct sandbox *sb);

@@ -357,11 +357,11 @@ static int check_removal(const struct manager *m, const struct snapshot_name *wa
 			 struct err *e)
 {
 	const struct snapshots *t = m->snapshots;
+	int r = manager_check_open(m, e);
 
 	*out_n = 0;
-	if (m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
+	if (r < 0)
+		return r;
 	vec_foreach (en, &t->all) {
 		if (!is_meant(*en, wanted))
 			continue;

@@ -217,13 +217,9 @@ static void take_done(void *arg)
 
 static int check_can_take(const struct sandbox *sb, struct err *e)
 {
-	if (sb->m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
-	if ((vmm_caps(sb->m->vmm) & VMM_CAP_SNAPSHOT) == 0)
-		return err_set(e, ERR_UNSUPPORTED, "%s cannot save the memory of a sandbox",
-			       vmm_name(sb->m->vmm));
-	return sandbox_check_idle(sb, e);
+	int r = manager_check_can_save(sb->m, e);
+
+	return r < 0 ? r : sandbox_check_idle(sb, e);
 }
 
 /* Takes a copy of what is wished for. */

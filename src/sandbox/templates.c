@@ -84,11 +84,10 @@ int template_remove_start(struct manager *m, const char *name,
 
 	if (rc == 0)
 		rc = check_unused(m, name, e);
+	if (rc == 0)
+		rc = manager_check_open(m, e);
 	if (rc < 0)
 		return rc;
-	if (m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
 	r = xcalloc(1, sizeof(*r));
 	*r = (struct removal){ .m = m, .done = done, .arg = arg };
 	str_copy(r->name, sizeof(r->name), name);

@@ -324,10 +324,10 @@ int usage_start(struct manager *m,
 		struct err *e)
 {
 	struct look *l;
+	int r = manager_check_open(m, e);
 
-	if (m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
+	if (r < 0)
+		return r;
 	l = xcalloc(1, sizeof(*l));
 	*l = (struct look){ .m = m, .done = done, .arg = arg };
 	survey_init(&l->survey, m);

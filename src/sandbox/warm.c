@@ -311,15 +311,16 @@ void warm_want(struct manager *m, const struct db_sandbox *row)
 
 static int check_make(const struct manager *m, struct err *e)
 {
-	if (m->closing)
-		return err_set(e, ERR_EXHAUSTED,
-			       "vivd is shutting down; try again when it is back");
+	int r = manager_check_open(m, e);
+
+	if (r < 0)
+		return r;
 	if (m->warm == NULL)
 		return err_set(e, ERR_CONFLICT,
 			       "no images of templates are kept (setting warm_images is 0)");
-	if ((vmm_caps(m->vmm) & VMM_CAP_SNAPSHOT) == 0)
-		return err_set(e, ERR_UNSUPPORTED, "%s cannot save the memory of a sandbox",
-			       vmm_name(m->vmm));
+	r = manager_check_can_save(m, e);
+	if (r < 0)
+		return r;
 	if (m->warm->wishes.n >= WAITERS_MAX)
 		return err_set(e, ERR_LIMITED, "%zu images wait to be made; try again",
 			       m->warm->wishes.n);
