@@ -9,26 +9,42 @@
 
 static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz0123456789";
 
-enum { ALPHABET_LEN = sizeof(alphabet) - 1, UNBIASED = 256 - 256 % ALPHABET_LEN };
+enum {
+	ALPHABET_LEN = sizeof(alphabet) - 1,
+	UNBIASED = 256 - 256 % ALPHABET_LEN,
+	/* Enough for any id or token. Up to 256 bytes getrandom(2) neither blocks nor is
+	 * interrupted once seeded. */
+	BATCH = 64,
+};
 
-static unsigned char random_byte(void)
+/* Random bytes that one call gave, and how many of them are used. */
+struct batch {
+	unsigned char bytes[BATCH];
+	size_t n_used;
+};
+
+#define BATCH_EMPTY ((struct batch){ .n_used = BATCH })
+
+static unsigned char random_byte(struct batch *b)
 {
-	unsigned char b;
-
-	/* Up to 256 bytes getrandom(2) neither blocks nor is interrupted once seeded. */
-	if (getrandom(&b, 1, 0) != 1)
-		abort();
-	return b;
+	if (b->n_used == BATCH) {
+		if (getrandom(b->bytes, BATCH, 0) != BATCH)
+			abort();
+		b->n_used = 0;
+	}
+	return b->bytes[b->n_used++];
 }
 
 /* Uniform: bytes past the last whole multiple of the alphabet are drawn again. */
 static void random_chars(char *out, size_t n)
 {
+	struct batch batch = BATCH_EMPTY;
+
 	for (size_t i = 0; i < n; i++) {
-		unsigned char b = random_byte();
+		unsigned char b = random_byte(&batch);
 
 		while (b >= UNBIASED)
-			b = random_byte();
+			b = random_byte(&batch);
 		out[i] = alphabet[b % ALPHABET_LEN];
 	}
 	out[n] = '\0';
@@ -91,8 +107,9 @@ bool name_valid(const char *s)
 void random_hex(char *out, size_t n_chars)
 {
 	static const char digits[] = "0123456789abcdef";
+	struct batch batch = BATCH_EMPTY;
 
 	for (size_t i = 0; i < n_chars; i++)
-		out[i] = digits[random_byte() & 15];
+		out[i] = digits[random_byte(&batch) & 15];
 	out[n_chars] = '\0';
 }

@@ -322,6 +322,20 @@ START_TEST(test_tag_and_hex)
 }
 END_TEST
 
+/* What the kernel gives is drawn many bytes at a time: the next ones are others. */
+START_TEST(test_hex_does_not_repeat)
+{
+	enum { PART = 32, PARTS = 16 };
+	char hex[PART * PARTS + 1];
+
+	random_hex(hex, PART * PARTS);
+	ck_assert_uint_eq(strspn(hex, "0123456789abcdef"), PART * PARTS);
+	for (size_t i = 1; i < PARTS; i++)
+		for (size_t k = 0; k < i; k++)
+			ck_assert_mem_ne(hex + i * PART, hex + k * PART, PART);
+}
+END_TEST
+
 START_TEST(test_name_valid)
 {
 	static const char longest[] =
@@ -462,6 +476,7 @@ int main(void)
 	tcase_add_test(tc, test_clock_parse);
 	tcase_add_test(tc, test_id);
 	tcase_add_test(tc, test_tag_and_hex);
+	tcase_add_test(tc, test_hex_does_not_repeat);
 	tcase_add_test(tc, test_name_valid);
 	tcase_add_test(tc, test_parse_u64);
 	tcase_add_test(tc, test_parse_size);
