@@ -146,7 +146,7 @@ void files_disposition(const char *name, char out[FILES_DISPOSITION_SIZE])
 	const char *head = plain ? quoted : encoded;
 	size_t n = strlen(head);
 
-	memcpy(out, head, n);
+	str_copy(out, FILES_DISPOSITION_SIZE, head);
 	if (plain)
 		put_quoted(name, out + n, FILES_DISPOSITION_SIZE - n);
 	else

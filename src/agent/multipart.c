@@ -45,29 +45,36 @@ static const char *read_value(const char *s, char *out)
 	return *s == '"' ? s + 1 : s;
 }
 
+/* One parameter, "name=token" or "name="quoted"". Return: behind it; @out_is tells if it is @name. */
+static const char *read_param(const char *s, const char *name, char *value, bool *out_is)
+{
+	const char *key = s + strspn(s, " \t");
+	size_t n = strcspn(key, "=; \t");
+
+	*out_is = false;
+	s = key + n;
+	if (*s != '=')
+		return s;
+	*out_is = n == strlen(name) && strncasecmp(key, name, n) == 0;
+	return read_value(s + 1, value);
+}
+
 /* A parameter of "value; name=token; name="quoted"". Return: 1 found; 0 absent; -ENOMEM. */
 static int find_param(const char *header, const char *name, char **out)
 {
 	auto_free char *value = malloc(strlen(header) + 1);
 	const char *s = header + strcspn(header, ";");
+	bool found = false;
 
 	if (value == NULL)
 		return -ENOMEM;
-	while (*s == ';') {
-		const char *key = s + 1 + strspn(s + 1, " \t");
-		size_t n = strcspn(key, "=; \t");
-
-		s = key + n;
-		if (*s == '=') {
-			s = read_value(s + 1, value);
-			if (n == strlen(name) && strncasecmp(key, name, n) == 0) {
-				*out = take_ptr(&value);
-				return 1;
-			}
-		}
+	while (*s == ';' && !found) {
+		s = read_param(s + 1, name, value, &found);
 		s += strcspn(s, ";");
 	}
-	return 0;
+	if (found)
+		*out = take_ptr(&value);
+	return found;
 }
 
 static bool boundary_ok(const char *boundary)

@@ -3,7 +3,9 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 uint64_t clock_now_ns(void)
@@ -48,18 +50,27 @@ static const char *parse_fraction(const char *s, uint64_t *out_ms)
 	return s;
 }
 
+/* Two digits. Return: their number; one that is too large for anything if they are none. */
+static int two_digits(const char *s)
+{
+	if (!isdigit((unsigned char)s[0]) || !isdigit((unsigned char)s[1]))
+		return INT_MAX;
+	return (s[0] - '0') * 10 + (s[1] - '0');
+}
+
 /* "Z" or "+02:30", to the end of the text. Return: 0; -EINVAL. */
 static int parse_offset(const char *s, int64_t *out_s)
 {
-	unsigned hours, minutes;
-	int n = 0;
+	int hours, minutes;
 
 	*out_s = 0;
 	if ((*s == 'Z' || *s == 'z') && s[1] == '\0')
 		return 0;
-	if ((*s != '+' && *s != '-') || !isdigit((unsigned char)s[1]) ||
-	    sscanf(s + 1, "%2u:%2u%n", &hours, &minutes, &n) != 2 || n != 5 || s[6] != '\0' ||
-	    hours > 23 || minutes > 59)
+	if ((*s != '+' && *s != '-') || strlen(s) != strlen("+02:30") || s[3] != ':')
+		return -EINVAL;
+	hours = two_digits(s + 1);
+	minutes = two_digits(s + 4);
+	if (hours > 23 || minutes > 59)
 		return -EINVAL;
 	*out_s = (int64_t)(hours * 60 + minutes) * 60 * (*s == '-' ? -1 : 1);
 	return 0;

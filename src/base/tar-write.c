@@ -22,7 +22,7 @@ static void put_octal(char *field, size_t size, uint64_t value, uint64_t max)
 /* A name as long as the field has no NUL behind it. */
 static void put_name(char *field, size_t size, const char *name)
 {
-	memcpy(field, name, MIN(strlen(name), size));
+	memccpy(field, name, '\0', size);
 }
 
 static int put_block(struct buf *out, struct tar_head *h)

@@ -71,15 +71,15 @@ struct maker {
 /* @name is what the last part of a path is called in @parent_fd. */
 static int make_one(int parent_fd, const char *name, const struct maker *maker)
 {
-	ino_t dir;
-	int r;
+	struct stat st;
 
 	if (mkdirat(parent_fd, name, DIR_MODE) < 0)
 		return -errno; /* EEXIST: a link to nowhere */
 	if (fchmodat(parent_fd, name, DIR_MODE, 0) < 0)
 		return -errno;
-	r = layer_inode(parent_fd, &dir);
-	return r < 0 || maker->made == NULL ? r : maker->made(dir, name, maker->arg);
+	if (fstat(parent_fd, &st) < 0)
+		return -errno;
+	return maker->made == NULL ? 0 : maker->made(st.st_ino, name, maker->arg);
 }
 
 /* From the root on: the path up to its n-th part, then up to the next. */

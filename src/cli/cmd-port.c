@@ -11,7 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { TABLE_MAX_BYTES = 1 << 20, ADDRESS_HEX = 32, STATE_LISTEN = 0x0a, OK_STATUS = 200 };
+enum { TABLE_MAX_BYTES = 1 << 20, ADDRESS_HEX = 32, OK_STATUS = 200 };
+
+/* TCP_LISTEN, as the kernel's table has it. */
+#define LISTENS "0A"
 
 /* One table of the guest's kernel. */
 static int get_table(struct guest *g, const char *path, struct buf *out, struct op *op)
@@ -32,21 +35,22 @@ static int get_table(struct guest *g, const char *path, struct buf *out, struct 
 }
 
 /* The address as the kernel writes it: words of 32 bits in the guest's byte order, as ours. */
-static void print_address(const char *hex, unsigned port)
+static void print_address(const char *hex, unsigned long port)
 {
 	struct in6_addr addr = { 0 };
 	char text[INET6_ADDRSTRLEN];
 	size_t words = strlen(hex) / 8;
 
 	for (size_t i = 0; i < words && i < 4; i++) {
-		unsigned word = 0;
+		char digits[8 + 1];
+		uint32_t word;
 
-		if (sscanf(hex + 8 * i, "%8x", &word) != 1)
-			return;
+		str_copy(digits, sizeof(digits), hex + 8 * i);
+		word = (uint32_t)strtoul(digits, NULL, 16);
 		memcpy((char *)&addr + 4 * i, &word, sizeof(word));
 	}
 	if (inet_ntop(words == 1 ? AF_INET : AF_INET6, &addr, text, sizeof(text)) != NULL)
-		printf("%-6u %s\n", port, text);
+		printf("%-6lu %s\n", port, text);
 }
 
 static void print_table(char *table)
@@ -55,12 +59,13 @@ static void print_table(char *table)
 
 	while ((line = strsep(&table, "\n")) != NULL) {
 		char hex[ADDRESS_HEX + 1];
-		unsigned port;
-		unsigned state;
+		char port[4 + 1];
+		char state[2 + 1];
 
-		if (sscanf(line, " %*u: %32[0-9A-Fa-f]:%4x %*[^ ] %2x", hex, &port, &state) == 3 &&
-		    state == STATE_LISTEN)
-			print_address(hex, port);
+		if (sscanf(line, " %*u: %32[0-9A-F]:%4[0-9A-F] %*[^ ] %2[0-9A-F]", hex, port,
+			   state) == 3 &&
+		    streq(state, LISTENS))
+			print_address(hex, strtoul(port, NULL, 16));
 	}
 }
 

@@ -158,16 +158,15 @@ static json_t *parse_signal(const char *text)
 	return r < 0 ? NULL : json_string(name);
 }
 
-static int send_signal(const struct guest *g, const char *process, json_t *signal)
+static int send_signal(struct cli *cli, const struct guest *g, const char *process, json_t *signal)
 {
 	auto_json *request = json_pack("{s:o, s:O, s:b}", "process", guest_selector(process),
 				       "signal", signal, "group", 1);
 	struct op op;
 
-	op_init(&op, CALL_TIMEOUT_MS, g->cli->signal_fd);
-	return guest_call(g, "SendSignal", request, NULL, &op) < 0
-		       ? cli_fail(g->cli, &op, EXIT_FAILED)
-		       : EXIT_OK;
+	op_init(&op, CALL_TIMEOUT_MS, cli->signal_fd);
+	return guest_call(g, "SendSignal", request, NULL, &op) < 0 ? cli_fail(cli, &op, EXIT_FAILED)
+								   : EXIT_OK;
 }
 
 static int run_kill(struct cli *cli, int argc, char **argv)
@@ -191,7 +190,7 @@ static int run_kill(struct cli *cli, int argc, char **argv)
 	r = find_process(&verb_kill, cli, argc, argv, &guest);
 	if (r != 0)
 		return r == EXIT_VIV ? EXIT_FAILED : r;
-	return send_signal(&guest, argv[optind + 1], signal);
+	return send_signal(cli, &guest, argv[optind + 1], signal);
 }
 
 static int run_wait(struct cli *cli, int argc, char **argv)

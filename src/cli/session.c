@@ -209,9 +209,8 @@ static void on_signal(struct session *s, int signo)
 		pass_signal(s, SIGHUP);
 	else if (!ours && s->spec->signals)
 		pass_signal(s, signo);
-	if (ours || !s->spec->signals)
-		leave(s, signo);
-	else if (s->interrupts > 1 && s->spec->second_interrupt_ends && !s->pty)
+	if (ours || !s->spec->signals ||
+	    (s->interrupts > 1 && s->spec->second_interrupt_ends && !s->pty))
 		leave(s, signo);
 }
 

@@ -123,7 +123,7 @@ static int read_table(struct diff *d, struct err *e)
 	size_t bytes = d->header.n_runs * sizeof(d->runs[0]);
 	int r;
 
-	d->runs = malloc(MAX(bytes, (size_t)1));
+	d->runs = calloc(MAX(d->header.n_runs, (uint64_t)1), sizeof(d->runs[0]));
 	if (d->runs == NULL)
 		return err_errno(e, ENOMEM, "read the memory file");
 	r = read_at(d->fd, d->runs, bytes,
