@@ -113,7 +113,7 @@ void metrics_serve(struct http_exchange *x, const struct route_params *params, v
 	struct statvfs disk;
 	struct memory memory;
 	struct cpu_time cpu;
-	uint64_t used;
+	uint64_t used, disk_used, disk_total;
 	int r = read_cpu(&cpu);
 
 	(void)params;
@@ -122,11 +122,13 @@ void metrics_serve(struct http_exchange *x, const struct route_params *params, v
 		r = read_memory(&memory);
 	if (r == 0 && statvfs("/", &disk) < 0)
 		r = -errno;
-	if (r < 0) {
+	if (r != 0) {
 		reply_error(x, 500, "read the metrics: %s", strerror(-r));
 		return;
 	}
 	used = memory.total - memory.available;
+	disk_total = (uint64_t)disk.f_blocks * disk.f_frsize;
+	disk_used = disk_total - (uint64_t)disk.f_bfree * disk.f_frsize;
 	reply_json(x, 200,
 		   json_pack("{s:I, s:i, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "ts",
 			     (json_int_t)(clock_realtime_ms() / MS_PER_S), "cpu_count",
@@ -134,8 +136,7 @@ void metrics_serve(struct http_exchange *x, const struct route_params *params, v
 			     "mem_total", (json_int_t)memory.total, "mem_used", (json_int_t)used,
 			     "mem_cache", (json_int_t)memory.cached, "mem_total_mib",
 			     (json_int_t)(memory.total / MIB), "mem_used_mib",
-			     (json_int_t)(used / MIB), "disk_used",
-			     (json_int_t)((disk.f_blocks - disk.f_bfree) * disk.f_frsize),
-			     "disk_total", (json_int_t)(disk.f_blocks * disk.f_frsize)));
+			     (json_int_t)(used / MIB), "disk_used", (json_int_t)disk_used,
+			     "disk_total", (json_int_t)disk_total));
 	last = cpu;
 }

@@ -75,8 +75,8 @@ static uint64_t ns_of(const struct timespec *t)
 int proc_meter_read(const struct proc_meter *m, struct proc_usage *out)
 {
 	struct timespec cpu;
-	uint64_t resident;
-	uint64_t shared;
+	uint64_t resident = 0;
+	uint64_t shared = 0;
 	int r;
 
 	if (clock_gettime(m->clock, &cpu) < 0)
