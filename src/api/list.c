@@ -7,12 +7,11 @@
 #include "api/api-internal.h"
 #include "api/query.h"
 #include "base/clock.h"
-#include "base/parse.h"
 #include "base/str.h"
 
 #include <stdlib.h>
 
-enum { LIST_LIMIT_MAX = 100, TOKEN_SIZE = 64 };
+enum { LIST_LIMIT_MAX = 100 };
 
 /* Where a sandbox stands in the list: by its start, then by its id. */
 struct place {
@@ -89,23 +88,12 @@ static int take_order(const char *query, struct list_query *q, struct err *e)
 	return 0;
 }
 
-static int take_token(const char *query, struct list_query *q, struct err *e)
+static int take_page(const char *query, struct list_query *q, struct err *e)
 {
-	auto_free char *token = NULL;
-	char *id;
-	int r = query_text(query, "nextToken", &token, e);
+	int r = query_page(query, &q->after.started_ms, q->after.id.s, sizeof(q->after.id.s), e);
 
-	if (r < 0 || token == NULL || token[0] == '\0')
-		return r;
-	id = strchr(token, '-');
-	if (id != NULL)
-		*id++ = '\0';
-	if (id == NULL || parse_u64(token, 0, UINT64_MAX, &q->after.started_ms) < 0 ||
-	    id_parse(id, &q->after.id) < 0)
-		return err_set(e, ERR_INVALID,
-			       "parameter 'nextToken' is not one that was given out");
-	q->continued = true;
-	return 0;
+	q->continued = r > 0;
+	return MIN(r, 0);
 }
 
 static int take_started_after(const char *query, struct list_query *q, struct err *e)
@@ -128,7 +116,7 @@ static int list_query_parse(const char *query, struct list_query *q, struct err 
 	if (r == 0)
 		r = take_order(query, q, e);
 	if (r == 0)
-		r = take_token(query, q, e);
+		r = take_page(query, q, e);
 	if (r == 0)
 		r = take_started_after(query, q, e);
 	if (r == 0)
@@ -281,7 +269,7 @@ static void reply_page(struct http_exchange *x, struct walk *w)
 	size_t end = MIN(w->n, start + w->q->limit);
 	json_t *page = json_array();
 	char running[24];
-	char token[TOKEN_SIZE];
+	char token[PAGE_TOKEN_SIZE];
 	struct http_field fields[3] = { { "X-Total-Running", running } };
 
 	ignore_err(str_fit(running, sizeof(running), "%llu",
@@ -289,8 +277,7 @@ static void reply_page(struct http_exchange *x, struct walk *w)
 	if (end < w->n) {
 		struct place last = place_of(w->at[end - 1]);
 
-		ignore_err(str_fit(token, sizeof(token), "%llu-%s",
-				   (unsigned long long)last.started_ms, last.id.s)); /* fits */
+		page_token(last.started_ms, last.id.s, token);
 		fields[1] = (struct http_field){ "X-Next-Token", token };
 	}
 	for (size_t i = start; i < end; i++)

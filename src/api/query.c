@@ -56,3 +56,26 @@ int query_choice(const char *query, const char *name, const char *const *words, 
 	}
 	return refuse_choice(name, words, e);
 }
+
+int query_page(const char *query, uint64_t *out_ms, char *out_id, size_t id_size, struct err *e)
+{
+	auto_free char *token = NULL;
+	char *id;
+	int r = query_text(query, "nextToken", &token, e);
+
+	if (r < 0 || token == NULL || token[0] == '\0')
+		return r;
+	id = strchr(token, '-');
+	if (id != NULL)
+		*id++ = '\0';
+	if (id == NULL || parse_u64(token, 0, UINT64_MAX, out_ms) < 0 ||
+	    str_fit(out_id, id_size, "%s", id) < 0)
+		return err_set(e, ERR_INVALID,
+			       "parameter 'nextToken' is not one that was given out");
+	return 1;
+}
+
+void page_token(uint64_t ms, const char *id, char out[PAGE_TOKEN_SIZE])
+{
+	ignore_err(str_fit(out, PAGE_TOKEN_SIZE, "%llu-%s", (unsigned long long)ms, id)); /* fits */
+}

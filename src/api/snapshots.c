@@ -10,10 +10,9 @@
 #include "api/late-reply.h"
 #include "api/query.h"
 #include "base/clock.h"
-#include "base/parse.h"
 #include "base/str.h"
 
-enum { LIST_LIMIT_MAX = 100, TOKEN_SIZE = SNAPSHOT_ID_SIZE + 24 };
+enum { LIST_LIMIT_MAX = 100 };
 
 static json_t *own_fields(const struct snapshot *s)
 {
@@ -108,25 +107,6 @@ static void list_query_done(struct list_query *q)
 	free_ptr(&q->sandbox);
 }
 
-static int take_token(const char *query, struct list_query *q, struct err *e)
-{
-	auto_free char *token = NULL;
-	char *id;
-	int r = query_text(query, "nextToken", &token, e);
-
-	if (r < 0 || token == NULL || token[0] == '\0')
-		return r;
-	id = strchr(token, '-');
-	if (id != NULL)
-		*id++ = '\0';
-	if (id == NULL || parse_u64(token, 0, UINT64_MAX, &q->after_ms) < 0 ||
-	    str_fit(q->after_id, sizeof(q->after_id), "%s", id) < 0)
-		return err_set(e, ERR_INVALID,
-			       "parameter 'nextToken' is not one that was given out");
-	q->continued = true;
-	return 0;
-}
-
 static int list_query_parse(const char *query, struct list_query *q, struct err *e)
 {
 	auto_free char *name = NULL;
@@ -138,9 +118,10 @@ static int list_query_parse(const char *query, struct list_query *q, struct err 
 	if (r == 0)
 		r = query_u64(query, "limit", 1, LIST_LIMIT_MAX, &q->limit, e);
 	if (r >= 0)
-		r = take_token(query, q, e);
+		r = query_page(query, &q->after_ms, q->after_id, sizeof(q->after_id), e);
 	if (r < 0)
 		return r;
+	q->continued = r > 0;
 	q->named = name != NULL && name[0] != '\0';
 	q->nothing = q->named && snapshot_name_parse(name, &q->name, NULL) < 0;
 	return 0;
@@ -174,7 +155,7 @@ static void reply_page(struct http_exchange *x, const struct list_query *q,
 {
 	json_t *page = json_array();
 	const struct snapshot *last = NULL;
-	char token[TOKEN_SIZE];
+	char token[PAGE_TOKEN_SIZE];
 	char id[SNAPSHOT_ID_SIZE];
 	struct http_field fields[2] = { { 0 } };
 
@@ -183,8 +164,7 @@ static void reply_page(struct http_exchange *x, const struct list_query *q,
 			continue;
 		if (last != NULL && json_array_size(page) == q->limit) {
 			snapshot_id(last, id);
-			ignore_err(str_fit(token, sizeof(token), "%llu-%s",
-					   (unsigned long long)last->created_ms, id)); /* fits */
+			page_token(last->created_ms, id, token);
 			fields[0] = (struct http_field){ "X-Next-Token", token };
 			break;
 		}
