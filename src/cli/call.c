@@ -4,12 +4,13 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { REPLY_MAX_BYTES = 64 << 20 };
+enum { REPLY_MAX_BYTES = 64 << 20, NAME_MAX_BYTES = 200 };
 
 const char *json_text(const json_t *o, const char *key)
 {
@@ -41,7 +42,7 @@ static int call(struct cli *cli, const char *method, const char *target, const j
 	static const struct http_field json_type[] = { { "Content-Type", "application/json" },
 						       { NULL, NULL } };
 	auto_free char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT);
-	int r = cli_connect(cli, op);
+	int r = target != NULL ? cli_connect(cli, op) : -ENOENT;
 
 	if (r < 0)
 		return r;
@@ -77,16 +78,33 @@ int cli_get_text(struct cli *cli, const char *target, char **out, struct op *op)
 	return r;
 }
 
+/* No character of a name or id means anything in a path; others name nothing. */
+char *cli_target(const char *folder, const char *name, const char *rest, const char *kind,
+		 struct op *op)
+{
+	size_t n = strlen(name);
+
+	if (n > 0 && n <= NAME_MAX_BYTES &&
+	    strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-:") == n)
+		return str_printf("%s%s%s", folder, name, rest);
+	err_set(&op->err, ERR_NOT_FOUND, "no %s '%.*s'", kind, NAME_MAX_BYTES, name);
+	return NULL;
+}
+
 int cli_find(struct cli *cli, const char *name, json_t **out, struct op *op)
 {
-	char target[512];
+	auto_free char *target = cli_target("/sandboxes/", name, "", "sandbox", op);
 
-	/* No character of a name or id means anything in a path; others name nothing. */
-	if (name[0] == '\0' ||
-	    strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-") != strlen(name) ||
-	    str_fit(target, sizeof(target), "/sandboxes/%s", name) < 0)
-		return err_set(&op->err, ERR_NOT_FOUND, "no sandbox '%s'", name);
 	return cli_call(cli, "GET", target, NULL, out, op);
+}
+
+char *cli_sandbox_target(struct cli *cli, const char *name, const char *rest, struct op *op)
+{
+	auto_json *detail = NULL;
+
+	if (cli_find(cli, name, &detail, op) < 0)
+		return NULL;
+	return str_printf("/sandboxes/%s%s", json_text(detail, "sandboxID"), rest);
 }
 
 int cli_list(struct cli *cli, const char *query, json_t *all, struct op *op)
@@ -127,6 +145,26 @@ char *cli_plain_text(const char *text)
 			*p = '?';
 	}
 	return plain;
+}
+
+int cli_print_json(const json_t *o)
+{
+	json_dumpf(o, stdout, JSON_INDENT(2));
+	putchar('\n');
+	return EXIT_OK;
+}
+
+bool cli_take_json(int argc, char **argv, bool *out_json)
+{
+	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c == '?')
+			return false;
+		*out_json = true;
+	}
+	return true;
 }
 
 int cli_fail(struct cli *cli, const struct op *op, int code)

@@ -60,6 +60,7 @@ bool cli_still_open(const struct http_client *c);
 
 /**
  * cli_call() - one request to vivd
+ * @target:	borrowed; NULL = op->err says why there is none, as after cli_target()
  * @body:	borrowed; NULL = none
  * @out:	the reply's JSON, new reference; NULL when it has none; may be NULL
  *
@@ -68,11 +69,26 @@ bool cli_still_open(const struct http_client *c);
 must_check int cli_call(struct cli *cli, const char *method, const char *target, const json_t *body,
 			json_t **out, struct op *op);
 
+/**
+ * cli_target() - the target of what has a name
+ * @folder:	"/templates/"
+ * @rest:	behind the name; "" = nothing
+ * @kind:	what it is called for people
+ *
+ * Return: caller frees it; NULL with op->err set: nothing can have this name.
+ */
+char *cli_target(const char *folder, const char *name, const char *rest, const char *kind,
+		 struct op *op);
+
 /** cli_get_text() - GET a text; caller frees *@out. Return: 0; -errno with op->err set */
 must_check int cli_get_text(struct cli *cli, const char *target, char **out, struct op *op);
 
 /** cli_find() - the detail of a sandbox by name, id or prefix; new reference. Return: 0; -errno */
 must_check int cli_find(struct cli *cli, const char *name, json_t **out, struct op *op);
+
+/** cli_sandbox_target() - "/sandboxes/<id><rest>" of the sandbox that @name, an id or a prefix
+ * means; as cli_target() */
+char *cli_sandbox_target(struct cli *cli, const char *name, const char *rest, struct op *op);
 
 /**
  * cli_list() - all sandboxes, newest first
@@ -90,6 +106,13 @@ must_check int cli_pages(struct cli *cli, const char *first, json_t *all, struct
 /** cli_plain_text() - words of a guest's for a terminal, with '?' for what would command it; caller
  * frees */
 char *cli_plain_text(const char *text);
+
+/** cli_print_json() - print what --json is for. Return: EXIT_OK */
+int cli_print_json(const json_t *o);
+
+/** cli_take_json() - read the options of a verb that has --json alone; optind is behind them.
+ * Return: whether that was all; if not, it was said */
+must_check bool cli_take_json(int argc, char **argv, bool *out_json);
 
 /** cli_fail() - print "viv: <message>" for an error. Return: @code, or 128 + the signal that ended
  * it */

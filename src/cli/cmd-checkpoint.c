@@ -12,16 +12,6 @@ enum { OPTION_JSON = 256, OPTION_REMOVE };
 
 static const double mib_bytes = 1024 * 1024;
 
-/* "/sandboxes/<id><rest>" of the sandbox that @name means; caller frees; NULL with op->err set. */
-static char *target_of(struct cli *cli, const char *name, const char *rest, struct op *op)
-{
-	auto_json *detail = NULL;
-
-	if (cli_find(cli, name, &detail, op) < 0)
-		return NULL;
-	return str_printf("/sandboxes/%s%s", json_text(detail, "sandboxID"), rest);
-}
-
 static int run_checkpoint(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { { 0 } };
@@ -34,8 +24,8 @@ static int run_checkpoint(struct cli *cli, int argc, char **argv)
 	if (argc - optind != 1)
 		return cli_usage(&verb_checkpoint, "say which sandbox");
 	op_init(&op, 0, cli->signal_fd);
-	target = target_of(cli, argv[optind], "/checkpoints", &op);
-	if (target == NULL || cli_call(cli, "POST", target, NULL, &made, &op) < 0)
+	target = cli_sandbox_target(cli, argv[optind], "/checkpoints", &op);
+	if (cli_call(cli, "POST", target, NULL, &made, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	printf("%" JSON_INTEGER_FORMAT "\n", json_number(made, "generation"));
 	return EXIT_OK;
@@ -100,9 +90,7 @@ static int list(struct cli *cli, const char *name, bool json)
 				  json_number(json_object_get(detail, "vivarium"), "generation"));
 		return EXIT_OK;
 	}
-	json_dumpf(all, stdout, JSON_INDENT(2));
-	putchar('\n');
-	return EXIT_OK;
+	return cli_print_json(all);
 }
 
 static int remove_one(struct cli *cli, const char *name, uint64_t generation)
@@ -112,8 +100,8 @@ static int remove_one(struct cli *cli, const char *name, uint64_t generation)
 	struct op op;
 
 	op_init(&op, 0, cli->signal_fd);
-	target = target_of(cli, name, rest, &op);
-	if (target == NULL || cli_call(cli, "DELETE", target, NULL, NULL, &op) < 0)
+	target = cli_sandbox_target(cli, name, rest, &op);
+	if (cli_call(cli, "DELETE", target, NULL, NULL, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	return EXIT_OK;
 }
@@ -170,8 +158,8 @@ static int run_rollback(struct cli *cli, int argc, char **argv)
 		ignore_err(json_object_set_new(body, "generation",
 					       json_integer((json_int_t)generation)));
 	op_init(&op, 0, cli->signal_fd);
-	target = target_of(cli, argv[optind], "/rollback", &op);
-	if (target == NULL || cli_call(cli, "POST", target, body, NULL, &op) < 0)
+	target = cli_sandbox_target(cli, argv[optind], "/rollback", &op);
+	if (cli_call(cli, "POST", target, body, NULL, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	return EXIT_OK;
 }

@@ -82,25 +82,19 @@ static void print_all(const json_t *o)
 
 static int run(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
 	auto_json *all = NULL;
 	bool json = false;
 	struct op op;
-	int c;
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == '?')
-			return EXIT_USAGE;
-		json = true;
-	}
+	if (!cli_take_json(argc, argv, &json))
+		return EXIT_USAGE;
 	if (optind < argc)
 		return cli_usage(&verb_df, "it takes no '%s'", argv[optind]);
 	op_init(&op, 0, cli->signal_fd);
 	if (cli_call(cli, "GET", "/df", NULL, &all, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	if (json) {
-		json_dumpf(all, stdout, JSON_INDENT(2));
-		putchar('\n');
+		cli_print_json(all);
 	} else {
 		print_all(all);
 	}

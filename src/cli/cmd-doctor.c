@@ -37,8 +37,7 @@ static void print(struct buf *report, bool json)
 	auto_json *o = json ? json_loadb(buf_str(report), report->len, 0, NULL) : NULL;
 
 	if (o != NULL) {
-		json_dumpf(o, stdout, JSON_INDENT(2));
-		putchar('\n');
+		cli_print_json(o);
 	} else {
 		fputs(buf_str(report), stdout);
 	}

@@ -63,7 +63,6 @@ static int run(struct cli *cli, int argc, char **argv)
 {
 	struct wish w = { .count = 1 };
 	auto_json *body = NULL;
-	auto_json *detail = NULL;
 	auto_json *children = NULL;
 	auto_free char *target = NULL;
 	struct op op;
@@ -72,9 +71,7 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (code != 0)
 		return code;
 	op_init(&op, 0, cli->signal_fd);
-	if (cli_find(cli, argv[optind], &detail, &op) < 0)
-		return cli_fail(cli, &op, EXIT_FAILED);
-	target = str_printf("/sandboxes/%s/fork", json_text(detail, "sandboxID"));
+	target = cli_sandbox_target(cli, argv[optind], "/fork", &op);
 	body = json_pack("{s:I, s:o, s:b}", "count", (json_int_t)w.count, "timeout",
 			 w.timeout_s != 0 ? json_integer((json_int_t)w.timeout_s) : json_null(),
 			 "paused", true);

@@ -35,25 +35,19 @@ static void print_detail(const json_t *detail)
 
 static int run(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
 	auto_json *detail = NULL;
 	bool json = false;
 	struct op op;
-	int c;
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == '?')
-			return EXIT_USAGE;
-		json = true;
-	}
+	if (!cli_take_json(argc, argv, &json))
+		return EXIT_USAGE;
 	if (argc - optind != 1)
 		return cli_usage(&verb_inspect, "say which sandbox");
 	op_init(&op, 0, cli->signal_fd);
 	if (cli_find(cli, argv[optind], &detail, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	if (json) {
-		json_dumpf(detail, stdout, JSON_INDENT(2));
-		putchar('\n');
+		cli_print_json(detail);
 	} else {
 		print_detail(detail);
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* viv key: the keys that clients of the API over TCP need. */
 #include "base/str.h"
-#include "cli/cli.h"
+#include "cli/each.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -50,58 +50,32 @@ static int run_ls(struct cli *cli, int argc, bool json)
 	op_init(&op, 0, cli->signal_fd);
 	if (cli_call(cli, "GET", "/keys", NULL, &keys, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
-	if (json) {
-		json_dumpf(keys, stdout, JSON_INDENT(2));
-		putchar('\n');
-		return EXIT_OK;
-	}
+	if (json)
+		return cli_print_json(keys);
 	printf("%-13s  %-20s  %-11s  %-20s  %s\n", "ID", "NAME", "BEGINS WITH", "CREATED",
 	       "LAST USED");
 	json_array_foreach(keys, i, key) print_key(key);
 	return EXIT_OK;
 }
 
-static int remove_one(struct cli *cli, const char *name, struct op *op)
+static int remove_one(struct cli *cli, const char *name, const void *arg, struct op *op)
 {
-	auto_free char *target = str_printf("/keys/%.100s", name);
+	auto_free char *target = cli_target("/keys/", name, "", "key", op);
+	int r = cli_call(cli, "DELETE", target, NULL, NULL, op);
 
-	/* No character of a name or id means anything in a path; others name nothing. */
-	if (name[0] == '\0' ||
-	    strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-") != strlen(name))
-		return err_set(&op->err, ERR_NOT_FOUND, "no key '%.100s'", name);
-	return cli_call(cli, "DELETE", target, NULL, NULL, op);
-}
-
-static int run_rm(struct cli *cli, int argc, char **argv)
-{
-	int code = EXIT_OK;
-
-	if (argc < 2)
-		return cli_usage(&verb_key, "say which keys");
-	for (int i = 1; i < argc && code <= EXIT_SIGNAL_BASE; i++) {
-		struct op op;
-
-		op_init(&op, 0, cli->signal_fd);
-		if (remove_one(cli, argv[i], &op) == 0)
-			puts(argv[i]);
-		else
-			code = cli_fail(cli, &op, EXIT_FAILED);
-	}
-	return code;
+	(void)arg;
+	if (r == 0)
+		puts(name);
+	return r;
 }
 
 static int run(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
 	const char *what;
 	bool json = false;
-	int c;
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == '?')
-			return EXIT_USAGE;
-		json = true;
-	}
+	if (!cli_take_json(argc, argv, &json))
+		return EXIT_USAGE;
 	argc -= optind;
 	argv += optind;
 	what = argc > 0 ? argv[0] : "";
@@ -112,7 +86,8 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (streq(what, "ls"))
 		return run_ls(cli, argc, json);
 	if (streq(what, "rm"))
-		return run_rm(cli, argc, argv);
+		return argc > 1 ? each_name(cli, argv + 1, remove_one, NULL)
+				: cli_usage(&verb_key, "say which keys");
 	return cli_usage(&verb_key, "say create, ls or rm");
 }
 

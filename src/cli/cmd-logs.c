@@ -9,7 +9,6 @@
 static int run(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { { 0 } };
-	auto_json *detail = NULL;
 	auto_free char *target = NULL;
 	auto_free char *text = NULL;
 	struct op op;
@@ -19,9 +18,7 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (argc - optind != 1)
 		return cli_usage(&verb_logs, "say which sandbox");
 	op_init(&op, 0, cli->signal_fd);
-	if (cli_find(cli, argv[optind], &detail, &op) < 0)
-		return cli_fail(cli, &op, EXIT_FAILED);
-	target = str_printf("/sandboxes/%s/console", json_text(detail, "sandboxID"));
+	target = cli_sandbox_target(cli, argv[optind], "/console", &op);
 	if (cli_get_text(cli, target, &text, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	fputs(text, stdout);

@@ -45,11 +45,8 @@ static int run(struct cli *cli, int argc, char **argv)
 	op_init(&op, 0, cli->signal_fd);
 	if (cli_list(cli, "all=true", all, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
-	if (json) {
-		json_dumpf(all, stdout, JSON_INDENT(2));
-		putchar('\n');
-		return EXIT_OK;
-	}
+	if (json)
+		return cli_print_json(all);
 	if (!quiet)
 		printf("%-20s  %-16s  %-8s  %-12s  %4s  %7s  %s\n", "ID", "NAME", "STATE",
 		       "TEMPLATE", "CPUS", "MEMORY", "DISK");

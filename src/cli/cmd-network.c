@@ -86,8 +86,7 @@ static void print_json(const json_t *detail)
 		if (value != NULL)
 			ignore_err(json_object_set(out, keys[i], value)); /* as json_dumpf() */
 	}
-	json_dumpf(out, stdout, JSON_INDENT(2));
-	putchar('\n');
+	cli_print_json(out);
 }
 
 static int run(struct cli *cli, int argc, char **argv)

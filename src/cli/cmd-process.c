@@ -71,11 +71,8 @@ static int list(struct guest *g, bool json)
 	if (guest_call(g, "List", request, &reply, &op) < 0)
 		return cli_fail(g->cli, &op, EXIT_FAILED);
 	all = json_object_get(reply, "processes");
-	if (json) {
-		json_dumpf(all, stdout, JSON_INDENT(2));
-		putchar('\n');
-		return EXIT_OK;
-	}
+	if (json)
+		return cli_print_json(all);
 	printf("%6s  %-12s  %-10s  %-3s  %s\n", "PID", "TAG", "USER", "TTY", "COMMAND");
 	json_array_foreach(all, i, process) print_process(process);
 	return EXIT_OK;
@@ -83,17 +80,12 @@ static int list(struct guest *g, bool json)
 
 static int run_ps(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
 	auto_guest guest = { 0 };
 	bool json = false;
 	struct op op;
-	int c;
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == '?')
-			return EXIT_USAGE;
-		json = true;
-	}
+	if (!cli_take_json(argc, argv, &json))
+		return EXIT_USAGE;
 	if (argc - optind != 1)
 		return cli_usage(&verb_ps, "say which sandbox");
 	op_init(&op, 0, cli->signal_fd);

@@ -61,8 +61,7 @@ static int run(struct cli *cli, int argc, char **argv)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	if (!json)
 		return print_all(reply, dry_run);
-	json_dumpf(reply, stdout, JSON_INDENT(2));
-	putchar('\n');
+	cli_print_json(reply);
 	return json_array_size(json_object_get(reply, "failed")) == 0 ? EXIT_OK : EXIT_FAILED;
 }
 

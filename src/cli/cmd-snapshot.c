@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* viv snapshot: what a sandbox is now, under a name, to make others of. */
 #include "base/str.h"
-#include "cli/cli.h"
+#include "cli/each.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -10,7 +10,6 @@ static const double mib_bytes = 1024 * 1024;
 
 static int run_make(struct cli *cli, int argc, char **argv)
 {
-	auto_json *detail = NULL;
 	auto_json *made = NULL;
 	auto_json *body = json_object();
 	auto_free char *target = NULL;
@@ -22,9 +21,7 @@ static int run_make(struct cli *cli, int argc, char **argv)
 	if (argc == 2 && json_object_set_new(body, "name", json_string(argv[1])) < 0)
 		return cli_usage(&verb_snapshot, "the name is not UTF-8");
 	op_init(&op, 0, cli->signal_fd);
-	if (cli_find(cli, argv[0], &detail, &op) < 0)
-		return cli_fail(cli, &op, EXIT_FAILED);
-	target = str_printf("/sandboxes/%s/snapshots", json_text(detail, "sandboxID"));
+	target = cli_sandbox_target(cli, argv[0], "/snapshots", &op);
 	if (cli_call(cli, "POST", target, body, &made, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	own = json_object_get(made, "vivarium");
@@ -61,11 +58,8 @@ static int run_ls(struct cli *cli, int argc, bool json)
 	op_init(&op, 0, cli->signal_fd);
 	if (cli_pages(cli, "/snapshots?", all, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
-	if (json) {
-		json_dumpf(all, stdout, JSON_INDENT(2));
-		putchar('\n');
-		return EXIT_OK;
-	}
+	if (json)
+		return cli_print_json(all);
 	printf("%-32s  %-20s  %-20s  %4s  %7s  %9s\n", "NAME", "CREATED", "SANDBOX", "CPUS",
 	       "MEMORY", "ON DISK");
 	json_array_foreach(all, i, s)
@@ -75,50 +69,26 @@ static int run_ls(struct cli *cli, int argc, bool json)
 	return EXIT_OK;
 }
 
-static int remove_one(struct cli *cli, const char *name, struct op *op)
+/* Without a tag it may be a template's name, too: that is not meant. */
+static int remove_one(struct cli *cli, const char *name, const void *arg, struct op *op)
 {
-	auto_free char *target = str_printf("/templates/%.140s", name);
+	auto_free char *whole =
+		str_printf("%s%s", name, strchr(name, ':') != NULL ? "" : ":default");
+	auto_free char *target = cli_target("/templates/", whole, "", "snapshot", op);
+	int r = cli_call(cli, "DELETE", target, NULL, NULL, op);
 
-	/* No character of a name means anything in a path; others name nothing. */
-	if (name[0] == '\0' ||
-	    strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-:") != strlen(name))
-		return err_set(&op->err, ERR_NOT_FOUND, "no snapshot '%.140s'", name);
-	return cli_call(cli, "DELETE", target, NULL, NULL, op);
-}
-
-static int run_rm(struct cli *cli, int argc, char **argv)
-{
-	int code = EXIT_OK;
-
-	if (argc < 2)
-		return cli_usage(&verb_snapshot, "say which snapshots");
-	for (int i = 1; i < argc && code <= EXIT_SIGNAL_BASE; i++) {
-		/* Without a tag it may be a template's name, too: that is not meant. */
-		auto_free char *name = strchr(argv[i], ':') != NULL
-					       ? str_dup(argv[i])
-					       : str_printf("%s:default", argv[i]);
-		struct op op;
-
-		op_init(&op, 0, cli->signal_fd);
-		if (remove_one(cli, name, &op) == 0)
-			puts(name);
-		else
-			code = cli_fail(cli, &op, EXIT_FAILED);
-	}
-	return code;
+	(void)arg;
+	if (r == 0)
+		puts(whole);
+	return r;
 }
 
 static int run(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
 	bool json = false;
-	int c;
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == '?')
-			return EXIT_USAGE;
-		json = true;
-	}
+	if (!cli_take_json(argc, argv, &json))
+		return EXIT_USAGE;
 	argc -= optind;
 	argv += optind;
 	if (argc == 0)
@@ -128,7 +98,8 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (streq(argv[0], "ls"))
 		return run_ls(cli, argc, json);
 	if (streq(argv[0], "rm"))
-		return run_rm(cli, argc, argv);
+		return argc > 1 ? each_name(cli, argv + 1, remove_one, NULL)
+				: cli_usage(&verb_snapshot, "say which snapshots");
 	return run_make(cli, argc, argv);
 }
 

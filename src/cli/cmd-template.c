@@ -2,7 +2,7 @@
 /* viv template: what sandboxes are made from, and the images that are kept of it. */
 #include "base/parse.h"
 #include "base/str.h"
-#include "cli/cli.h"
+#include "cli/each.h"
 #include "cli/template-import.h"
 
 #include <getopt.h>
@@ -19,14 +19,9 @@ static void wish_done(struct wish *w)
 	json_decref(w->image);
 }
 
-/* No character of a name means anything in a path; others name nothing. */
-static char *target_of(const char *name, const char *what, struct op *op)
+static char *target_of(const char *name, const char *rest, struct op *op)
 {
-	if (name[0] != '\0' &&
-	    strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-:") == strlen(name))
-		return str_printf("/templates/%.140s%s", name, what);
-	err_set(&op->err, ERR_NOT_FOUND, "no template '%.100s'", name);
-	return NULL;
+	return cli_target("/templates/", name, rest, "template", op);
 }
 
 static double mib(json_int_t bytes)
@@ -56,13 +51,6 @@ static void print_template(const json_t *t)
 	       json_is_true(json_object_get(own, "making")) ? "  one is being made" : "");
 }
 
-static int print_json(const json_t *o)
-{
-	json_dumpf(o, stdout, JSON_INDENT(2));
-	putchar('\n');
-	return EXIT_OK;
-}
-
 static int run_ls(struct cli *cli, int argc, const struct wish *w)
 {
 	auto_json *templates = NULL;
@@ -76,7 +64,7 @@ static int run_ls(struct cli *cli, int argc, const struct wish *w)
 	if (cli_call(cli, "GET", "/templates", NULL, &templates, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	if (w->json)
-		return print_json(templates);
+		return cli_print_json(templates);
 	printf("%-24s  %-20s  %9s  %6s  %9s\n", "NAME", "BUILT", "DISK", "IMAGES", "SIZE");
 	json_array_foreach(templates, i, t)
 	{
@@ -101,9 +89,9 @@ static int run_inspect(struct cli *cli, int argc, char **argv)
 		return cli_usage(&verb_template, "say which template");
 	op_init(&op, 0, cli->signal_fd);
 	target = target_of(argv[1], "", &op);
-	if (target == NULL || cli_call(cli, "GET", target, NULL, &t, &op) < 0)
+	if (cli_call(cli, "GET", target, NULL, &t, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
-	return print_json(t);
+	return cli_print_json(t);
 }
 
 static void print_image(const json_t *image)
@@ -161,43 +149,34 @@ static int status_of_all(struct cli *cli)
 	return EXIT_OK;
 }
 
-static int run_status(struct cli *cli, int argc, char **argv)
+static int status_of(struct cli *cli, const char *name, const void *arg, struct op *op)
 {
-	int code = argc > 1 ? EXIT_OK : status_of_all(cli);
+	auto_free char *target = target_of(name, "", op);
+	auto_json *t = NULL;
+	int r = cli_call(cli, "GET", target, NULL, &t, op);
 
-	for (int i = 1; i < argc && code <= EXIT_SIGNAL_BASE; i++) {
-		auto_free char *target = NULL;
-		auto_json *t = NULL;
-		struct op op;
-
-		op_init(&op, 0, cli->signal_fd);
-		target = target_of(argv[i], "", &op);
-		if (target != NULL && cli_call(cli, "GET", target, NULL, &t, &op) == 0)
-			print_status(t);
-		else
-			code = cli_fail(cli, &op, EXIT_FAILED);
-	}
-	return code;
+	(void)arg;
+	if (r == 0)
+		print_status(t);
+	return r;
 }
 
-/* One call for each name. */
-static int run_each(struct cli *cli, char **names, const char *method, const char *what,
-		    const json_t *body)
+/* What is done with a template by one call. */
+struct change {
+	const char *method;
+	const char *rest; /* of the target */
+	const json_t *body;
+};
+
+static int change_one(struct cli *cli, const char *name, const void *arg, struct op *op)
 {
-	int code = EXIT_OK;
+	const struct change *c = arg;
+	auto_free char *target = target_of(name, c->rest, op);
+	int r = cli_call(cli, c->method, target, c->body, NULL, op);
 
-	for (; *names != NULL && code <= EXIT_SIGNAL_BASE; names++) {
-		auto_free char *target = NULL;
-		struct op op;
-
-		op_init(&op, 0, cli->signal_fd);
-		target = target_of(*names, what, &op);
-		if (target != NULL && cli_call(cli, method, target, body, NULL, &op) == 0)
-			puts(*names);
-		else
-			code = cli_fail(cli, &op, EXIT_FAILED);
-	}
-	return code;
+	if (r == 0)
+		puts(name);
+	return r;
 }
 
 /* Return: 0; an exit code, after saying why. */
@@ -285,13 +264,14 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (streq(what, "inspect"))
 		return run_inspect(cli, argc, argv);
 	if (streq(what, "status"))
-		return run_status(cli, argc, argv);
+		return argc > 1 ? each_name(cli, argv + 1, status_of, NULL) : status_of_all(cli);
 	if (argc < 2 && (streq(what, "warm") || streq(what, "rm")))
 		return cli_usage(&verb_template, "say which templates");
 	if (streq(what, "warm"))
-		return run_each(cli, argv + 1, "POST", "/warm", w.image);
+		return each_name(cli, argv + 1, change_one,
+				 &(struct change){ "POST", "/warm", w.image });
 	if (streq(what, "rm"))
-		return run_each(cli, argv + 1, "DELETE", "", NULL);
+		return each_name(cli, argv + 1, change_one, &(struct change){ "DELETE", "", NULL });
 	return cli_usage(&verb_template, "say ls, inspect, status, import, warm or rm");
 }
 

@@ -39,25 +39,18 @@ static void print_server(json_t *all)
 
 static int run(struct cli *cli, int argc, char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
 	auto_json *all = NULL;
 	bool json = false;
-	int c;
 
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == '?')
-			return EXIT_USAGE;
-		json = true;
-	}
+	if (!cli_take_json(argc, argv, &json))
+		return EXIT_USAGE;
 	if (optind < argc)
 		return cli_usage(&verb_version, "it takes no '%s'", argv[optind]);
 	all = ask(cli);
 	if (json) {
 		auto_json *o = json_pack("{s:s, s:O?}", "viv", VIV_VERSION, "server", all);
 
-		json_dumpf(o, stdout, JSON_INDENT(2));
-		putchar('\n');
-		return EXIT_OK;
+		return cli_print_json(o);
 	}
 	printf("%-12s %s\n", "viv", VIV_VERSION);
 	if (all == NULL)

@@ -6,57 +6,62 @@
 #include <getopt.h>
 #include <stdio.h>
 
-/* Return: EXIT_OK; another code, after saying why. */
+int each_name(struct cli *cli, char *const *names, each_serve_fn serve, const void *arg)
+{
+	int code = EXIT_OK;
+
+	for (; *names != NULL && code <= EXIT_SIGNAL_BASE; names++) {
+		struct op op;
+
+		op_init(&op, 0, cli->signal_fd);
+		if (serve(cli, *names, arg, &op) < 0)
+			code = cli_fail(cli, &op, EXIT_FAILED);
+	}
+	return code;
+}
+
 static int serve(struct cli *cli, const struct each *each, const json_t *detail, const char *name,
 		 struct op *op)
 {
-	if (each->serve(cli, detail, each->arg, op) < 0)
-		return cli_fail(cli, op, EXIT_FAILED);
-	puts(name);
-	return EXIT_OK;
+	int r = each->serve(cli, detail, each->arg, op);
+
+	if (r >= 0)
+		puts(name);
+	return r;
 }
 
-static int serve_named(struct cli *cli, const struct each *each, const char *name)
+static int serve_named(struct cli *cli, const char *name, const void *arg, struct op *op)
 {
 	auto_json *detail = NULL;
-	struct op op;
+	int r = cli_find(cli, name, &detail, op);
 
-	op_init(&op, 0, cli->signal_fd);
-	if (cli_find(cli, name, &detail, &op) < 0)
-		return cli_fail(cli, &op, EXIT_FAILED);
-	return serve(cli, each, detail, name, &op);
+	return r < 0 ? r : serve(cli, arg, detail, name, op);
 }
 
-static int serve_listed(struct cli *cli, const struct each *each, const json_t *detail)
+static int serve_listed(struct cli *cli, const struct each *each, const json_t *detail,
+			struct op *op)
 {
 	const char *name = json_text(json_object_get(detail, "vivarium"), "name");
-	struct op op;
 
 	if (!each->suits(detail, each->arg))
-		return EXIT_OK;
-	op_init(&op, 0, cli->signal_fd);
+		return 0;
 	return serve(cli, each, detail, name[0] != '\0' ? name : json_text(detail, "sandboxID"),
-		     &op);
+		     op);
 }
 
 static int serve_all(struct cli *cli, const struct each *each)
 {
 	auto_json *all = json_array();
-	const json_t *detail;
 	int code = EXIT_OK;
 	struct op op;
-	size_t i;
 
 	op_init(&op, 0, cli->signal_fd);
 	if (cli_list(cli, "all=true", all, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
-	json_array_foreach(all, i, detail)
-	{
-		int r = serve_listed(cli, each, detail);
-
-		code = r != EXIT_OK ? r : code;
-		if (code > EXIT_SIGNAL_BASE)
-			break;
+	for (size_t i = 0; i < json_array_size(all) && code <= EXIT_SIGNAL_BASE; i++) {
+		op_init(&op, 0, cli->signal_fd);
+		if (serve_listed(cli, each, json_array_get(all, i), &op) < 0)
+			code = cli_fail(cli, &op, EXIT_FAILED);
 	}
 	return code;
 }
@@ -64,7 +69,6 @@ static int serve_all(struct cli *cli, const struct each *each)
 int each_run(struct cli *cli, const struct each *each, int argc, char **argv)
 {
 	static const struct option options[] = { { "all", no_argument, NULL, 'a' }, { 0 } };
-	int code = EXIT_OK;
 	bool all = false;
 	int c;
 
@@ -81,10 +85,5 @@ int each_run(struct cli *cli, const struct each *each, int argc, char **argv)
 		return serve_all(cli, each);
 	if (optind == argc)
 		return cli_usage(each->verb, "say which sandboxes, or --all");
-	for (int i = optind; i < argc && code <= EXIT_SIGNAL_BASE; i++) {
-		int r = serve_named(cli, each, argv[i]);
-
-		code = r != EXIT_OK ? r : code;
-	}
-	return code;
+	return each_name(cli, argv + optind, serve_named, each);
 }
