@@ -45,7 +45,7 @@ static const char *read_value(const char *s, char *out)
 	return *s == '"' ? s + 1 : s;
 }
 
-/* One parameter, "name=token" or "name="quoted"". Return: behind it; @out_is tells if it is @name. */
+/* One parameter, "name=token" or "name="quoted"", and whether it is @name. Return: behind it. */
 static const char *read_param(const char *s, const char *name, char *value, bool *out_is)
 {
 	const char *key = s + strspn(s, " \t");

@@ -4,6 +4,7 @@
 #include "base/str.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 /* Reads digits only; *@end is where they stop. */
 static int read_digits(const char *s, const char **end, uint64_t *out)
@@ -36,6 +37,16 @@ int parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *out)
 	if (v < min || v > max)
 		return -ERANGE;
 	*out = v;
+	return 0;
+}
+
+int parse_hex_u32(const char *s, uint32_t *out)
+{
+	size_t n = strlen(s);
+
+	if (n < 1 || n > 8 || strspn(s, "0123456789abcdefABCDEF") != n)
+		return -EINVAL;
+	*out = (uint32_t)strtoull(s, NULL, 16);
 	return 0;
 }
 

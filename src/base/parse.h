@@ -7,6 +7,9 @@
 /** parse_u64() - a decimal number in [@min, @max]. Return: 0; -EINVAL no number; -ERANGE */
 must_check int parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t *out);
 
+/** parse_hex_u32() - one to eight hex digits, of either case. Return: 0; -EINVAL */
+must_check int parse_hex_u32(const char *s, uint32_t *out);
+
 /**
  * parse_size_mib() - a size in MiB: "512", "512M", "512MiB", "2G", "2GiB", "1T" (powers of 1024)
  *

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* viv port: ports of here that lead to a sandbox, or what listens there. */
+#include "base/parse.h"
 #include "base/str.h"
 #include "cli/cli.h"
 #include "cli/forward.h"
@@ -35,7 +36,7 @@ static int get_table(struct guest *g, const char *path, struct buf *out, struct 
 }
 
 /* The address as the kernel writes it: words of 32 bits in the guest's byte order, as ours. */
-static void print_address(const char *hex, unsigned long port)
+static void print_address(const char *hex, uint32_t port)
 {
 	struct in6_addr addr = { 0 };
 	char text[INET6_ADDRSTRLEN];
@@ -46,11 +47,12 @@ static void print_address(const char *hex, unsigned long port)
 		uint32_t word;
 
 		str_copy(digits, sizeof(digits), hex + 8 * i);
-		word = (uint32_t)strtoul(digits, NULL, 16);
+		if (parse_hex_u32(digits, &word) < 0)
+			return;
 		memcpy((char *)&addr + 4 * i, &word, sizeof(word));
 	}
 	if (inet_ntop(words == 1 ? AF_INET : AF_INET6, &addr, text, sizeof(text)) != NULL)
-		printf("%-6lu %s\n", port, text);
+		printf("%-6u %s\n", port, text);
 }
 
 static void print_table(char *table)
@@ -59,13 +61,14 @@ static void print_table(char *table)
 
 	while ((line = strsep(&table, "\n")) != NULL) {
 		char hex[ADDRESS_HEX + 1];
-		char port[4 + 1];
+		char digits[4 + 1];
 		char state[2 + 1];
+		uint32_t port;
 
-		if (sscanf(line, " %*u: %32[0-9A-F]:%4[0-9A-F] %*[^ ] %2[0-9A-F]", hex, port,
+		if (sscanf(line, " %*u: %32[0-9A-F]:%4[0-9A-F] %*[^ ] %2[0-9A-F]", hex, digits,
 			   state) == 3 &&
-		    streq(state, LISTENS))
-			print_address(hex, strtoul(port, NULL, 16));
+		    streq(state, LISTENS) && parse_hex_u32(digits, &port) == 0)
+			print_address(hex, port);
 	}
 }
 

@@ -381,6 +381,21 @@ START_TEST(test_parse_u64)
 }
 END_TEST
 
+START_TEST(test_parse_hex)
+{
+	static const char *const bad[] = { "", "g", "0x1", "-1", "+1", " 1", "1 ", "123456789" };
+	uint32_t v = 77;
+
+	ck_assert_int_eq(parse_hex_u32("0", &v), 0);
+	ck_assert_uint_eq(v, 0);
+	ck_assert_int_eq(parse_hex_u32("fFfFfFfE", &v), 0);
+	ck_assert_uint_eq(v, UINT32_MAX - 1);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		ck_assert_int_eq(parse_hex_u32(bad[i], &v), -EINVAL);
+	ck_assert_uint_eq(v, UINT32_MAX - 1); /* not written on failure */
+}
+END_TEST
+
 START_TEST(test_parse_size)
 {
 	static const struct {
@@ -484,6 +499,7 @@ int main(void)
 	tcase_add_test(tc, test_hex_does_not_repeat);
 	tcase_add_test(tc, test_name_valid);
 	tcase_add_test(tc, test_parse_u64);
+	tcase_add_test(tc, test_parse_hex);
 	tcase_add_test(tc, test_parse_size);
 	tcase_add_test(tc, test_parse_bool);
 	suite_add_tcase(s, tc);
