@@ -31,8 +31,9 @@ struct agent {
 	struct watcher *watchers;  /* those that are asked for events, not streams */
 	struct ring_budget output; /* for the output of all processes */
 	struct forward_group loopback;
-	int procs_fd;   /* cgroup.procs of what clients start (freeze.h); -1 = they stay in ours */
-	bool frozen;    /* nothing may be started */
+	int procs_fd;    /* cgroup.procs of what clients start (freeze.h); -1 = they stay in ours */
+	bool frozen;     /* nothing may be started, */
+	bool rehearsing; /* but by the host, which gives this guest to nobody yet: see wake.h */
 	bool is_init;   /* PID 1 of a guest: sets its clock, host name and entropy, reaps orphans */
 	bool root_only; /* no user but root is served */
 };

@@ -85,13 +85,14 @@ bool identity_token_ok(const struct identity *id, const char *token)
 	return differ == 0;
 }
 
-/* {"clone": bool, "diskBytes": number}; absent = booted */
+/* {"clone": bool, "rehearsal": bool, "diskBytes": number}; absent = booted */
 static void read_wake(const json_t *json, struct init *init)
 {
 	const json_t *wake = json_object_get(json, "wake");
 
 	init->restored = json_is_object(wake);
 	init->wake.clone = json_is_true(json_object_get(wake, "clone"));
+	init->wake.rehearsal = json_is_true(json_object_get(wake, "rehearsal"));
 	init->wake.disk_bytes = (uint64_t)MAX(
 		json_integer_value(json_object_get(wake, "diskBytes")), (json_int_t)0);
 }

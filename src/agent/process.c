@@ -279,7 +279,7 @@ static pid_t start(struct process *p, const struct process_spec *spec, struct co
 				    .path = spec->path,
 				    .cwd = spec->cwd,
 				    .user = spec->user,
-				    .procs_fd = p->agent->procs_fd,
+				    .procs_fd = p->agent->rehearsing ? -1 : p->agent->procs_fd,
 				    .tty = spec->pty != NULL };
 	pid_t pid = child.tty ? stdio_open_pty(&stdio, spec, &p->pty)
 			      : stdio_open_pipes(&stdio, spec->with_stdin);
@@ -309,7 +309,7 @@ static int check_room(struct agent *a, struct connect_error *e)
 		}
 		running += p->running;
 	}
-	if (a->frozen)
+	if (a->frozen && !a->rehearsing)
 		return connect_error_set(e, CONNECT_UNAVAILABLE,
 					 "the sandbox is being saved: try again");
 	if (running >= PROCESSES_MAX)

@@ -8,6 +8,8 @@
 struct wake {
 	bool clone;          /* others have the same memory: what names this machine becomes new */
 	uint64_t disk_bytes; /* the root disk has grown to this; 0 = it has not */
+	bool rehearsal; /* it is told again before anybody gets it: processes stay frozen. Until
+			      * then the host may start some beside them, for practice */
 };
 
 /**

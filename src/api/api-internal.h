@@ -113,6 +113,7 @@ void api_absent(struct http_exchange *x, const struct route_params *p, void *arg
 void templates_list(struct http_exchange *x, const struct route_params *p, void *arg);
 void templates_get(struct http_exchange *x, const struct route_params *p, void *arg);
 void templates_delete(struct http_exchange *x, const struct route_params *p, void *arg);
+void templates_pool(struct http_exchange *x, const struct route_params *p, void *arg);
 void templates_warm(struct http_exchange *x, const struct route_params *p, void *arg);
 void sandboxes_console(struct http_exchange *x, const struct route_params *p, void *arg);
 void doctor_get(struct http_exchange *x, const struct route_params *p, void *arg);

@@ -58,6 +58,7 @@ static const struct route routes[] = {
 	{ "DELETE", "/templates/{id}", templates_delete },
 	{ "PATCH", "/v2/templates/{id}", api_absent },
 	{ "POST", "/templates/{id}/warm", templates_warm },
+	{ "PUT", "/templates/{id}/pool", templates_pool },
 	{ "GET", "/templates/{id}/tags", api_absent },
 	{ "GET", "/templates/{id}/files/{hash}", api_absent },
 	{ "POST", "/templates/{id}/builds/{build}", api_absent },

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "os/proc.h"
 #include "sandbox/metrics.h"
+#include "sandbox/ready.h"
 
 #include <inttypes.h>
 
@@ -212,6 +213,7 @@ static void put_states(struct page *p, struct manager *m)
 	uint64_t n[DB_STATE_N] = { 0 };
 
 	manager_each(m, count_state, n);
+	n[DB_READY] = ready_count(m);
 	put_head(p, name, "gauge", "Sandboxes by state.");
 	for (enum db_state s = 0; s < DB_STATE_N; s++)
 		put(p, "%s{state=\"%s\"} %" PRIu64 "\n", name, db_state_name(s), n[s]);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Templates: GET /templates, GET /v2/templates, GET and DELETE /templates/{id}, and, which E2B has
- * not, POST /templates/{id}/warm: make an image of a booted VM now, and answer when it is there.
- * `startCmd` and `readyCmd` of that are what E2B calls so in a build.
+ * not, POST /templates/{id}/warm: make an image of a booted VM now, and answer when it is there,
+ * and PUT /templates/{id}/pool: keep sandboxes ready. `startCmd` and `readyCmd` are what E2B calls
+ * so in a build.
  */
 #include "sandbox/templates.h"
 #include "api/api-internal.h"
@@ -10,6 +11,7 @@
 #include "api/late-reply.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "sandbox/ready.h"
 #include "sandbox/snapshots.h"
 #include "sandbox/warm.h"
 #include "template/start.h"
@@ -63,6 +65,25 @@ static void add_failure(json_t *o, const struct warm_failure *failure)
 	ignore_err(json_object_set_new(o, "retryAt", json_of_time(failure->again_ms)));
 }
 
+static void add_pool(json_t *o, struct manager *m, const char *name)
+{
+	struct ready_view v;
+	json_t *pool;
+
+	if (!ready_view(m, name, &v))
+		return;
+	pool = json_pack("{s:i, s:i, s:i, s:I, s:I, s:I, s:I}", "size", (int)v.wish.size, "ready",
+			 (int)v.ready, "cpus", (int)v.wish.cpus, "memoryMB",
+			 (json_int_t)v.wish.memory_mib, "diskSizeMB", (json_int_t)v.wish.disk_mib,
+			 "memoryBytes", (json_int_t)v.memory_bytes, "diskBytes",
+			 (json_int_t)v.disk_bytes);
+	if (pool != NULL && v.error[0] != '\0')
+		ignore_err(json_object_set_new(pool, "lastError", json_of_text(v.error)));
+	if (pool != NULL && v.again_ms != 0)
+		ignore_err(json_object_set_new(pool, "retryAt", json_of_time(v.again_ms)));
+	ignore_err(json_object_set_new(o, "pool", pool)); /* no memory: it is not told */
+}
+
 /* Our own fields. */
 static json_t *own_fields(struct manager *m, const struct template *t)
 {
@@ -80,6 +101,7 @@ static json_t *own_fields(struct manager *m, const struct template *t)
 		      "making", warm_is_making(m, t->name));
 	add_start(o, t);
 	add_failure(o, warm_failure(m, t->name));
+	add_pool(o, m, t->name);
 	return o;
 }
 
@@ -266,7 +288,8 @@ void templates_delete(struct http_exchange *x, const struct route_params *p, voi
 	reply_error(x, &e);
 }
 
-static int read_sizes(const json_t *o, struct db_sandbox *spec, struct err *e)
+/* Sizes of sandboxes that are to be: of one that is not said, 0. */
+static int read_sizes(const json_t *o, struct db_pool *out, struct err *e)
 {
 	int64_t cpus = 0;
 	int64_t memory_mib = 0;
@@ -281,38 +304,78 @@ static int read_sizes(const json_t *o, struct db_sandbox *spec, struct err *e)
 		return r;
 	if (cpus > UINT16_MAX)
 		return err_set(e, ERR_INVALID, "field 'cpus' is too large");
-	spec->cpus = (unsigned)cpus;
-	spec->memory_mib = (uint64_t)memory_mib;
-	spec->disk_mib = (uint64_t)disk_mib;
+	out->cpus = (unsigned)cpus;
+	out->memory_mib = (uint64_t)memory_mib;
+	out->disk_mib = (uint64_t)disk_mib;
 	return 0;
+}
+
+/* Return: as body_int(). */
+static int read_size(const json_t *o, const char *key, struct db_pool *out, struct err *e)
+{
+	int64_t size = 0;
+	int r = body_int(o, key, 0, &size, e);
+
+	if (r > 0 && size > READY_SIZE_MAX)
+		return err_set(e, ERR_INVALID, "field '%s': a pool has at most %d sandboxes", key,
+			       READY_SIZE_MAX);
+	out->size = (unsigned)size;
+	return r;
+}
+
+/* The template that a request is about. Return: 0; -errno with @e set. */
+static int read_template(struct http_exchange *x, struct db_pool *out, struct err *e)
+{
+	const struct http_head *head = http_exchange_head(x);
+	struct route_params params;
+
+	if (api_params(head, &params) < 0)
+		return err_set(e, ERR_NOT_FOUND, "no endpoint %s", head->path);
+	if (!name_valid(params.at[0]))
+		return err_set(e, ERR_NOT_FOUND, "template '%.80s' not found", params.at[0]);
+	str_copy(out->template_name, sizeof(out->template_name), params.at[0]);
+	return 0;
+}
+
+/* Return: 0; -errno with @e set. */
+static int read_start(const json_t *o, struct warm_request *out, struct err *e)
+{
+	int r = body_text(o, "startCmd", &out->start, e);
+
+	if (r >= 0)
+		r = body_text(o, "readyCmd", &out->ready, e);
+	if (r >= 0 && out->ready != NULL && out->start == NULL)
+		r = err_set(e, ERR_INVALID, "field 'readyCmd' is for a 'startCmd'");
+	return MIN(r, 0);
 }
 
 /* Return: as warm_make(). */
 static int make(struct http_exchange *x, struct api *api, const char *text, size_t n,
 		struct late_reply *late, struct err *e)
 {
-	const struct http_head *head = http_exchange_head(x);
 	auto_json *body = NULL;
+	struct db_pool pool = { .size = 0 };
 	struct db_sandbox spec;
 	struct warm_request request = { .spec = &spec };
-	struct route_params params;
-	int r;
+	int r = read_template(x, &pool, e);
 
-	if (api_params(head, &params) < 0)
-		return err_set(e, ERR_NOT_FOUND, "no endpoint %s", head->path);
+	if (r == 0)
+		r = body_object(text, n, true, &body, e);
+	if (r == 0)
+		r = read_sizes(body, &pool, e);
+	if (r == 0)
+		r = read_start(body, &request, e);
+	if (r == 0)
+		r = read_size(body, "pool", &pool, e);
+	if (r < 0)
+		return r;
+	request.pool = r > 0 ? &pool : NULL;
 	db_sandbox_init(&spec);
-	db_set_str(&spec.template_name, params.at[0]);
-	r = body_object(text, n, true, &body, e);
-	if (r == 0)
-		r = read_sizes(body, &spec, e);
-	if (r == 0)
-		r = body_text(body, "startCmd", &request.start, e);
-	if (r >= 0)
-		r = body_text(body, "readyCmd", &request.ready, e);
-	if (r >= 0 && request.ready != NULL && request.start == NULL)
-		r = err_set(e, ERR_INVALID, "field 'readyCmd' is for a 'startCmd'");
-	if (r >= 0)
-		r = warm_make(api->m, &request, on_done, late, e);
+	db_set_str(&spec.template_name, pool.template_name);
+	spec.cpus = pool.cpus;
+	spec.memory_mib = pool.memory_mib;
+	spec.disk_mib = pool.disk_mib;
+	r = warm_make(api->m, &request, on_done, late, e);
 	db_sandbox_done(&spec);
 	return r;
 }
@@ -336,4 +399,38 @@ void templates_warm(struct http_exchange *x, const struct route_params *p, void 
 {
 	(void)p;
 	http_body_collect(x, API_BODY_MAX, warm_body, arg);
+}
+
+static int set_pool(struct http_exchange *x, struct api *api, const char *text, size_t n,
+		    struct err *e)
+{
+	auto_json *body = NULL;
+	struct db_pool pool = { .size = 0 };
+	int r = read_template(x, &pool, e);
+
+	if (r == 0)
+		r = body_object(text, n, false, &body, e);
+	if (r == 0)
+		r = read_sizes(body, &pool, e);
+	if (r == 0)
+		r = read_size(body, "size", &pool, e);
+	if (r == 0)
+		r = err_set(e, ERR_INVALID, "field 'size' is missing: how many are kept ready");
+	return r < 0 ? r : ready_set(api->m, &pool, e);
+}
+
+static void pool_body(struct http_exchange *x, const char *text, size_t n, void *arg)
+{
+	struct err e = { 0 };
+
+	if (set_pool(x, arg, text, n, &e) == 0)
+		reply_empty(x);
+	else
+		reply_error(x, &e);
+}
+
+void templates_pool(struct http_exchange *x, const struct route_params *p, void *arg)
+{
+	(void)p;
+	http_body_collect(x, API_BODY_MAX, pool_body, arg);
 }

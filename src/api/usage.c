@@ -31,9 +31,9 @@ static json_t *json_of_usage(const struct usage *u)
 		ignore_err(json_array_append_new(items, json_of_cached(item)));
 	vec_foreach (s, &u->sandboxes)
 		ignore_err(json_array_append_new(
-			sandboxes,
-			json_pack("{s:s, s:s, s:b, s:I}", "sandboxID", s->id.s, "name", s->name,
-				  "known", s->known, "bytes", (json_int_t)s->bytes)));
+			sandboxes, json_pack("{s:s, s:s, s:b, s:s, s:I}", "sandboxID", s->id.s,
+					     "name", s->name, "known", s->known, "pool", s->pool,
+					     "bytes", (json_int_t)s->bytes)));
 	vec_foreach (s, &u->snapshots)
 		ignore_err(json_array_append_new(snapshots,
 						 json_pack("{s:s, s:I}", "snapshotID", s->name,

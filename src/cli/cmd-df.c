@@ -34,21 +34,24 @@ static json_int_t print_items(const json_t *items)
 	return unused;
 }
 
+static void print_sandbox(const json_t *s)
+{
+	auto_free char *name = str_printf("%s %s", json_text(s, "sandboxID"), json_text(s, "name"));
+	const char *pool = json_text(s, "pool");
+	auto_free char *ready = str_printf("ready, of the pool of %s", pool);
+	const char *note = pool[0] != '\0' ? ready : "";
+
+	if (!json_is_true(json_object_get(s, "known")))
+		note = "no row of the store knows it";
+	print_row("sandbox", name, json_number(s, "bytes"), note);
+}
+
 static void print_sandboxes(const json_t *sandboxes)
 {
 	const json_t *s;
 	size_t i;
 
-	json_array_foreach(sandboxes, i, s)
-	{
-		auto_free char *name =
-			str_printf("%s %s", json_text(s, "sandboxID"), json_text(s, "name"));
-
-		print_row("sandbox", name, json_number(s, "bytes"),
-			  json_is_true(json_object_get(s, "known"))
-				  ? ""
-				  : "no row of the store knows it");
-	}
+	json_array_foreach(sandboxes, i, s) print_sandbox(s);
 }
 
 static void print_snapshots(const json_t *snapshots)

@@ -31,23 +31,29 @@ static double mib(json_int_t bytes)
 
 static void print_snapshot(const json_t *t, const json_t *snapshot)
 {
-	printf("%-24s  %.19sZ  %8.0fM  %6s  %8.1fM  snapshot of %s\n", json_text(t, "templateID"),
-	       json_text(t, "createdAt"), (double)json_number(t, "diskSizeMB"), "-",
-	       mib(json_number(snapshot, "allocatedBytes")), json_text(snapshot, "sandboxID"));
+	printf("%-24s  %.19sZ  %8.0fM  %6s  %8.1fM  %6s  snapshot of %s\n",
+	       json_text(t, "templateID"), json_text(t, "createdAt"),
+	       (double)json_number(t, "diskSizeMB"), "-",
+	       mib(json_number(snapshot, "allocatedBytes")), "-", json_text(snapshot, "sandboxID"));
 }
 
 static void print_template(const json_t *t)
 {
 	const json_t *own = json_object_get(t, "vivarium");
 	const json_t *images = json_object_get(own, "images");
+	const json_t *pool = json_object_get(own, "pool");
+	char ready[16] = "-";
 	json_int_t bytes = 0;
 	const json_t *image;
 	size_t i;
 
 	json_array_foreach(images, i, image) bytes += json_number(image, "bytes");
-	printf("%-24s  %.19sZ  %8.0fM  %6zu  %8.1fM%s\n", json_text(t, "templateID"),
+	if (pool != NULL)
+		snprintf(ready, sizeof(ready), "%lld/%lld", json_number(pool, "ready"),
+			 json_number(pool, "size"));
+	printf("%-24s  %.19sZ  %8.0fM  %6zu  %8.1fM  %6s%s\n", json_text(t, "templateID"),
 	       json_text(t, "createdAt"), mib(json_number(own, "rootBytes")),
-	       json_array_size(images), mib(bytes),
+	       json_array_size(images), mib(bytes), ready,
 	       json_is_true(json_object_get(own, "making")) ? "  one is being made" : "");
 }
 
@@ -65,7 +71,8 @@ static int run_ls(struct cli *cli, int argc, const struct wish *w)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	if (w->json)
 		return cli_print_json(templates);
-	printf("%-24s  %-20s  %9s  %6s  %9s\n", "NAME", "BUILT", "DISK", "IMAGES", "SIZE");
+	printf("%-24s  %-20s  %9s  %6s  %9s  %6s\n", "NAME", "BUILT", "DISK", "IMAGES", "SIZE",
+	       "READY");
 	json_array_foreach(templates, i, t)
 	{
 		const json_t *own = json_object_get(t, "vivarium");
@@ -116,6 +123,16 @@ static bool has_usable(const json_t *images)
 	return false;
 }
 
+static void print_pool(const json_t *pool)
+{
+	printf("    pool: %lld of %lld ready, %.1fM of memory, %.1fM of disk\n",
+	       json_number(pool, "ready"), json_number(pool, "size"),
+	       mib(json_number(pool, "memoryBytes")), mib(json_number(pool, "diskBytes")));
+	if (json_text(pool, "lastError")[0] != '\0')
+		printf("    the pool is not full: %s; tried again after %.19sZ\n",
+		       json_text(pool, "lastError"), json_text(pool, "retryAt"));
+}
+
 static void print_status(const json_t *t)
 {
 	const json_t *own = json_object_get(t, "vivarium");
@@ -126,6 +143,8 @@ static void print_status(const json_t *t)
 	printf("%s: %s%s\n", json_text(t, "templateID"), has_usable(images) ? "warm" : "cold",
 	       json_is_true(json_object_get(own, "making")) ? ", an image is being made" : "");
 	json_array_foreach(images, i, image) print_image(image);
+	if (json_object_get(own, "pool") != NULL)
+		print_pool(json_object_get(own, "pool"));
 	if (json_text(own, "startCmd")[0] != '\0')
 		printf("    starts: %s\n", json_text(own, "startCmd"));
 	if (json_text(own, "readyCmd")[0] != '\0')
@@ -210,6 +229,10 @@ static int take_option(struct wish *w, int c)
 		if (parse_u64(optarg, 1, INT_MAX, &number) < 0)
 			return cli_usage(&verb_template, "--cpus %s is no number", optarg);
 		return set_number(w, "cpus", number);
+	case 'p':
+		if (parse_u64(optarg, 0, INT_MAX, &number) < 0)
+			return cli_usage(&verb_template, "--pool %s is no number", optarg);
+		return set_number(w, "pool", number);
 	case 'm':
 	case 'd':
 		if (parse_size_mib(optarg, &number) < 0 || number < 1 || number > INT_MAX)
@@ -229,6 +252,7 @@ static int parse(int argc, char **argv, struct wish *w)
 		{ "cpus", required_argument, NULL, 'c' },
 		{ "memory", required_argument, NULL, 'm' },
 		{ "disk", required_argument, NULL, 'd' },
+		{ "pool", required_argument, NULL, 'p' },
 		{ "start", required_argument, NULL, 's' },
 		{ "ready", required_argument, NULL, 'r' },
 		{ 0 },
@@ -242,6 +266,45 @@ static int parse(int argc, char **argv, struct wish *w)
 	return code;
 }
 
+/* viv template pool NAME N */
+static int run_pool(struct cli *cli, int argc, char **argv, struct wish *w)
+{
+	char *names[] = { argc > 1 ? argv[1] : NULL, NULL };
+	uint64_t size;
+	int code;
+
+	if (argc != 3)
+		return cli_usage(&verb_template, "say which template, and how many");
+	if (parse_u64(argv[2], 0, INT_MAX, &size) < 0)
+		return cli_usage(&verb_template, "%s is no number", argv[2]);
+	code = set_number(w, "size", size);
+	if (code != 0)
+		return code;
+	return each_name(cli, names, change_one, &(struct change){ "PUT", "/pool", w->image });
+}
+
+static bool has_own(const struct wish *w)
+{
+	return json_object_get(w->image, "startCmd") != NULL ||
+	       json_object_get(w->image, "readyCmd") != NULL ||
+	       json_object_get(w->image, "pool") != NULL;
+}
+
+/* Whether the options are those of what is to be done. Return: 0; an exit code, after saying why.
+ */
+static int check_options(const struct wish *w, const char *what)
+{
+	bool is_warm = streq(what, "warm");
+
+	if (w->json && !streq(what, "ls"))
+		return cli_usage(&verb_template, "--json is for ls");
+	if (!is_warm && has_own(w))
+		return cli_usage(&verb_template, "--start, --ready and --pool are for warm");
+	if (!is_warm && !streq(what, "pool") && json_object_size(w->image) > 0)
+		return cli_usage(&verb_template, "sizes are for warm and pool");
+	return 0;
+}
+
 static int run(struct cli *cli, int argc, char **argv)
 {
 	cleanup(wish_done) struct wish w = { .json = false };
@@ -253,10 +316,9 @@ static int run(struct cli *cli, int argc, char **argv)
 	argc -= optind;
 	argv += optind;
 	what = argc > 0 ? argv[0] : "";
-	if (w.json && !streq(what, "ls"))
-		return cli_usage(&verb_template, "--json is for ls");
-	if (json_object_size(w.image) > 0 && !streq(what, "warm"))
-		return cli_usage(&verb_template, "sizes, --start and --ready are for warm");
+	code = check_options(&w, what);
+	if (code != 0)
+		return code;
 	if (streq(what, "import"))
 		return template_import(cli, argc, argv);
 	if (streq(what, "ls"))
@@ -270,24 +332,32 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (streq(what, "warm"))
 		return each_name(cli, argv + 1, change_one,
 				 &(struct change){ "POST", "/warm", w.image });
+	if (streq(what, "pool"))
+		return run_pool(cli, argc, argv, &w);
 	if (streq(what, "rm"))
 		return each_name(cli, argv + 1, change_one, &(struct change){ "DELETE", "", NULL });
-	return cli_usage(&verb_template, "say ls, inspect, status, import, warm or rm");
+	return cli_usage(&verb_template, "say ls, inspect, status, import, warm, pool or rm");
 }
 
 const struct verb verb_template = {
 	.name = "template",
 	.usage = "ls [--json] | inspect NAME | status [NAME...] | import NAME FILE |\n"
-		 "       warm [SIZES] [--start CMD [--ready WHAT]] NAME... | rm NAME...",
+		 "       warm [SIZES] [--pool N] [--start CMD [--ready WHAT]] NAME... |\n"
+		 "       pool [SIZES] NAME N | rm NAME...",
 	.summary = "List templates, import and warm them, remove them",
 	.help = "  --json         of ls: as JSON\n"
-		"  --cpus N       of warm: CPUs of the sandboxes that the image is for\n"
-		"  --memory SIZE  of warm: their memory, e.g. 512M or 2G\n"
-		"  --disk SIZE    of warm: their disk\n"
+		"  --cpus N       of warm and pool: CPUs of the sandboxes that it is for\n"
+		"  --memory SIZE  of warm and pool: their memory, e.g. 512M or 2G\n"
+		"  --disk SIZE    of warm and pool: their disk\n"
+		"  --pool N       of warm: then keep N sandboxes ready, as pool does\n"
 		"  --start CMD    of warm: what runs in each sandbox from its beginning; '' "
 		"nothing\n"
 		"  --ready WHAT   of warm: when that is ready: a port, a URL, or a command that\n"
 		"                 succeeds then\n"
+		"\n"
+		"pool keeps N sandboxes of NAME ready, restored and frozen, so that a create of "
+		"these\n"
+		"sizes need only wake one; with 0, none any more.\n"
 		"\n"
 		"import makes template NAME from FILE: a tar of `docker save`, `podman save` or\n"
 		"`docker export`, or an OCI layout, as a directory or its tar.\n",

@@ -102,6 +102,11 @@ static const struct setting settings[] = {
 	  "images of a booted VM that are kept of each template, so that creates need not boot; 0: "
 	  "none",
 	  FIELD(warm_images), .max = 64 },
+	{ "pool_memory", SETTING_SIZE, "0",
+	  "most memory of all sandboxes that are kept ready (viv template pool); 0: a quarter of "
+	  "the "
+	  "host's",
+	  FIELD(pool_memory_mib), .max = 64 * (uint64_t)TIB_IN_MIB },
 	{ "vmm_uid_base", SETTING_NUMBER, "1879048192",
 	  "first of the user ids that VMMs run as; nobody else may use those that follow",
 	  FIELD(vmm_uid_base), .min = 65536, .max = 0xf0000000 },

@@ -25,6 +25,7 @@ must_check int guest_wait_ready(int console_fd, int vmm_pidfd,
 /* A guest that was restored instead of booted. */
 struct guest_wake {
 	bool clone;          /* others have the same memory: machine-id and boot-id become new */
+	bool rehearsal;      /* nobody gets it before it is told again: its processes stay frozen */
 	uint64_t disk_bytes; /* its disk has grown to this: so does the file system; 0 = no */
 };
 

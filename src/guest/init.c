@@ -43,8 +43,8 @@ static void make_entropy(char out[ENTROPY_TEXT_SIZE])
 
 static json_t *json_of_wake(const struct guest_wake *wake)
 {
-	return json_pack("{s:b, s:I}", "clone", wake->clone, "diskBytes",
-			 (json_int_t)wake->disk_bytes);
+	return json_pack("{s:b, s:b, s:I}", "clone", wake->clone, "rehearsal", wake->rehearsal,
+			 "diskBytes", (json_int_t)wake->disk_bytes);
 }
 
 /* Fields that are not known are left out. */

@@ -163,6 +163,24 @@ static int launch(const struct guest_start *s, struct op *op)
 	return r < 0 ? r : 0;
 }
 
+int guest_start_rehearse(const struct guest_start *s, struct op *op)
+{
+	static const char body[] = "{\"process\":{\"cmd\":\"/bin/sh\",\"args\":[\"-c\","
+				   "\"true; echo\"],\"envs\":{}},\"stdin\":true}";
+	auto_http_client c = HTTP_CLIENT_INIT;
+	auto_buf in = BUF_INIT(REPLY_BYTES_MAX);
+	int r = connect_agent(&c, s, op);
+	ssize_t n;
+
+	if (r == 0)
+		r = send_start(&c, s, body, op);
+	if (r < 0)
+		return r;
+	while ((n = http_client_read(&c, &in, op)) > 0)
+		;
+	return n < 0 ? (int)n : 0;
+}
+
 /* Has the agent lead to a port of its loopback. Return: 1 it does; 0 nobody listens there; -errno.
  */
 static int reach_port(struct http_client *c, const struct guest_start *s, uint64_t port,

@@ -20,6 +20,16 @@ struct guest_start {
 must_check int guest_ready_check(const char *ready, struct err *e);
 
 /**
+ * guest_start_rehearse() - have a guest whose processes are frozen run a command of ours, of which
+ * nothing is left but that it and its VMM have done that once
+ * @start:	command and condition are ignored
+ *
+ * A guest without /bin/sh will do as well as it can. Return: 0 it is over; -errno with op->err set:
+ * there was no answer.
+ */
+must_check int guest_start_rehearse(const struct guest_start *start, struct op *op);
+
+/**
  * guest_start_run() - start it, and return when it is ready; it goes on without us
  *
  * A condition is looked at again and again, some times a second: what is started belongs to others,

@@ -120,8 +120,9 @@ must_check int net_slot_egress(const struct net_slot *slot, struct net_egress *e
 			       struct op *op);
 
 /**
- * net_slot_renew() - see to it that an adopted slot has the rules that would be written now, with
- * this egress; only what is not as it should be is written
+ * net_slot_renew() - see to it that a slot which was adopted, or has waited, has the rules that
+ * would be written now, with this egress, and that the host's table is there; only what is not as
+ * it should be is written
  * @egress:	its lists are merged
  *
  * Return: 0; -errno with op->err set.

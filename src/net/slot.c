@@ -226,8 +226,12 @@ int net_slot_renew(struct net *net, const struct net_slot *slot, struct net_egre
 	cleanup(net_rules_done) struct net_rules rules = { 0 };
 	bool base_is_right = false, egress_is_right = false;
 	uint32_t resolver = net_resolver();
-	int r = write_rules(slot, resolver, egress, &rules, &op->err);
+	auto_close int nl = netns_rtnl(-1);
+	int r = nl < 0 ? err_errno(&op->err, -nl, "open an rtnetlink socket")
+		       : net_host_check(net, nl, op);
 
+	if (r == 0)
+		r = write_rules(slot, resolver, egress, &rules, &op->err);
 	if (r < 0)
 		return r;
 	r = net_rules_compare(slot->netns_fd, &rules, &base_is_right, &egress_is_right);

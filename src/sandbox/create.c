@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Making a sandbox: reserve its row, run the plan on a worker, hand it out or undo it. */
+/*
+ * Making a sandbox: reserve its row, run the plan on a worker, hand it out or undo it.
+ *
+ * There are three ways, and each that is of no use costs only its time, and the next is taken: one
+ * that waits in the template's pool is claimed; the template's image is restored; the template is
+ * booted.
+ */
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "os/work.h"
 #include "sandbox/accel.h"
+#include "sandbox/ready-internal.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/snapshot-internal.h"
 #include "sandbox/steps.h"
@@ -18,7 +25,7 @@
 
 struct create {
 	struct sandbox *sb;
-	const struct plan *plan; /* create_plan or clone_plan */
+	const struct plan *plan; /* claim_plan, clone_plan or create_plan */
 	bool may_boot;           /* it is restored from its template's image, but need not be */
 	struct op op;
 	struct plan_timing timing;
@@ -42,11 +49,29 @@ static void boot_instead(struct create *c)
 		warm_forget(&sb->res.template, sb->res.origin.generation);
 }
 
+/* One that waited in the pool was of no use: what there is of it goes, and it is made like others,
+ * unless nobody wants it any more. */
+static void restore_instead(struct create *c)
+{
+	struct sandbox *sb = c->sb;
+
+	log_warning("ready.unusable", kv_str("id", sb->row.id.s),
+		    kv_str("template", sb->row.template_name), kv_str("error", c->op.err.msg));
+	c->leaks = plan_release(&create_plan, sb, true, c->op.fault);
+	if (c->leaks > 0 || op_check(&c->op) < 0)
+		return;
+	c->op.err = (struct err){ 0 };
+	c->plan = &clone_plan;
+	c->result = plan_run(c->plan, sb, &c->op, &c->timing, &c->leaks);
+}
+
 static void create_work(void *arg)
 {
 	struct create *c = arg;
 
 	c->result = plan_run(c->plan, c->sb, &c->op, &c->timing, &c->leaks);
+	if (c->result < 0 && c->plan == &claim_plan)
+		restore_instead(c);
 	fd_close(&c->sb->res.origin_fd);
 	if (c->result < 0 && c->may_boot && c->leaks == 0 && op_check(&c->op) == 0)
 		boot_instead(c);
@@ -138,31 +163,61 @@ static void record_versions(struct manager *m, struct db_sandbox *row)
 	db_set_str(&row->disk_driver, disk_name(m->disk));
 }
 
-static int reserve(struct manager *m, struct db_sandbox *spec, struct err *e)
+static void fill_in(struct manager *m, struct db_sandbox *spec, const struct sandbox_id *id,
+		    enum db_state state)
 {
-	spec->id = id_new();
-	spec->state = DB_CREATING;
+	spec->id = *id;
+	spec->state = state;
 	spec->created_ms = clock_realtime_ms();
 	spec->started_ms = spec->created_ms;
 	record_versions(m, spec);
+}
+
+int sandbox_reserve(struct manager *m, struct db_sandbox *spec, enum db_state state, struct err *e)
+{
+	struct sandbox_id id = id_new();
+
+	fill_in(m, spec, &id, state);
 	return db_sandbox_insert(m->db, spec, e);
 }
 
-/* Reserves a complete wish. Return: what begin() begins; NULL with @e set: nothing was made. */
+/* The one that waits becomes what is wished for. Until the row says so, it waits on. */
+static int claim(struct sandbox *waiting, struct db_sandbox *spec, struct err *e)
+{
+	int r;
+
+	fill_in(waiting->m, spec, &waiting->row.id, DB_CREATING);
+	r = db_sandbox_update(waiting->m->db, spec, e);
+	if (r < 0)
+		return r;
+	ready_leave(waiting);
+	sandbox_rename(waiting, spec);
+	return 0;
+}
+
+/*
+ * Reserves a complete wish.
+ * @waiting: of the pool, for claim_plan; NULL = it is all made now
+ *
+ * Return: what begin() begins; NULL with @e set: nothing was made.
+ */
 static struct create *create_new(struct manager *m, struct db_sandbox *spec,
-				 const struct plan *plan, struct err *e)
+				 const struct plan *plan, struct sandbox *waiting, struct err *e)
 {
 	auto_close int cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	struct create *c;
+	int r;
 
 	if (cancel_fd < 0) {
 		err_errno(e, errno, "make an eventfd");
 		return NULL;
 	}
-	if (reserve(m, spec, e) < 0)
+	r = waiting != NULL ? claim(waiting, spec, e) : sandbox_reserve(m, spec, DB_CREATING, e);
+	if (r < 0)
 		return NULL;
 	c = xcalloc(1, sizeof(*c));
-	*c = (struct create){ .sb = sandbox_new(m, spec), .plan = plan };
+	c->sb = waiting != NULL ? waiting : sandbox_new(m, spec);
+	c->plan = plan;
 	c->sb->cancel_fd = take_fd(&cancel_fd);
 	return c;
 }
@@ -176,12 +231,12 @@ static void begin(struct create *c, sandbox_create_fn done, void *arg, struct sa
 	*out_id = c->sb->row.id;
 	op_init(&c->op, 0, c->sb->cancel_fd);
 	c->op.fault = m->config.fault;
+	ready_yield(m);
 	sandbox_begin(c->sb);
 	work_submit(m->loop, create_work, create_done, c);
 }
 
-/* What is not a wish: it is as it was saved. */
-static void take_sizes(struct db_sandbox *spec, const struct checkpoint *origin)
+void spec_take_sizes(struct db_sandbox *spec, const struct checkpoint *origin)
 {
 	spec->cpus = origin->cpus;
 	spec->memory_mib = origin->memory_mib;
@@ -190,13 +245,27 @@ static void take_sizes(struct db_sandbox *spec, const struct checkpoint *origin)
 	db_set_str(&spec->acceleration, origin->acceleration);
 }
 
-static void set_origin(struct create *c, int fd, const struct checkpoint *origin)
+void sandbox_set_origin(struct sandbox *sb, int fd, const struct checkpoint *origin)
 {
-	struct resources *res = &c->sb->res;
+	struct resources *res = &sb->res;
 
 	res->origin_fd = fd;
 	res->origin = *origin;
 	str_copy(res->kernel_version, sizeof(res->kernel_version), origin->kernel_version);
+}
+
+/* From an image of its template, or from one of the pool that was made of that. Return: as
+ * create_new(). */
+static struct create *create_warm(struct manager *m, struct db_sandbox *spec,
+				  const struct template *t, const struct checkpoint *image,
+				  struct err *e)
+{
+	struct sandbox *waiting = ready_find(m, t, image, spec);
+	uint64_t disk_mib = spec->disk_mib;
+
+	spec_take_sizes(spec, image);
+	spec->disk_mib = disk_mib; /* it is grown, if the image's is smaller */
+	return create_new(m, spec, waiting != NULL ? &claim_plan : &clone_plan, waiting, e);
 }
 
 int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn done, void *arg,
@@ -206,7 +275,6 @@ int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn
 	struct checkpoint image;
 	struct template template;
 	struct create *c;
-	uint64_t disk_mib;
 	const struct snapshot *from = snapshot_find(m, spec->template_name);
 	int r = manager_check_open(m, e);
 
@@ -218,17 +286,14 @@ int sandbox_create(struct manager *m, struct db_sandbox *spec, sandbox_create_fn
 	if (r < 0)
 		return r;
 	image_fd = warm_find(m, &template, warm_wish_of(spec), &image);
-	disk_mib = spec->disk_mib;
-	if (image_fd >= 0)
-		take_sizes(spec, &image);
-	spec->disk_mib = disk_mib; /* it is grown, if the image's is smaller */
-	c = create_new(m, spec, image_fd >= 0 ? &clone_plan : &create_plan, e);
+	c = image_fd >= 0 ? create_warm(m, spec, &template, &image, e)
+			  : create_new(m, spec, &create_plan, NULL, e);
 	if (c == NULL)
 		return -EINVAL;
 	c->sb->res.template = template;
 	c->may_boot = image_fd >= 0;
 	if (image_fd >= 0)
-		set_origin(c, take_fd(&image_fd), &image);
+		sandbox_set_origin(c->sb, take_fd(&image_fd), &image);
 	begin(c, done, arg, out_id);
 	return 0;
 }
@@ -249,11 +314,11 @@ int sandbox_create_from(struct manager *m, struct db_sandbox *spec,
 		return r;
 	if (fd < 0)
 		return err_errno(e, errno, "open the checkpoint again");
-	take_sizes(spec, &origin->checkpoint);
-	c = create_new(m, spec, &clone_plan, e);
+	spec_take_sizes(spec, &origin->checkpoint);
+	c = create_new(m, spec, &clone_plan, NULL, e);
 	if (c == NULL)
 		return -EINVAL;
-	set_origin(c, take_fd(&fd), &origin->checkpoint);
+	sandbox_set_origin(c->sb, take_fd(&fd), &origin->checkpoint);
 	begin(c, told->done, told->arg, told->out_id);
 	return 0;
 }

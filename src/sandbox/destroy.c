@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/work.h"
+#include "sandbox/ready-internal.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/steps.h"
 
@@ -67,6 +68,7 @@ static void start_release(struct sandbox *sb, bool data)
 
 	*rel = (struct release){ .sb = sb, .data = data, .paused = sb->row.state == DB_PAUSED };
 	watch_stop(sb);
+	ready_leave(sb);
 	egress_detach(sb);
 	proxy_abort_all(&sb->streams, ESHUTDOWN);
 	sandbox_begin(sb);
@@ -76,7 +78,8 @@ static void start_release(struct sandbox *sb, bool data)
 void sandbox_start_destroy(struct sandbox *sb)
 {
 	sb->unsure = false; /* whatever lives of it, it goes */
-	sandbox_set_state(sb, DB_DELETING, NULL);
+	if (sb->row.state != DB_READY)
+		sandbox_set_state(sb, DB_DELETING, NULL);
 	start_release(sb, true);
 }
 
@@ -130,7 +133,8 @@ static void on_reap(uv_timer_t *timer)
 		if (sb->unsure)
 			adopt_again(sb);
 		else if (sb->row.leaked)
-			start_release(sb, sb->row.state == DB_DELETING);
+			start_release(sb,
+				      sb->row.state == DB_DELETING || sb->row.state == DB_READY);
 	}
 }
 

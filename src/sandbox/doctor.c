@@ -119,7 +119,8 @@ static void read_intents(struct manager *m, struct intents *out)
 				    .state = sb->row.state,
 				    .busy = sb->busy,
 				    .leaked = sb->row.leaked,
-				    .unsure = sb->unsure };
+				    .unsure = sb->unsure,
+				    .kept = sb->member != NULL };
 
 		str_copy(i.name, sizeof(i.name), sb->row.name);
 		intents_push(out, i);

@@ -7,6 +7,7 @@
 #include "os/cgroup.h"
 #include "sandbox/accel-internal.h"
 #include "sandbox/metrics-internal.h"
+#include "sandbox/ready-internal.h"
 #include "sandbox/rests.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/snapshot-internal.h"
@@ -264,6 +265,8 @@ int manager_open(uv_loop_t *loop, const struct manager_config *config, struct ma
 		probe_vmm(m);
 		r = reconcile(m, e);
 	}
+	if (r == 0)
+		r = ready_open(m, e);
 	if (r < 0) {
 		manager_close(m);
 		return r;
@@ -271,6 +274,7 @@ int manager_open(uv_loop_t *loop, const struct manager_config *config, struct ma
 	pool_open(m);
 	warm_open(m);
 	images_start(m);
+	ready_idle(m);
 	*out = m;
 	return 0;
 }
@@ -295,8 +299,10 @@ void manager_operation_ended(struct manager *m)
 {
 	void (*closed)(void *arg) = m->closed;
 
-	if (!m->closing && m->n_busy == 0)
+	if (!m->closing && m->n_busy == 0) {
+		ready_idle(m);
 		warm_idle(m);
+	}
 	if (!m->closing || m->n_busy > 0 || closed == NULL)
 		return;
 	m->closed = NULL;
@@ -304,6 +310,7 @@ void manager_operation_ended(struct manager *m)
 	vec_foreach (at, &m->all)
 		proxy_abort_all(&(*at)->streams, 0);
 	pool_close(m);
+	ready_close(m);
 	warm_close(m);
 	closed(m->closed_arg);
 }
@@ -329,6 +336,7 @@ void manager_shutdown(struct manager *m, void (*done)(void *arg), void *arg)
 	accel_cancel(m);
 	warm_cancel(m);
 	images_cancel(m);
+	ready_end(m);
 	manager_operation_ended(m);
 }
 

@@ -163,7 +163,8 @@ void sandbox_rest_all(struct manager *m, bool memory, rest_all_fn done, void *ar
 	for (size_t i = 0; i < m->all.n; i++) {
 		struct sandbox *sb = m->all.at[i];
 
-		if (is_at_rest(sb) || sb->doomed || sb->row.state == DB_DELETING)
+		if (is_at_rest(sb) || sb->doomed || sb->row.state == DB_DELETING ||
+		    sb->row.state == DB_READY)
 			continue;
 		all->n_left++;
 		rest_later(sb, &wish);

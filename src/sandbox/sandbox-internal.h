@@ -94,6 +94,7 @@ struct sandbox {
 	int cancel_fd; /* eventfd that ends a create, a pause of what is removed, or what a pause
 			* does at leisure; owned; -1 */
 	uv_timer_t *restart;                 /* armed while it waits to be started again; NULL */
+	struct member *member;               /* of the pool, where it waits; NULL = it does not */
 	struct watch *watch;                 /* loop handles on its VM; NULL = not watched */
 	struct meter *meter;                 /* what it used; owned */
 	struct egress_change *egress_change; /* under way; NULL = none */
@@ -142,6 +143,7 @@ struct manager {
 	uint64_t reap_ms;   /* its current back-off */
 	struct pool *pool;  /* keeps slots ready; NULL = none are wanted */
 	struct snapshots *snapshots;
+	struct ready *ready;     /* keeps sandboxes ready for creates; owned */
 	struct warm *warm;       /* makes images of templates; NULL = none are wanted */
 	struct sampler *sampler; /* ticks while a VM is watched; NULL = none is */
 	struct known_images known_images;
@@ -154,6 +156,10 @@ struct manager {
 
 /** sandbox_new() - put a sandbox into the table; @row moves into it */
 struct sandbox *sandbox_new(struct manager *m, struct db_sandbox *row);
+
+/** sandbox_rename() - the row of a sandbox becomes another one with the same id, and it the newest
+ * of the table; @row moves into it */
+void sandbox_rename(struct sandbox *sb, struct db_sandbox *row);
 
 /** sandbox_free() - take it out of the table and forget it; its watch must be off */
 void sandbox_free(struct sandbox *sb);
@@ -169,6 +175,23 @@ void sandbox_free(struct sandbox *sb);
 must_check int identity_tell(const struct db_sandbox *row, struct in_addr addr, int vmm_pidfd,
 			     const struct guest_wake *wake, char out_version[AGENT_VERSION_SIZE],
 			     struct op *op);
+
+/**
+ * sandbox_reserve() - commit the row of a new sandbox, before anything of it is made
+ * @spec:	complete but for its id, times and what it is made with, which are filled in
+ * @state:	DB_CREATING or DB_READY
+ *
+ * Return: 0; -errno with @e set (ERR_CONFLICT: the name is taken).
+ */
+must_check int sandbox_reserve(struct manager *m, struct db_sandbox *spec, enum db_state state,
+			       struct err *e);
+
+/** sandbox_set_origin() - the checkpoint that a sandbox is made from; @fd becomes the sandbox's */
+void sandbox_set_origin(struct sandbox *sb, int fd, const struct checkpoint *origin);
+
+/** spec_take_sizes() - what is no wish of one that is made from a checkpoint: it is as it was saved
+ */
+void spec_take_sizes(struct db_sandbox *spec, const struct checkpoint *origin);
 
 /** sandbox_by_id() - the sandbox of an id, not of a name or prefix; NULL if there is none */
 struct sandbox *sandbox_by_id(struct manager *m, const struct sandbox_id *id);

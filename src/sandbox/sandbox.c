@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "sandbox/metrics-internal.h"
+#include "sandbox/ready-internal.h"
 #include "sandbox/sandbox-internal.h"
 
 #include <errno.h>
@@ -23,7 +24,15 @@ static const unsigned followers[DB_STATE_N] = {
 	[DB_STARTING] = 1U << DB_RUNNING | 1U << DB_STOPPED | 1U << DB_PAUSED,
 	[DB_STOPPED] = 1U << DB_STARTING | 1U << DB_RESUMING,
 	[DB_DELETING] = 0,
+	[DB_READY] = 1U << DB_CREATING,
 };
+
+static void note_created(struct sandbox *sb)
+{
+	journal_add(&sb->journal, sb->row.created_ms, LOG_LEVEL_INFO,
+		    "created from template %s: %u CPUs, %" PRIu64 " MiB of memory",
+		    sb->row.template_name, sb->row.cpus, sb->row.memory_mib);
+}
 
 struct sandbox *sandbox_new(struct manager *m, struct db_sandbox *row)
 {
@@ -37,9 +46,7 @@ struct sandbox *sandbox_new(struct manager *m, struct db_sandbox *row)
 	db_sandbox_init(row);
 	sb->meter = meter_new();
 	sandbox_list_push(&m->all, sb);
-	journal_add(&sb->journal, sb->row.created_ms, LOG_LEVEL_INFO,
-		    "created from template %s: %u CPUs, %" PRIu64 " MiB of memory",
-		    sb->row.template_name, sb->row.cpus, sb->row.memory_mib);
+	note_created(sb);
 	return sb;
 }
 
@@ -54,9 +61,22 @@ static void list_remove(struct sandbox_list *list, const struct sandbox *sb)
 	}
 }
 
+void sandbox_rename(struct sandbox *sb, struct db_sandbox *row)
+{
+	assert(id_equal(&sb->row.id, &row->id));
+	db_sandbox_done(&sb->row);
+	sb->row = *row;
+	db_sandbox_init(row);
+	journal_done(&sb->journal);
+	note_created(sb);
+	list_remove(&sb->m->all, sb);
+	sandbox_list_push(&sb->m->all, sb);
+}
+
 void sandbox_free(struct sandbox *sb)
 {
 	assert(sb->watch == NULL && !sb->busy);
+	ready_leave(sb);
 	egress_detach(sb);
 	merge_forget(sb);
 	restart_forget(sb);
@@ -181,6 +201,8 @@ void sandbox_drop(struct sandbox *sb, unsigned leaks)
 	struct destroy_waiters waiters = sb->waiters;
 	struct idle_waiters idle = sb->idle;
 	struct sandbox_id id = sb->row.id;
+	/* Nobody hears of the end of one that nobody had. */
+	enum db_state end = sb->row.state == DB_READY ? DB_READY : DB_DELETING;
 	struct err e = { 0 };
 
 	sb->waiters = (struct destroy_waiters){ 0 };
@@ -191,14 +213,14 @@ void sandbox_drop(struct sandbox *sb, unsigned leaks)
 			"its log says which",
 			sb->row.id.s, leaks);
 		sb->row.leaked = true;
-		sandbox_set_state(sb, DB_DELETING, e.msg);
+		sandbox_set_state(sb, end, e.msg);
 		reap_later(m);
 	} else if (db_sandbox_delete(m->db, &sb->row.id, &e) == 0) {
 		log_info("sandbox.removed", kv_str("id", sb->row.id.s));
 		sandbox_free(sb);
 	} else {
 		sb->row.leaked = true;
-		sandbox_set_state(sb, DB_DELETING, e.msg);
+		sandbox_set_state(sb, end, e.msg);
 		reap_later(m);
 	}
 	vec_foreach (w, &waiters)
@@ -226,6 +248,8 @@ struct sandbox *manager_find(struct manager *m, const char *text, struct err *e)
 	vec_foreach (at, &m->all) {
 		const struct db_sandbox *row = &(*at)->row;
 
+		if (row->state == DB_READY)
+			continue; /* nobody's */
 		if (streq(row->id.s, text))
 			return *at; /* even if another one is named like this id */
 		if (n > 0 && streq(row->name, text))
@@ -249,8 +273,10 @@ struct sandbox *manager_find(struct manager *m, const char *text, struct err *e)
 
 void manager_each(struct manager *m, void (*fn)(struct sandbox *sb, void *arg), void *arg)
 {
-	for (size_t i = m->all.n; i-- > 0;)
-		fn(m->all.at[i], arg);
+	for (size_t i = m->all.n; i-- > 0;) {
+		if (m->all.at[i]->row.state != DB_READY)
+			fn(m->all.at[i], arg);
+	}
 }
 
 const struct db_sandbox *sandbox_row(const struct sandbox *sb)

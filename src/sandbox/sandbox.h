@@ -42,8 +42,9 @@ struct manager_config {
 	const char *fault;       /* NULL = none */
 	uint32_t net_range;      /* host byte order */
 	unsigned net_prefix;
-	unsigned slot_pool;   /* network slots kept ready; 0 = none */
-	unsigned warm_images; /* kept of each template; 0 = none are made or used */
+	unsigned slot_pool;       /* network slots kept ready; 0 = none */
+	unsigned warm_images;     /* kept of each template; 0 = none are made or used */
+	uint64_t pool_memory_mib; /* of all sandboxes kept ready; 0 = a share of the host's */
 	unsigned vmm_uid_base;
 	unsigned default_cpus;
 	unsigned max_cpus;
@@ -87,7 +88,8 @@ struct db *manager_store(const struct manager *m);
  * ambiguous) */
 struct sandbox *manager_find(struct manager *m, const char *text, struct err *e);
 
-/** manager_each() - call @fn for every sandbox, newest first */
+/** manager_each() - call @fn for every sandbox, newest first; those that wait in pools are nobody's
+ */
 void manager_each(struct manager *m, void (*fn)(struct sandbox *sb, void *arg), void *arg);
 
 /* Versions that `viv version` shows; "" = unknown. */

@@ -31,7 +31,7 @@ static int share_image(struct sandbox *sb, struct op *op)
 	return r < 0 ? err_errno(&op->err, -r, "share the memory image") : 0;
 }
 
-static int shared_layer_acquire(struct sandbox *sb, struct op *op)
+int shared_layer_acquire(struct sandbox *sb, struct op *op)
 {
 	struct disk_spec spec = disk_spec_of(sb);
 	int r = disk_release(sb->m->disk, sb->res.dirfd, op); /* of a start that was killed */
@@ -78,7 +78,7 @@ static int open_restore_files(const struct sandbox *sb, struct restore_files *f,
 	return f->shim < 0 ? err_errno(&op->err, errno, "open %s", shim) : 0;
 }
 
-static int restored_vmm_acquire(struct sandbox *sb, struct op *op)
+int restored_vmm_acquire(struct sandbox *sb, struct op *op)
 {
 	cleanup(restore_files_done) struct restore_files f = { -1, -1, -1, -1 };
 	struct vmm_restore restore;
@@ -108,10 +108,9 @@ static int grow_disk(struct sandbox *sb, struct guest_wake *wake, struct op *op)
 	return vmm_grow_disk(sb->res.vmm, disk.size_bytes, op);
 }
 
-static int wake(struct sandbox *sb, bool clone, struct op *op)
+int barrier_cross(struct sandbox *sb, struct guest_wake wake, struct op *op)
 {
 	struct op child = op_child(op, accel_agent_timeout_ms(sb->m, sb->row.acceleration));
-	struct guest_wake wake = { .clone = clone };
 	int r = grow_disk(sb, &wake, &child);
 
 	if (r == 0)
@@ -125,12 +124,12 @@ static int wake(struct sandbox *sb, bool clone, struct op *op)
 
 static int wake_acquire(struct sandbox *sb, struct op *op)
 {
-	return wake(sb, false, op);
+	return barrier_cross(sb, (struct guest_wake){ .clone = false }, op);
 }
 
-static int wake_clone_acquire(struct sandbox *sb, struct op *op)
+int wake_clone_acquire(struct sandbox *sb, struct op *op)
 {
-	return wake(sb, true, op);
+	return barrier_cross(sb, (struct guest_wake){ .clone = true }, op);
 }
 
 /* Nothing begins with an image that is not what it was. */

@@ -14,6 +14,12 @@ extern const struct plan start_plan;
 /* Makes a sandbox from the checkpoint that res.origin is. */
 extern const struct plan clone_plan;
 
+/* Makes a sandbox from its template's image, before anybody asks for it: all but the barrier. */
+extern const struct plan ready_plan;
+
+/* Gives such a one to a create. Backwards nothing: it still is all that ready_plan made. */
+extern const struct plan claim_plan;
+
 /* Goes on with a sandbox from the checkpoint that res.origin is. */
 extern const struct plan resume_plan;
 
@@ -86,6 +92,25 @@ int durable_acquire(struct sandbox *sb, struct op *op);
 /** durable_end() - after the plan, whatever came of it: no thread is left; idempotent. Waits for
  * the disk if a step between failed. Thread: worker */
 void durable_end(struct resources *res);
+
+/** shared_layer_acquire() - its disk over that of the checkpoint that res.origin is, and the memory
+ * image of that */
+int shared_layer_acquire(struct sandbox *sb, struct op *op);
+
+/** restored_vmm_acquire() - its VMM, with all of that checkpoint, paused */
+int restored_vmm_acquire(struct sandbox *sb, struct op *op);
+
+/** wake_clone_acquire() - the barrier, of one whose memory others have as well */
+int wake_clone_acquire(struct sandbox *sb, struct op *op);
+
+/**
+ * barrier_cross() - have a restored VM run, and its agent told all that is new
+ * @wake:	but for the size of its disk, which is known here
+ *
+ * Return: 0; -errno with op->err set.
+ */
+must_check int barrier_cross(struct sandbox *sb, struct guest_wake wake, struct op *op);
+
 /** merge_acquire() - what was merged of its disk's layers is in place */
 int merge_acquire(struct sandbox *sb, struct op *op);
 

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/work.h"
+#include "sandbox/ready-internal.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/warm.h"
 
@@ -54,8 +55,10 @@ static void remove_done(void *arg)
 	struct removal *r = arg;
 	struct manager *m = r->m;
 
-	if (r->result == 0)
+	if (r->result == 0) {
 		log_info("template.removed", kv_str("template", r->name));
+		ready_forget(m, r->name);
+	}
 	r->done(r->result < 0 ? &r->e : NULL, r->arg);
 	free(r);
 	m->n_busy--;
@@ -65,7 +68,7 @@ static void remove_done(void *arg)
 static int check_unused(const struct manager *m, const char *name, struct err *e)
 {
 	vec_foreach (sb, &m->all) {
-		if (streq((*sb)->row.template_name, name))
+		if ((*sb)->row.state != DB_READY && streq((*sb)->row.template_name, name))
 			return err_set(e, ERR_INVALID,
 				       "template %s: sandbox %s is of it; remove that first", name,
 				       (*sb)->row.id.s);

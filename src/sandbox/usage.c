@@ -280,6 +280,9 @@ void survey_judge(struct survey *s, const struct manager *m)
 				continue;
 			sandbox->known = true;
 			str_copy(sandbox->name, sizeof(sandbox->name), (*sb)->row.name);
+			if ((*sb)->row.state == DB_READY)
+				str_copy(sandbox->pool, sizeof(sandbox->pool),
+					 (*sb)->row.template_name);
 		}
 	}
 }

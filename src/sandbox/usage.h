@@ -22,6 +22,7 @@ struct usage_sandbox {
 	struct sandbox_id id;
 	char name[NAME_MAX_LEN + 1]; /* "" = none, or no row */
 	bool known;                  /* there is a row */
+	char pool[NAME_MAX_LEN + 1]; /* template for whose creates it is kept ready; "" = none */
 	uint64_t bytes;              /* allocated, all of its directory */
 };
 VEC_DEFINE(usage_sandboxes, struct usage_sandbox)

@@ -57,6 +57,9 @@ void warm_forget(const struct template *t, uint64_t generation);
 /** warm_open() - make images when they are wanted, from now on */
 void warm_open(struct manager *m);
 
+/** warm_check() - whether images of templates can be made. Return: 0; -errno with @e set */
+must_check int warm_check(const struct manager *m, struct err *e);
+
 /** warm_want() - a sandbox had to be booted: have an image like it made when nothing else is done
  */
 void warm_want(struct manager *m, const struct db_sandbox *row);

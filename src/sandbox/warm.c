@@ -20,6 +20,7 @@
 #include "guest/start.h"
 #include "os/work.h"
 #include "sandbox/accel.h"
+#include "sandbox/ready.h"
 #include "sandbox/warm-internal.h"
 
 #include <errno.h>
@@ -309,7 +310,7 @@ void warm_want(struct manager *m, const struct db_sandbox *row)
 		wishes_push(&m->warm->wishes, wish);
 }
 
-static int check_make(const struct manager *m, struct err *e)
+int warm_check(const struct manager *m, struct err *e)
 {
 	int r = manager_check_open(m, e);
 
@@ -318,13 +319,17 @@ static int check_make(const struct manager *m, struct err *e)
 	if (m->warm == NULL)
 		return err_set(e, ERR_CONFLICT,
 			       "no images of templates are kept (setting warm_images is 0)");
-	r = manager_check_can_save(m, e);
-	if (r < 0)
-		return r;
-	if (m->warm->wishes.n >= WAITERS_MAX)
+	return manager_check_can_save(m, e);
+}
+
+static int check_make(const struct manager *m, struct err *e)
+{
+	int r = warm_check(m, e);
+
+	if (r == 0 && m->warm->wishes.n >= WAITERS_MAX)
 		return err_set(e, ERR_LIMITED, "%zu images wait to be made; try again",
 			       m->warm->wishes.n);
-	return 0;
+	return r;
 }
 
 /* Images of what was started before fit no more, and go as the longest unused. */
@@ -351,6 +356,8 @@ int warm_make(struct manager *m, const struct warm_request *request, warm_done_f
 		r = spec_complete(m, spec, &t, e);
 	if (r == 0)
 		r = set_start(&t, request, e);
+	if (r == 0 && request->pool != NULL)
+		r = ready_set(m, request->pool, e);
 	if (r < 0)
 		return r;
 	str_copy(wish.template_name, sizeof(wish.template_name), spec->template_name);

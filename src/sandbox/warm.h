@@ -8,6 +8,7 @@
 
 #include "base/vec.h"
 #include "sandbox/sandbox.h"
+#include "store/pools.h"
 
 /* An image that is there. */
 struct warm_image {
@@ -36,11 +37,12 @@ typedef void (*warm_done_fn)(const struct err *e, void *arg);
 
 /* An image that is wanted. All of it stays the caller's. */
 struct warm_request {
-	struct db_sandbox *spec; /* template_name, cpus, memory_mib, disk_mib; 0 and "" mean the
+	struct db_sandbox *spec;    /* template_name, cpus, memory_mib, disk_mib; 0 and "" mean the
 				  * default */
-	const char *start;       /* what the template's sandboxes run from the beginning from now
+	const char *start;          /* what the template's sandboxes run from the beginning from now
 				  * on (template/start.h); "" = nothing; NULL = what they do now */
-	const char *ready;       /* with @start: when that is ready; NULL = when it runs */
+	const char *ready;          /* with @start: when that is ready; NULL = when it runs */
+	const struct db_pool *pool; /* that the template has from now on; NULL = as it is */
 };
 
 /**
