@@ -115,6 +115,28 @@ def warm(instance, agent, n, image, rows):
     return ours, floor
 
 
+def pool(instance, agent, n, image, rows):
+    """Creates that are given a sandbox which waits, beside bare QEMU that restores the image it was made of."""
+    sizes = {"cpus": CPUS, "memoryMB": MEMORY_MIB, "diskSizeMB": DISK_MIB}
+    checkpoints.call(instance, "PUT", "/templates/base/pool", {"size": 1, **sizes})
+
+    def ready():
+        return instance.get("/templates/base")["vivarium"]["pool"]["ready"] == 1
+
+    ours, floor = [], []
+    boot_floor(instance, agent, *image)
+    for _ in range(n):
+        vivarium.wait_for(ready, timeout=TIMEOUT_S, what="one waits")
+        ours.append(boot_vivd(instance))
+        floor.append(boot_floor(instance, agent, *image))
+    checkpoints.call(instance, "PUT", "/templates/base/pool", {"size": 0})
+    assert all("rules" in b["steps"] for b in ours), "each was one of the pool"
+    rows["pool_exec"] = p50_p95([b["first_byte"] for b in ours])
+    rows["pool_exec"]["floor_p50"] = round(statistics.median(b["first_byte_ms"] for b in floor), 3)
+    rows["pool_exec"]["ratio"] = round(rows["pool_exec"]["p50"] / rows["pool_exec"]["floor_p50"], 4)
+    return ours, floor
+
+
 def slot_claim(instance, ours):
     """The time of the step, when slots are made ahead; else (None, why not)."""
     config = vivarium.run(instance.build / "src" / "vivd", "config", env=instance.env()).stdout
@@ -270,13 +292,14 @@ class Run:
 
     def of_images(self):
         with self.daemon(warm_images=4) as instance:
+            if self.has("warm", "pool"):
+                image = self.image(instance, MEMORY_MIB)
             if self.has("warm"):
-                self.parts["from an image"] = warm(instance, self.agent, self.n, self.image(instance, MEMORY_MIB),
-                                                   self.rows)
+                self.parts["from an image"] = warm(instance, self.agent, self.n, image, self.rows)
+            if self.has("pool"):
+                self.parts["from the pool"] = pool(instance, self.agent, self.n, image, self.rows)
             if self.has(*self.OF_SMALL_IMAGES):
                 self.of_small_ones(instance, checkpoints.make_image(instance, checkpoints.SMALL_MIB))
-            if self.has("pool"):
-                self.absent["pool_exec"] = "absent, since no sandboxes are kept ready"
             if self.has("fork_stall"):
                 checkpoints.make_image(instance, checkpoints.LARGE_MIB)
                 checkpoints.fork_stall(instance, self.rows)
