@@ -281,7 +281,8 @@ def test_templates_that_change(make_pool):
     os.symlink("base@0123456789abcdef", templates / "new")
     os.rename(templates / "new", templates / "base")
     vivarium.wait_for(lambda: not old & set(instance.rows()), what="the old ones go")
-    vivarium.wait_for(lambda: instance.get("/templates/base")["vivarium"]["images"], timeout=300, what="an image is made")
+    vivarium.wait_for(lambda: instance.get("/templates/base")["vivarium"]["images"], timeout=300,
+                      what="an image is made")
     wait_ready(instance, 2)
     # Fewer; others; none.
     assert instance.viv("template", "pool", "base", 1, "--memory", f"{MEMORY}M").returncode == 0
@@ -313,7 +314,8 @@ def test_bad_wishes(make_instance):
             ("base", {}, 400, "'size'"), ("base", {"size": -1}, 400, "'size'"), ("base", {"size": "1"}, 400, "'size'"),
             ("base", {"size": 65}, 400, "at most 64"), ("base", {"size": 1, "memoryMB": 0}, 400, "memoryMB"),
             ("base", {"size": 1, "memoryMB": 2}, 400, "memory 2 MiB"), ("base", {"size": 3}, 400, "pool_memory"),
-            ("base", {"size": 1, "cpus": 70000}, 400, "cpus"), ("base", {"size": 1, "diskSizeMB": 1}, 400, "disk 1 MiB"),
+            ("base", {"size": 1, "cpus": 70000}, 400, "cpus"),
+            ("base", {"size": 1, "diskSizeMB": 1}, 400, "disk 1 MiB"),
             ("other", {"size": 1}, 404, "other"), ("no%2Fsuch", {"size": 1}, 404, "no")):
         code, reply = instance.request("PUT", f"/templates/{target}/pool", body)
         assert (code, why in reply["message"]) == (status, True), (target, body, reply)
