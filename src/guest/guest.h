@@ -4,6 +4,7 @@
 
 #include "base/guestwords.h"
 #include "base/op.h"
+#include "http/client.h"
 
 #include <jansson.h>
 #include <netinet/in.h>
@@ -63,6 +64,34 @@ must_check int guest_freeze(struct in_addr addr, bool sync, int vmm_pidfd, struc
 /** guest_thaw() - let its processes go on; no error if they do. Return: 0; -errno with op->err set
  */
 must_check int guest_thaw(struct in_addr addr, int vmm_pidfd, struct op *op);
+
+/* A connection to the agent, made while nothing waits for it: when the guest's processes stand
+ * still, each round trip counts. */
+struct guest_line {
+	struct http_client client;
+};
+
+#define GUEST_LINE_INIT                                                                            \
+	{                                                                                          \
+		.client = HTTP_CLIENT_INIT                                                         \
+	}
+
+/** guest_line_open() - connect, and hear from the agent once. Return: 0; -errno, op->err set */
+must_check int guest_line_open(struct guest_line *line, struct in_addr addr, int vmm_pidfd,
+			       struct op *op);
+
+/** guest_line_freeze() - as guest_freeze() without sync */
+must_check int guest_line_freeze(struct guest_line *line, struct op *op);
+
+/** guest_line_begin_thaw() - ask for what guest_thaw() does, and do not wait; a guest whose vCPUs
+ * do not run yet finds the request when they do. Return: 0; -errno with op->err set */
+must_check int guest_line_begin_thaw(struct guest_line *line, struct op *op);
+
+/** guest_line_finish_thaw() - wait for it. Return: 0; -errno with op->err set */
+must_check int guest_line_finish_thaw(struct guest_line *line, struct op *op);
+
+/** guest_line_done() - close it; idempotent */
+void guest_line_done(struct guest_line *line);
 
 /** guest_health() - whether the agent answers GET /health. Return: 0; -errno with op->err set */
 must_check int guest_health(struct in_addr addr, int vmm_pidfd, struct op *op);

@@ -129,17 +129,25 @@ struct plain_call {
 	const char *what; /* for the message */
 };
 
-static int call_plain(struct in_addr addr, int vmm_pidfd, const struct plain_call *call,
-		      struct op *op)
+static const struct plain_call freeze_call = { "POST", "/freeze", "{\"sync\":false}",
+					       "freeze the guest's processes" };
+static const struct plain_call thaw_call = { "POST", "/unfreeze", "",
+					     "thaw the guest's processes" };
+static const struct plain_call health_call = { "GET", "/health", "", "ask for the guest's health" };
+
+static int begin_plain(struct http_client *c, const struct plain_call *call, struct op *op)
+{
+	int r = http_client_send(c, call->method, call->path, NULL, call->body, strlen(call->body),
+				 op);
+
+	return r < 0 ? err_wrap(&op->err, "%s", call->what) : 0;
+}
+
+static int finish_plain(struct http_client *c, const struct plain_call *call, struct op *op)
 {
 	auto_buf reply = BUF_INIT(REPLY_BYTES_MAX);
-	auto_http_client c = HTTP_CLIENT_INIT;
-	int r = connect_guest(&c, addr, vmm_pidfd, op);
+	int r = http_client_reply(c, &reply, op);
 
-	if (r < 0)
-		return err_wrap(&op->err, "reach the guest agent");
-	r = http_client_call(&c, call->method, call->path, NULL, call->body, strlen(call->body),
-			     &reply, op);
 	if (r < 0)
 		return err_wrap(&op->err, "%s", call->what);
 	if (r != 200 && r != 204)
@@ -147,26 +155,63 @@ static int call_plain(struct in_addr addr, int vmm_pidfd, const struct plain_cal
 	return 0;
 }
 
+static int call_on(struct http_client *c, const struct plain_call *call, struct op *op)
+{
+	int r = begin_plain(c, call, op);
+
+	return r < 0 ? r : finish_plain(c, call, op);
+}
+
+static int call_plain(struct in_addr addr, int vmm_pidfd, const struct plain_call *call,
+		      struct op *op)
+{
+	auto_http_client c = HTTP_CLIENT_INIT;
+	int r = connect_guest(&c, addr, vmm_pidfd, op);
+
+	return r < 0 ? err_wrap(&op->err, "reach the guest agent") : call_on(&c, call, op);
+}
+
+int guest_line_open(struct guest_line *line, struct in_addr addr, int vmm_pidfd, struct op *op)
+{
+	int r = connect_guest(&line->client, addr, vmm_pidfd, op);
+
+	return r < 0 ? err_wrap(&op->err, "reach the guest agent")
+		     : call_on(&line->client, &health_call, op);
+}
+
+int guest_line_freeze(struct guest_line *line, struct op *op)
+{
+	return call_on(&line->client, &freeze_call, op);
+}
+
+int guest_line_begin_thaw(struct guest_line *line, struct op *op)
+{
+	return begin_plain(&line->client, &thaw_call, op);
+}
+
+int guest_line_finish_thaw(struct guest_line *line, struct op *op)
+{
+	return finish_plain(&line->client, &thaw_call, op);
+}
+
+void guest_line_done(struct guest_line *line)
+{
+	http_client_done(&line->client);
+}
+
 int guest_freeze(struct in_addr addr, bool sync, int vmm_pidfd, struct op *op)
 {
-	const struct plain_call call = { "POST", "/freeze", sync ? "" : "{\"sync\":false}",
-					 "freeze the guest's processes" };
+	const struct plain_call with_sync = { "POST", "/freeze", "", freeze_call.what };
 
-	return call_plain(addr, vmm_pidfd, &call, op);
+	return call_plain(addr, vmm_pidfd, sync ? &with_sync : &freeze_call, op);
 }
 
 int guest_thaw(struct in_addr addr, int vmm_pidfd, struct op *op)
 {
-	static const struct plain_call call = { "POST", "/unfreeze", "",
-						"thaw the guest's processes" };
-
-	return call_plain(addr, vmm_pidfd, &call, op);
+	return call_plain(addr, vmm_pidfd, &thaw_call, op);
 }
 
 int guest_health(struct in_addr addr, int vmm_pidfd, struct op *op)
 {
-	static const struct plain_call call = { "GET", "/health", "",
-						"ask for the guest's health" };
-
-	return call_plain(addr, vmm_pidfd, &call, op);
+	return call_plain(addr, vmm_pidfd, &health_call, op);
 }

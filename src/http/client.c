@@ -107,6 +107,7 @@ int http_client_connect(struct http_client *c, const struct sockaddr *addr, sock
 	if (r < 0)
 		return err_errno(&op->err, -r, "connect to %s", c->peer);
 	c->fd = take_fd(&fd);
+	c->also_fd = also_fd;
 	c->reusable = true;
 	return 0;
 }
@@ -124,11 +125,20 @@ int http_client_connect_unix(struct http_client *c, const char *path, struct op 
 void http_client_done(struct http_client *c)
 {
 	fd_close(&c->fd);
+	c->also_fd = -1;
 	buf_done(&c->in);
 	http_head_done(&c->head);
 	c->body = (struct http_body){ 0 };
 	c->reusable = false;
 	c->sending = false;
+}
+
+/* Return: 1; -ECONNABORTED the other descriptor ended the wait; -errno. */
+static int wait_for(const struct http_client *c, short events, const struct op *op)
+{
+	int r = op_wait_fd(op, c->fd, events, c->also_fd);
+
+	return r == 2 ? -ECONNABORTED : r;
 }
 
 /* Return: 0 all was sent, or the server hung up; -errno. */
@@ -145,7 +155,7 @@ static int send_all(struct http_client *c, const void *p, size_t n, int flags, c
 			n -= (size_t)sent;
 			r = op_check(op);
 		} else if (errno == EAGAIN) {
-			r = op_wait_fd(op, c->fd, POLLOUT, -1);
+			r = wait_for(c, POLLOUT, op);
 		} else if (errno == EPIPE || errno == ECONNRESET) {
 			return 0; /* http_client_head() reads the answer, or finds that there is
 				     none */
@@ -257,7 +267,7 @@ static int send_streamed(struct http_client *c, const char *at, size_t n, const 
 			n -= (size_t)sent;
 			r = op_check(op);
 		} else if (errno == EAGAIN) {
-			r = op_wait_fd(op, c->fd, POLLOUT | POLLIN, -1);
+			r = wait_for(c, POLLOUT | POLLIN, op);
 		} else if (errno == EPIPE || errno == ECONNRESET) {
 			return 1;
 		} else if (errno != EINTR) {
@@ -307,7 +317,7 @@ static ssize_t receive(struct http_client *c, const struct op *op, bool wait)
 			return n;
 		}
 		if (errno == EAGAIN && wait)
-			r = op_wait_fd(op, c->fd, POLLIN, -1);
+			r = wait_for(c, POLLIN, op);
 		else if (errno != EINTR)
 			r = -errno;
 	}
@@ -405,23 +415,28 @@ ssize_t http_client_read_ready(struct http_client *c, struct buf *out, struct op
 	return read_body(c, out, op, false);
 }
 
-/* NOLINTNEXTLINE(readability-function-size): the parts of a request, as in the header */
-int http_client_call(struct http_client *c, const char *method, const char *target,
-		     const struct http_field *fields, const void *body, size_t n, struct buf *out,
-		     struct op *op)
+int http_client_reply(struct http_client *c, struct buf *out, struct op *op)
 {
-	ssize_t r = http_client_send(c, method, target, fields, body, n, op);
+	ssize_t r = http_client_head(c, op);
 
-	if (r == 0)
-		r = http_client_head(c, op);
 	if (r == 0 && c->body.kind != HTTP_BODY_TUNNEL) {
 		do {
 			r = http_client_read(c, out, op);
 		} while (r > 0);
 	}
-	if (r < 0) {
+	return r < 0 ? (int)r : c->head.status;
+}
+
+/* NOLINTNEXTLINE(readability-function-size): the parts of a request, as in the header */
+int http_client_call(struct http_client *c, const char *method, const char *target,
+		     const struct http_field *fields, const void *body, size_t n, struct buf *out,
+		     struct op *op)
+{
+	int r = http_client_send(c, method, target, fields, body, n, op);
+
+	if (r == 0)
+		r = http_client_reply(c, out, op);
+	if (r < 0)
 		ignore_err(err_wrap(&op->err, "%s %s", method, target)); /* r says it */
-		return (int)r;
-	}
-	return c->head.status;
+	return r;
 }

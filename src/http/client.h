@@ -13,6 +13,7 @@
 
 struct http_client {
 	int fd;        /* connected, non-blocking; owned; -1 = closed */
+	int also_fd;   /* its POLLIN ends every wait; borrowed; -1 = none */
 	struct buf in; /* received, not yet used */
 	struct http_head head;
 	struct http_body body;
@@ -25,13 +26,14 @@ struct http_client {
 /* An unconnected client; http_client_done() is safe on it. */
 #define HTTP_CLIENT_INIT                                                                           \
 	{                                                                                          \
-		.fd = -1, .in = BUF_INIT(HTTP_HEAD_MAX + 65536)                                    \
+		.fd = -1, .also_fd = -1, .in = BUF_INIT(HTTP_HEAD_MAX + 65536)                     \
 	}
 
 /**
  * http_client_connect() - connect to a socket address
  * @c:		HTTP_CLIENT_INIT or closed
- * @also_fd:	its POLLIN ends the wait (a pidfd); -1 = none
+ * @also_fd:	its POLLIN ends this wait and all later ones on the connection (a pidfd);
+ *		borrowed until http_client_done(); -1 = none
  *
  * Thread: worker. Return: 0; -ECONNABORTED @also_fd ended the wait; -errno; op->err set.
  */
@@ -100,6 +102,10 @@ must_check ssize_t http_client_read(struct http_client *c, struct buf *out, stru
  * Return: as http_client_read(); -EAGAIN when nothing is there yet (op->err not set).
  */
 must_check ssize_t http_client_read_ready(struct http_client *c, struct buf *out, struct op *op);
+
+/** http_client_reply() - collect the response to what http_client_send() sent. Return: as
+ * http_client_call() */
+must_check int http_client_reply(struct http_client *c, struct buf *out, struct op *op);
 
 /**
  * http_client_call() - send a request and collect the response

@@ -6,7 +6,7 @@
  * sandbox, or a template):
  *
  *	manifest.json	what it was made of and with; written last
- *	devices		state of devices and CPUs (vmm_save_devices())
+ *	devices		state of devices and CPUs (vmm_cut_begin())
  *	memory		what the guest's memory differs from its image by (vmm/memfile.h)
  *	image-<id>	that image, a link; absent when the memory began as zeros
  *	layer/		the disk, shared with its owner and with what was made from it (disk_link())

@@ -40,7 +40,7 @@ struct plan {
 	size_t n;
 };
 
-enum { PLAN_STEPS_MAX = 16 };
+enum { PLAN_STEPS_MAX = 24 };
 
 /* How long each step of the last run took. What was not waiting is the manager's own share. */
 struct plan_timing {

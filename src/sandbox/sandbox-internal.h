@@ -43,8 +43,8 @@ struct resources {
 	struct snapshot_draft *snapshot; /* that is being made of it; borrowed; NULL = none */
 	struct flat_draft *flat; /* template that is being made of it; borrowed; NULL = none */
 	bool draft_kept;
-	struct ram ram;                 /* of a checkpoint that is being made, as the next two */
-	struct memory_capture *capture; /* owned; NULL = none */
+	struct memory_capture *capture; /* of a checkpoint that is being made; owned; NULL = none */
+	struct guest_line line;         /* of the same; owned; closed otherwise */
 	struct syncing *syncing;        /* of a disk that is being made (durable.c); owned; NULL */
 	struct disk_merge merged;       /* of its disk, to be put in place; owned */
 	bool layer_unused;              /* the disk's top layer is for a VM that has not got it */
@@ -56,7 +56,7 @@ struct resources {
 	{                                                                                          \
 		.dirfd = -1, .run_dirfd = -1, .cgroup_fd = -1, .slot = NET_SLOT_INIT,              \
 		.console = CONSOLE_INIT, .origin_fd = -1, .draft_fd = -1, .draft_owner_fd = -1,    \
-		.merged = DISK_MERGE_INIT                                                          \
+		.merged = DISK_MERGE_INIT, .line = GUEST_LINE_INIT                                 \
 	}
 
 struct destroy_waiter {

@@ -69,13 +69,14 @@ static int open_restore_files(const struct sandbox *sb, struct restore_files *f,
 	f->memory = openat(sb->res.origin_fd, "memory", O_RDONLY | O_CLOEXEC);
 	if (f->memory < 0)
 		return err_errno(&op->err, errno, "open the checkpoint's memory");
+	f->shim = open(shim, O_RDONLY | O_CLOEXEC);
+	if (f->shim < 0)
+		return err_errno(&op->err, errno, "open %s", shim);
 	if (sb->res.origin.image_id == 0)
 		return 0;
 	f->image = image_open(sb->res.origin_fd, sb->res.origin.image_id);
-	if (f->image < 0)
-		return err_errno(&op->err, -f->image, "open the checkpoint's memory image");
-	f->shim = open(shim, O_RDONLY | O_CLOEXEC);
-	return f->shim < 0 ? err_errno(&op->err, errno, "open %s", shim) : 0;
+	return f->image < 0 ? err_errno(&op->err, -f->image, "open the checkpoint's memory image")
+			    : 0;
 }
 
 int restored_vmm_acquire(struct sandbox *sb, struct op *op)

@@ -18,20 +18,21 @@
 
 enum { QUIESCE_TIMEOUT_MS = 5000, QUIESCE_TIMEOUT_TCG_MS = 30000 };
 
-static int freeze(struct sandbox *sb, bool sync, struct op *op)
+static struct op quiesce_op(const struct sandbox *sb, const struct op *op)
 {
 	bool kvm = streq(sb->row.acceleration, "kvm");
-	struct op child = op_child(op, kvm ? QUIESCE_TIMEOUT_MS : QUIESCE_TIMEOUT_TCG_MS);
-	int r = guest_freeze(sb->res.slot.addr, sync, vmm_pidfd(sb->res.vmm), &child);
 
-	op->err = child.err;
-	return r;
+	return op_child(op, kvm ? QUIESCE_TIMEOUT_MS : QUIESCE_TIMEOUT_TCG_MS);
 }
 
 /* The guest's processes stand still, and what they wrote is on its disk. */
 int quiesce_acquire(struct sandbox *sb, struct op *op)
 {
-	return freeze(sb, true, op);
+	struct op child = quiesce_op(sb, op);
+	int r = guest_freeze(sb->res.slot.addr, true, vmm_pidfd(sb->res.vmm), &child);
+
+	op->err = child.err;
+	return r;
 }
 
 static int quiesce_release(struct sandbox *sb, struct op *op)
@@ -97,20 +98,38 @@ static int draft_release(struct sandbox *sb, struct op *op)
 	return checkpoint_abort(draft_owner(sb), op);
 }
 
-int devices_acquire(struct sandbox *sb, struct op *op)
+static int prepare_cut(struct sandbox *sb, const struct vmm_image *top, struct op *op)
 {
-	struct checkpoint *c = &sb->res.draft;
 	auto_close int fd =
 		openat(sb->res.draft_fd, "devices", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	int r;
+	struct vmm_cut cut = { .devices_fd = fd, .top = top };
 
 	if (fd < 0)
 		return err_errno(&op->err, errno, "make the checkpoint's devices");
-	r = vmm_save_devices(sb->res.vmm, fd, op);
-	if (r < 0)
-		return r;
-	r = checkpoint_sum_devices(sb->res.draft_fd, &c->devices_bytes, &c->devices_sum);
-	return r < 0 ? err_errno(&op->err, -r, "read the checkpoint's devices") : 0;
+	return vmm_cut_prepare(sb->res.vmm, &cut, op);
+}
+
+int arm_acquire(struct sandbox *sb, struct op *op)
+{
+	return prepare_cut(sb, NULL, op);
+}
+
+static int arm_release(struct sandbox *sb, struct op *op)
+{
+	guest_line_done(&sb->res.line);
+	vmm_cut_done(sb->res.vmm, op);
+	return 0;
+}
+
+/* The VM writes them while its memory is read. */
+int devices_acquire(struct sandbox *sb, struct op *op)
+{
+	return vmm_cut_begin(sb->res.vmm, op);
+}
+
+int settle_acquire(struct sandbox *sb, struct op *op)
+{
+	return vmm_cut_finish(sb->res.vmm, op);
 }
 
 /* Maps the image that the sandbox's memory began as. */
@@ -161,8 +180,12 @@ static int share_acquire(struct sandbox *sb, struct op *op)
 
 int commit_acquire(struct sandbox *sb, struct op *op)
 {
-	int r = checkpoint_commit(draft_owner(sb), sb->res.draft_fd, &sb->res.draft, op);
+	struct checkpoint *c = &sb->res.draft;
+	int r = checkpoint_sum_devices(sb->res.draft_fd, &c->devices_bytes, &c->devices_sum);
 
+	if (r < 0)
+		return err_errno(&op->err, -r, "read the checkpoint's devices");
+	r = checkpoint_commit(draft_owner(sb), sb->res.draft_fd, c, op);
 	if (r == 0)
 		fd_close(&sb->res.draft_fd);
 	return r;
@@ -176,10 +199,12 @@ static int commit_release(struct sandbox *sb, struct op *op)
 
 static const struct step pause_steps[] = {
 	{ "quiesce", STEP_VOLATILE, quiesce_acquire, quiesce_release, NULL },
-	{ "halt", STEP_VOLATILE, halt_acquire, halt_release, NULL },
 	{ "draft", STEP_VOLATILE, draft_acquire, draft_release, NULL },
+	{ "arm", STEP_VOLATILE, arm_acquire, arm_release, NULL },
+	{ "halt", STEP_VOLATILE, halt_acquire, halt_release, NULL },
 	{ "devices", STEP_VOLATILE, devices_acquire, NULL, NULL },
 	{ "memory", STEP_VOLATILE, memory_acquire, NULL, NULL },
+	{ "settle", STEP_VOLATILE, settle_acquire, NULL, NULL },
 	{ "share", STEP_VOLATILE, share_acquire, NULL, NULL },
 	{ "commit", STEP_VOLATILE, commit_acquire, commit_release, NULL },
 };
@@ -208,9 +233,10 @@ static int next_layer_release(struct sandbox *sb, struct op *op)
 
 static int room_acquire(struct sandbox *sb, struct op *op)
 {
-	int r = vmm_ram(sb->res.vmm, &sb->res.ram, op);
+	struct ram ram;
+	int r = vmm_ram(sb->res.vmm, &ram, op);
 
-	return r < 0 ? r : memory_capture_new(&sb->res.ram, &sb->res.capture, &op->err);
+	return r < 0 ? r : memory_capture_new(&ram, &sb->res.capture, &op->err);
 }
 
 static int room_release(struct sandbox *sb, struct op *op)
@@ -220,42 +246,61 @@ static int room_release(struct sandbox *sb, struct op *op)
 	return 0;
 }
 
-/* What is not on the disk yet is in the memory that is saved with it. */
-static int freeze_acquire(struct sandbox *sb, struct op *op)
-{
-	return freeze(sb, false, op);
-}
-
-static int capture_acquire(struct sandbox *sb, struct op *op)
-{
-	return memory_capture_take(sb->res.capture, &sb->res.ram, &op->err);
-}
-
-static int switch_acquire(struct sandbox *sb, struct op *op)
+/* The VM gets the layer ready that it will write to; it stays unused until "devices". */
+static int arm_both_acquire(struct sandbox *sb, struct op *op)
 {
 	struct disk_spec spec = disk_spec_of(sb);
 	struct disk_image top = { .fd = -1 };
+	struct op child = quiesce_op(sb, op);
 	struct vmm_image image;
-	int r = disk_open_top(sb->m->disk, &spec, &top, op);
+	int r = guest_line_open(&sb->res.line, sb->res.slot.addr, vmm_pidfd(sb->res.vmm), &child);
 
+	if (r < 0) {
+		op->err = child.err;
+		return r;
+	}
+	r = disk_open_top(sb->m->disk, &spec, &top, op);
 	if (r < 0)
 		return r;
-	sb->res.layer_unused = false;
 	image = (struct vmm_image){
 		.format = top.format == DISK_QCOW2 ? VMM_IMAGE_QCOW2 : VMM_IMAGE_RAW,
 		.fd = top.fd,
 	};
-	r = vmm_switch_disk(sb->res.vmm, &image, op);
+	r = prepare_cut(sb, &image, op);
 	fd_close(&top.fd);
 	return r;
 }
 
-/* From here on the sandbox goes on as before. */
+/* What is not on the disk yet is in the memory that is saved with it. */
+static int freeze_acquire(struct sandbox *sb, struct op *op)
+{
+	struct op child = quiesce_op(sb, op);
+	int r = guest_line_freeze(&sb->res.line, &child);
+
+	op->err = child.err;
+	return r;
+}
+
+/* From here on it may be that the VM has the layer. */
+static int devices_and_layer_acquire(struct sandbox *sb, struct op *op)
+{
+	sb->res.layer_unused = false;
+	return devices_acquire(sb, op);
+}
+
+static int capture_acquire(struct sandbox *sb, struct op *op)
+{
+	return memory_capture_take(sb->res.capture, &op->err);
+}
+
+/* From here on the sandbox goes on as before. The agent finds the request when it does. */
 static int run_acquire(struct sandbox *sb, struct op *op)
 {
-	int r = vmm_resume(sb->res.vmm, op);
+	int r = guest_line_begin_thaw(&sb->res.line, op);
 
-	return r < 0 ? r : guest_thaw(sb->res.slot.addr, vmm_pidfd(sb->res.vmm), op);
+	if (r == 0)
+		r = vmm_resume(sb->res.vmm, op);
+	return r < 0 ? r : guest_line_finish_thaw(&sb->res.line, op);
 }
 
 static int write_acquire(struct sandbox *sb, struct op *op)
@@ -266,6 +311,7 @@ static int write_acquire(struct sandbox *sb, struct op *op)
 		openat(sb->res.draft_fd, "memory", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	int r;
 
+	ignore_err(arm_release(sb, op)); /* it never fails */
 	if (fd < 0)
 		return err_errno(&op->err, errno, "make the checkpoint's memory");
 	r = map_image(sb, &image, &c->image_id, op);
@@ -291,12 +337,13 @@ static const struct step checkpoint_steps[] = {
 	{ "chain", STEP_VOLATILE, chain_acquire, NULL, NULL },
 	{ "draft", STEP_VOLATILE, draft_acquire, draft_release, NULL },
 	{ "layer", STEP_VOLATILE, next_layer_acquire, next_layer_release, NULL },
+	{ "arm", STEP_VOLATILE, arm_both_acquire, arm_release, NULL },
 	{ "room", STEP_VOLATILE, room_acquire, room_release, NULL },
 	{ "freeze", STEP_VOLATILE, freeze_acquire, quiesce_release, NULL },
 	{ "halt", STEP_VOLATILE, halt_acquire, halt_release, NULL },
-	{ "devices", STEP_VOLATILE, devices_acquire, NULL, NULL },
+	{ "devices", STEP_VOLATILE, devices_and_layer_acquire, NULL, NULL },
 	{ "capture", STEP_VOLATILE, capture_acquire, NULL, NULL },
-	{ "switch", STEP_VOLATILE, switch_acquire, NULL, NULL },
+	{ "settle", STEP_VOLATILE, settle_acquire, NULL, NULL },
 	{ "run", STEP_VOLATILE, run_acquire, NULL, NULL },
 	{ "write", STEP_VOLATILE, write_acquire, NULL, NULL },
 	{ "share", STEP_VOLATILE, share_below_acquire, NULL, NULL },

@@ -73,8 +73,12 @@ int halt_acquire(struct sandbox *sb, struct op *op);
 /** draft_acquire() - begin a checkpoint in its directory */
 int draft_acquire(struct sandbox *sb, struct op *op);
 
-/** devices_acquire() - save its devices and CPUs into that */
+/** arm_acquire() - its VM gets ready to save its devices and CPUs into that */
+int arm_acquire(struct sandbox *sb, struct op *op);
+
+/** devices_acquire() - it begins to; settle_acquire() - it has */
 int devices_acquire(struct sandbox *sb, struct op *op);
+int settle_acquire(struct sandbox *sb, struct op *op);
 
 /** commit_acquire() - make the checkpoint whole and durable */
 int commit_acquire(struct sandbox *sb, struct op *op);

@@ -5,14 +5,25 @@
  * others share, so it is given a descriptor for reading only, and this makes QEMU content with it:
  * opening /proc/self/fd/N of such a descriptor for writing gives a duplicate, which can read. A
  * private mapping of that is as writable as any; a hole cannot be punched through it.
+ *
+ * It also makes what tells which pages of a guest are written to while the guest is copied
+ * (vmm/ram.c): a userfaultfd, which only the process itself can make for its memory. What it needs
+ * of the kernel it may not have; then there is none.
  */
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
+
+enum {
+	TRACKING_FD = 9,            /* RAM_UFFD of vmm/ram.h */
+	FEATURE_WP_ASYNC = 1 << 15, /* of Linux 6.7; not in Debian 12's headers */
+};
 
 static const char own_fds[] = "/proc/self/fd/";
 
@@ -63,4 +74,19 @@ EXPORT int open64_2(const char *path, int flags) __asm__("__open64_2");
 EXPORT int open64_2(const char *path, int flags)
 {
 	return open_path(path, flags, 0);
+}
+
+__attribute__((constructor)) static void make_tracking(void)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | FEATURE_WP_ASYNC,
+	};
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+
+	if (fd < 0)
+		return;
+	if (ioctl(fd, UFFDIO_API, &api) == 0 && dup3(fd, TRACKING_FD, O_CLOEXEC) < 0)
+		return; /* it has that number already */
+	close(fd);
 }

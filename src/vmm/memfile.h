@@ -62,13 +62,16 @@ struct memory_capture;
  * memory_capture_new() - get room for what a running guest will own in a moment, and touch it, so
  * that the copy is not slowed by page faults
  *
- * Return: 0; -errno with @e set (ERR_EXHAUSTED: no memory for the copy).
+ * Where the kernel can tell what is written to from now on (ram_track()), it is copied as well, and
+ * what is left for memory_capture_take() is little. @ram's process is borrowed until
+ * memory_capture_free(). Return: 0; -errno with @e set (ERR_EXHAUSTED: no memory for the copy).
  */
 must_check int memory_capture_new(const struct ram *ram, struct memory_capture **out,
 				  struct err *e);
 
-/** memory_capture_take() - copy what the guest, which is paused, owns. Return: 0; -errno, @e set */
-must_check int memory_capture_take(struct memory_capture *c, const struct ram *ram, struct err *e);
+/** memory_capture_take() - complete the copy of what the guest, which is paused, owns. Return: 0;
+ * -errno, @e set */
+must_check int memory_capture_take(struct memory_capture *c, struct err *e);
 
 /** memory_capture_save() - as memory_save(), from the copy; may be called once */
 must_check int memory_capture_save(struct memory_capture *c, const struct memory_image *image,

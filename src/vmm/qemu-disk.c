@@ -3,8 +3,9 @@
  * Theory of operation
  *
  * A running VM's disk gets a new top layer by three commands: the file of the layer becomes a node
- * out of a descriptor set, the format a node over it, and `blockdev-snapshot` puts that one above
- * what the disk was, which is read-only from then on.
+ * out of a descriptor set, the format a node over it, both while the guest runs; and while it
+ * stands still `blockdev-snapshot` (qemu-state.c) puts that one above what the disk was, which is
+ * read-only from then on.
  *
  * Which node is on top is asked for each time, so that it does not matter which daemon switched
  * last. A node's name follows from the file that it is, so whoever has a disk's files knows which
@@ -90,31 +91,6 @@ static void remove_set(struct qemu *q, uint64_t set, const struct op *op)
 	ignore_err(qmp_remove_fds(q->qmp, set, &child)); /* then it goes with QEMU */
 }
 
-static int put_on_top(struct qemu *q, const char *file, const char *layer, bool qcow2,
-		      struct op *op)
-{
-	auto_free char *top = NULL;
-	auto_json *args = NULL;
-	json_t *node = json_pack("{ss ss ss ss ss}", "driver", qcow2 ? "qcow2" : "raw", "node-name",
-				 layer, "file", file, "discard", "unmap", "detect-zeroes", "unmap");
-	int r;
-
-	/* A name of a backing file in the layer is never followed. */
-	if (qcow2)
-		json_object_set_new(node, "backing", json_null());
-	r = add_node(q, node, op);
-	if (r < 0)
-		return r;
-	r = query_top(q, &top, op);
-	if (r == 0) {
-		args = json_pack("{ss ss}", "node", top, "overlay", layer);
-		r = qmp_execute(q->qmp, "blockdev-snapshot", args, NULL, op);
-	}
-	if (r < 0)
-		delete_node(q, layer, op); /* the first error counts */
-	return r;
-}
-
 /* The file of an image as a node. Return: 0; -errno with op->err set. */
 static int add_file(struct qemu *q, int fd, bool writable, uint64_t *out_set, struct op *op)
 {
@@ -135,31 +111,52 @@ static int add_file(struct qemu *q, int fd, bool writable, uint64_t *out_set, st
 	return r;
 }
 
-static void delete_file(struct qemu *q, int fd, uint64_t set, const struct op *op)
+static void delete_file(struct qemu *q, const char *name, uint64_t set, const struct op *op)
 {
-	char name[QEMU_NODE_SIZE];
-
-	qemu_node_name('f', fd, name);
 	delete_node(q, name, op);
 	remove_set(q, set, op);
 }
 
-int qemu_switch_disk(struct vmm *vmm, const struct vmm_image *top, struct op *op)
+static int add_layer(struct qemu *q, const struct qemu_layer *layer, bool qcow2, struct op *op)
 {
-	struct qemu *q = qemu_of(vmm);
-	char layer[QEMU_NODE_SIZE];
-	char file[QEMU_NODE_SIZE];
-	uint64_t set;
-	int r = add_file(q, top->fd, true, &set, op);
+	json_t *node = json_pack("{ss ss ss ss ss}", "driver", qcow2 ? "qcow2" : "raw", "node-name",
+				 layer->image, "file", layer->file, "discard", "unmap",
+				 "detect-zeroes", "unmap");
 
-	qemu_node_name('d', top->fd, layer);
-	qemu_node_name('f', top->fd, file);
-	if (r == 0) {
-		r = put_on_top(q, file, layer, top->format == VMM_IMAGE_QCOW2, op);
-		if (r < 0)
-			delete_file(q, top->fd, set, op);
-	}
-	return r < 0 ? err_wrap(&op->err, "put a layer on the VM's disk") : 0;
+	/* A name of a backing file in the layer is never followed. */
+	if (qcow2)
+		json_object_set_new(node, "backing", json_null());
+	return add_node(q, node, op);
+}
+
+int qemu_layer_add(struct qemu *q, const struct vmm_image *top, struct qemu_layer *out,
+		   struct op *op)
+{
+	struct qemu_layer layer = { 0 };
+	auto_free char *below = NULL;
+	int r = query_top(q, &below, op);
+
+	if (r == 0 && str_fit(layer.below, sizeof(layer.below), "%s", below) < 0)
+		r = err_set(&op->err, ERR_VMM, "the VM's disk is the node %.40s, not one of ours",
+			    below);
+	if (r == 0)
+		r = add_file(q, top->fd, true, &layer.set, op);
+	if (r < 0)
+		return r;
+	qemu_node_name('f', top->fd, layer.file);
+	qemu_node_name('d', top->fd, layer.image);
+	r = add_layer(q, &layer, top->format == VMM_IMAGE_QCOW2, op);
+	if (r < 0)
+		delete_file(q, layer.file, layer.set, op); /* the first error counts */
+	else
+		*out = layer;
+	return r;
+}
+
+void qemu_layer_drop(struct qemu *q, const struct qemu_layer *layer, const struct op *op)
+{
+	if (delete_node(q, layer->image, op))
+		delete_file(q, layer->file, layer->set, op);
 }
 
 /* What the node of an image is, in a chain. */
@@ -280,7 +277,7 @@ static int add_image(struct qemu *q, const struct vmm_image *image, const struct
 	if (r == 0) {
 		r = add_node(q, node_of(image, below, false), op);
 		if (r < 0)
-			delete_file(q, image->fd, set, op);
+			delete_file(q, file, set, op);
 	}
 	return r;
 }

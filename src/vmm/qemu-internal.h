@@ -22,10 +22,27 @@ enum { QEMU_NODE_SIZE = 32 }; /* of a block node's name, with its end */
 
 struct qmp;
 
+/* A layer that QEMU has as two nodes, which are part of nothing yet. */
+struct qemu_layer {
+	uint64_t set; /* of the file's descriptor */
+	char file[QEMU_NODE_SIZE];
+	char image[QEMU_NODE_SIZE];
+	char below[QEMU_NODE_SIZE]; /* what it is to be put on */
+};
+
+/* What was prepared for a cut. */
+struct qemu_cut {
+	bool has_devices;
+	uint64_t devices_set; /* of the descriptor that the devices are written to */
+	bool has_layer;
+	struct qemu_layer layer;
+};
+
 struct qemu {
 	struct vmm vmm;
 	struct qmp *qmp; /* owned */
 	bool closed;     /* the end of the connection was told */
+	struct qemu_cut cut;
 };
 
 /** qemu_of() - the object of a VM of this driver */
@@ -45,10 +62,24 @@ must_check int qemu_load(struct qemu *q, const struct vmm_restore *restore, stru
  */
 void qemu_node_name(char kind, int fd, char out[QEMU_NODE_SIZE]);
 
-/** qemu_save_devices(), qemu_switch_disk(), qemu_set_chain(), qemu_grow_disk(),
- * qemu_ram() - as vmm_ops wants them */
-must_check int qemu_save_devices(struct vmm *vmm, int fd, struct op *op);
-must_check int qemu_switch_disk(struct vmm *vmm, const struct vmm_image *top, struct op *op);
+/**
+ * qemu_layer_add() - have QEMU open a layer for its disk
+ * @top:	as in struct vmm_cut
+ *
+ * Return: 0; -errno with op->err set: QEMU has nothing of it.
+ */
+must_check int qemu_layer_add(struct qemu *q, const struct vmm_image *top, struct qemu_layer *out,
+			      struct op *op);
+
+/** qemu_layer_drop() - have QEMU close it again, unless its disk has it */
+void qemu_layer_drop(struct qemu *q, const struct qemu_layer *layer, const struct op *op);
+
+/** qemu_cut_prepare(), qemu_cut_begin(), qemu_cut_finish(), qemu_cut_done(), qemu_set_chain(),
+ * qemu_grow_disk(), qemu_ram() - as vmm_ops wants them */
+must_check int qemu_cut_prepare(struct vmm *vmm, const struct vmm_cut *cut, struct op *op);
+must_check int qemu_cut_begin(struct vmm *vmm, struct op *op);
+must_check int qemu_cut_finish(struct vmm *vmm, struct op *op);
+void qemu_cut_done(struct vmm *vmm, const struct op *op);
 must_check int qemu_set_chain(struct vmm *vmm, const struct vmm_image *chain, size_t n,
 			      size_t *out_top, struct op *op);
 must_check int qemu_grow_disk(struct vmm *vmm, uint64_t bytes, struct op *op);

@@ -6,6 +6,10 @@
  * without QEMU, and the state of its devices and CPUs, which QEMU writes as a migration stream that
  * has no memory in it (xen-save-devices-state, which needs no Xen: 0.2 MB, 2 to 5 ms).
  *
+ * All that a save needs of QEMU is told it while the guest runs yet: the descriptor, and the disk's
+ * next layer. What is left for the moment in which it stands still are two short commands, sent
+ * together, and QEMU works on them while the memory is copied.
+ *
  * Restoring: QEMU is started with the same devices and `-incoming defer -S`. Its memory maps the
  * image, or is empty; the pages of the diff are written into it from outside; then it loads the
  * stream from a descriptor, and is a paused VM like any other.
@@ -23,22 +27,74 @@
 #include <errno.h>
 #include <stdlib.h>
 
-int qemu_save_devices(struct vmm *vmm, int fd, struct op *op)
+static int prepare(struct qemu *q, const struct vmm_cut *cut, struct op *op)
+{
+	int r = 0;
+
+	if (cut->devices_fd >= 0) {
+		r = qmp_add_fd(q->qmp, cut->devices_fd, &q->cut.devices_set, op);
+		q->cut.has_devices = r == 0;
+	}
+	if (r == 0 && cut->top != NULL) {
+		r = qemu_layer_add(q, cut->top, &q->cut.layer, op);
+		q->cut.has_layer = r == 0;
+	}
+	return r;
+}
+
+int qemu_cut_prepare(struct vmm *vmm, const struct vmm_cut *cut, struct op *op)
 {
 	struct qemu *q = qemu_of(vmm);
-	auto_json *args = NULL;
-	auto_free char *path = NULL;
-	uint64_t set;
-	int r = qmp_add_fd(q->qmp, fd, &set, op);
+	int r;
 
+	qemu_cut_done(vmm, op); /* of one that was given up */
+	r = prepare(q, cut, op);
 	if (r < 0)
-		return r;
-	path = str_printf("/dev/fdset/%ju", (uintmax_t)set);
-	args = json_pack("{ss}", "filename", path);
-	r = qmp_execute(q->qmp, "xen-save-devices-state", args, NULL, op);
+		qemu_cut_done(vmm, op);
+	return r < 0 ? err_wrap(&op->err, "get the VM ready to be saved") : 0;
+}
+
+/* With vCPUs that stand still and requests that have ended neither of the commands writes to the
+ * guest's memory. */
+int qemu_cut_begin(struct vmm *vmm, struct op *op)
+{
+	struct qemu *q = qemu_of(vmm);
+	const struct qemu_layer *layer = &q->cut.layer;
+	auto_free char *path = str_printf("/dev/fdset/%ju", (uintmax_t)q->cut.devices_set);
+	auto_json *save = json_pack("{ss}", "filename", path);
+	auto_json *snapshot = json_pack("{ss ss}", "node", layer->below, "overlay", layer->image);
+	struct qmp_command commands[2];
+	size_t n = 0;
+
+	if (q->cut.has_devices)
+		commands[n++] = (struct qmp_command){ "xen-save-devices-state", save };
+	if (q->cut.has_layer)
+		commands[n++] = (struct qmp_command){ "blockdev-snapshot", snapshot };
+	if (n == 0)
+		return err_set(&op->err, ERR_INTERNAL, "save the VM: nothing was prepared");
+	return qmp_begin(q->qmp, commands, n, op);
+}
+
+int qemu_cut_finish(struct vmm *vmm, struct op *op)
+{
+	struct qemu *q = qemu_of(vmm);
+	int r = qmp_finish(q->qmp, op);
+
 	if (r == 0)
-		r = qmp_remove_fds(q->qmp, set, op);
+		q->cut.has_layer = false; /* it is the disk's */
 	return r;
+}
+
+void qemu_cut_done(struct vmm *vmm, const struct op *op)
+{
+	struct qemu *q = qemu_of(vmm);
+	struct op child = op_child(op, 0);
+
+	if (q->cut.has_devices) /* else it goes with QEMU */
+		ignore_err(qmp_remove_fds(q->qmp, q->cut.devices_set, &child));
+	if (q->cut.has_layer)
+		qemu_layer_drop(q, &q->cut.layer, op);
+	q->cut = (struct qemu_cut){ 0 };
 }
 
 /* "Host virtual address for 0x0 (ram) is 0x7f0123400000" */

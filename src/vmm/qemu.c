@@ -245,7 +245,7 @@ static int spawn_qemu(struct qemu *q, const struct vmm_spec *spec, const struct 
 		return r;
 	args = qemu_args_new(path, spec);
 	s.argv = qemu_args_argv(args);
-	if (spec->restore != NULL && spec->restore->image_fd >= 0)
+	if (spec->restore != NULL && spec->restore->shim_fd >= 0)
 		s.envp = shim_env;
 	snprintf(preload, sizeof(preload), shim_variable, QEMU_FD_SHIM);
 	s.fds = fds;
@@ -510,8 +510,10 @@ const struct vmm_ops qemu_ops = {
 	.adopt = qemu_adopt,
 	.pause = qemu_pause,
 	.resume = qemu_resume,
-	.save_devices = qemu_save_devices,
-	.switch_disk = qemu_switch_disk,
+	.cut_prepare = qemu_cut_prepare,
+	.cut_begin = qemu_cut_begin,
+	.cut_finish = qemu_cut_finish,
+	.cut_done = qemu_cut_done,
 	.set_chain = qemu_set_chain,
 	.grow_disk = qemu_grow_disk,
 	.ram = qemu_ram,

@@ -3,9 +3,9 @@
  * Theory of operation
  *
  * Every byte goes through qmp_feed(), which cuts lines and sorts the objects: the greeting, events
- * (queued), the reply that is awaited (by its id), and late replies to commands that were given up
- * at their deadline, which are dropped. Any fault of the peer breaks the client for good: q->broken
- * is what every later call returns.
+ * (queued), the replies that are awaited (by their ids, which follow one another), and late ones to
+ * commands that were given up at their deadline, which are dropped. Any fault of the peer breaks
+ * the client for good: q->broken is what every later call returns.
  *
  * The event descriptor is an epoll set of the socket and of an eventfd that is readable while
  * events are queued: an event that arrived during a command is not lost to who polls. A broken
@@ -44,7 +44,12 @@ struct qmp {
 	bool greeted;
 	bool ending; /* SHUTDOWN arrived */
 	uint64_t last_id;
-	json_t *reply; /* to last_id; NULL = not there yet */
+	const char *names[QMP_COMMANDS_MAX]; /* of the commands up to last_id; borrowed */
+	size_t n_names;
+	size_t n_awaited;    /* of these, how many have no reply yet */
+	json_t *reply;       /* to the last one; NULL = not there yet */
+	json_t *refusal;     /* of the first one that was refused; NULL = none */
+	const char *refused; /* its name */
 	struct buf in;
 	json_t *events[QMP_EVENTS_MAX]; /* ring */
 	unsigned first;
@@ -104,6 +109,7 @@ void qmp_free(struct qmp *q)
 	for (unsigned i = 0; i < q->n_events; i++)
 		json_decref(q->events[(q->first + i) % QMP_EVENTS_MAX]);
 	json_decref(q->reply);
+	json_decref(q->refusal);
 	buf_done(&q->in);
 	fd_close(&q->epoll_fd);
 	fd_close(&q->queued_fd);
@@ -156,13 +162,20 @@ static void queue_event(struct qmp *q, json_t *event)
 	mark_queued(q);
 }
 
+/* Of the commands that were sent together QEMU answers the first one first. */
 static int take_reply(struct qmp *q, json_t *msg)
 {
 	json_t *id = json_object_get(msg, "id");
 
 	if (!json_is_integer(id))
 		return -EBADMSG;
-	if ((uint64_t)json_integer_value(id) == q->last_id && q->reply == NULL)
+	if (q->n_awaited == 0 || (uint64_t)json_integer_value(id) != q->last_id - q->n_awaited + 1)
+		return 0;
+	if (json_object_get(msg, "error") != NULL && q->refusal == NULL) {
+		q->refusal = json_incref(msg);
+		q->refused = q->names[q->n_names - q->n_awaited];
+	}
+	if (--q->n_awaited == 0)
 		q->reply = json_incref(msg);
 	return 0;
 }
@@ -314,82 +327,95 @@ static int read_more(struct qmp *q, const struct op *op)
 	return r < 0 ? r : read_some(q);
 }
 
-static int await_reply(struct qmp *q, const struct op *op)
+static int refuse(const json_t *reply, const char *command, struct op *op)
 {
-	while (q->reply == NULL) {
+	const json_t *error = json_object_get(reply, "error");
+	const char *class = json_string_value(json_object_get(error, "class"));
+	const char *desc = json_string_value(json_object_get(error, "desc"));
+
+	return err_set(&op->err, ERR_VMM, "QEMU refused %s: %s (%s)", command,
+		       desc != NULL ? desc : "no reason given", class != NULL ? class : "no class");
+}
+
+static int write_command(struct buf *out, const struct qmp_command *command, uint64_t id)
+{
+	auto_json *msg = json_object();
+	cleanup(free_text) char *text = NULL;
+	int r = json_object_set_new(msg, "execute", json_string(command->name));
+
+	if (r == 0 && command->args != NULL)
+		r = json_object_set_new(msg, "arguments", json_deep_copy(command->args));
+	if (r == 0)
+		r = json_object_set_new(msg, "id", json_integer((json_int_t)id));
+	if (r == 0)
+		text = json_dumps(msg, JSON_COMPACT);
+	return text != NULL ? buf_printf(out, "%s\n", text) : -ENOMEM;
+}
+
+/* Whatever was awaited before is no more. @fd goes with the first one; -1 = none. */
+static int send_commands(struct qmp *q, const struct qmp_command *commands, size_t n, int fd,
+			 struct op *op)
+{
+	auto_buf lines = BUF_INIT(QMP_LINE_MAX);
+	int r = q->broken;
+
+	assert(n >= 1 && n <= QMP_COMMANDS_MAX);
+	json_decref(take_ptr(&q->reply));
+	json_decref(take_ptr(&q->refusal));
+	q->n_names = n;
+	q->n_awaited = n;
+	for (size_t i = 0; i < n && r == 0; i++) {
+		q->names[i] = commands[i].name;
+		r = write_command(&lines, &commands[i], ++q->last_id);
+	}
+	if (r == 0)
+		r = send_all(q, buf_head(&lines), lines.len, fd, op);
+	if (r == 0)
+		return 0;
+	q->n_awaited = 0;
+	return explain(r, commands[0].name, op);
+}
+
+int qmp_begin(struct qmp *q, const struct qmp_command *commands, size_t n, struct op *op)
+{
+	return send_commands(q, commands, n, -1, op);
+}
+
+int qmp_finish(struct qmp *q, struct op *op)
+{
+	while (q->n_awaited > 0) {
 		int r = q->broken;
 
 		if (r == 0)
 			r = q->ending ? -ESHUTDOWN : read_more(q, op);
-
 		if (r < 0)
-			return r;
+			return explain(r, q->names[q->n_names - q->n_awaited], op);
 	}
-	return 0;
+	return q->refusal != NULL ? refuse(q->refusal, q->refused, op) : 0;
 }
 
-static int reply_result(json_t *reply, const char *command, json_t **out, struct op *op)
-{
-	json_t *error = json_object_get(reply, "error");
-	const char *class = json_string_value(json_object_get(error, "class"));
-	const char *desc = json_string_value(json_object_get(error, "desc"));
-
-	if (error != NULL)
-		return err_set(&op->err, ERR_VMM, "QEMU refused %s: %s (%s)", command,
-			       desc != NULL ? desc : "no reason given",
-			       class != NULL ? class : "no class");
-	if (out != NULL)
-		*out = json_incref(json_object_get(reply, "return"));
-	return 0;
-}
-
-static int send_command(struct qmp *q, const char *command, const json_t *args, int fd,
-			struct op *op)
-{
-	auto_json *msg = json_object();
-	cleanup(free_text) char *text = NULL;
-	auto_buf line = BUF_INIT(QMP_LINE_MAX);
-	int r = json_object_set_new(msg, "execute", json_string(command));
-
-	if (r == 0 && args != NULL)
-		r = json_object_set_new(msg, "arguments", json_deep_copy(args));
-	if (r == 0)
-		r = json_object_set_new(msg, "id", json_integer((json_int_t)++q->last_id));
-	if (r == 0)
-		text = json_dumps(msg, JSON_COMPACT);
-	if (text == NULL)
-		return -ENOMEM;
-	r = buf_printf(&line, "%s\n", text);
-	return r < 0 ? r : send_all(q, buf_head(&line), line.len, fd, op);
-}
-
-static int execute(struct qmp *q, const char *command, const json_t *args, int fd, json_t **out,
+static int execute(struct qmp *q, const struct qmp_command *command, int fd, json_t **out,
 		   struct op *op)
 {
-	auto_json *reply = NULL;
-	int r = q->broken;
+	int r = send_commands(q, command, 1, fd, op);
 
-	json_decref(take_ptr(&q->reply));
 	if (r == 0)
-		r = send_command(q, command, args, fd, op);
-	if (r == 0)
-		r = await_reply(q, op);
-	if (r < 0)
-		return explain(r, command, op);
-	reply = take_ptr(&q->reply);
-	return reply_result(reply, command, out, op);
+		r = qmp_finish(q, op);
+	if (r == 0 && out != NULL)
+		*out = json_incref(json_object_get(q->reply, "return"));
+	return r;
 }
 
 int qmp_execute(struct qmp *q, const char *command, const json_t *args, json_t **out, struct op *op)
 {
-	return execute(q, command, args, -1, out, op);
+	return execute(q, &(struct qmp_command){ command, args }, -1, out, op);
 }
 
 int qmp_add_fd(struct qmp *q, int fd, uint64_t *out_set, struct op *op)
 {
 	auto_json *added = NULL;
 	const json_t *set;
-	int r = execute(q, "add-fd", NULL, fd, &added, op);
+	int r = execute(q, &(struct qmp_command){ "add-fd", NULL }, fd, &added, op);
 
 	if (r < 0)
 		return r;

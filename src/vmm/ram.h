@@ -15,6 +15,9 @@
 
 enum { RAM_PAGE_BYTES = 4096, RAM_RUN_PAGES_MAX = 256 };
 
+/* The number of the userfaultfd in the VMM's process (shim/vmm-shim.c). */
+enum { RAM_UFFD = 9 };
+
 struct ram {
 	pid_t pid;
 	int pidfd;        /* of that process, borrowed: tells that the pid was not another's */
@@ -25,7 +28,8 @@ struct ram {
 /* Pages that follow one another. */
 struct ram_run {
 	uint32_t first; /* number of the page in the guest's RAM */
-	uint32_t n;     /* 1 .. RAM_RUN_PAGES_MAX */
+	uint16_t n;     /* 1 .. RAM_RUN_PAGES_MAX */
+	bool written;   /* since ram_track(); true if nobody did */
 };
 VEC_DEFINE(ram_runs, struct ram_run)
 
@@ -38,6 +42,24 @@ VEC_DEFINE(ram_runs, struct ram_run)
  * Return: 0; -errno with @e set.
  */
 must_check int ram_scan(const struct ram *ram, struct ram_runs *out, struct err *e);
+
+/**
+ * ram_track() - have the kernel note which pages the guest writes to from now on
+ * @out_owned:	as of ram_scan(): the pages it owned just then
+ * @out_fd:	for ram_untrack(), which closes it
+ *
+ * The guest may run. What is read of a page that ram_scan() says was not written since is what the
+ * page holds. (The pages are write-protected, and the kernel takes that off one that is written to:
+ * userfaultfd with UFFD_FEATURE_WP_ASYNC, made by viv-vmm-shim.so, and PAGEMAP_SCAN; Linux 6.7.)
+ *
+ * Return: 1; 0 this kernel or VMM cannot, or has become another; -errno with @e set.
+ */
+must_check int ram_track(const struct ram *ram, struct ram_runs *out_owned, int *out_fd,
+			 struct err *e);
+
+/** ram_untrack() - no more of that; may take a millisecond per GiB, in which the guest waits if it
+ * needs a page */
+void ram_untrack(const struct ram *ram, int fd);
 
 /** ram_runs_pages() - how many pages they are */
 uint64_t ram_runs_pages(const struct ram_runs *runs);

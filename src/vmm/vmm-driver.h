@@ -27,8 +27,10 @@ struct vmm_ops {
 		     struct op *op);
 	int (*pause)(struct vmm *vmm, struct op *op);
 	int (*resume)(struct vmm *vmm, struct op *op);
-	int (*save_devices)(struct vmm *vmm, int fd, struct op *op);
-	int (*switch_disk)(struct vmm *vmm, const struct vmm_image *top, struct op *op);
+	int (*cut_prepare)(struct vmm *vmm, const struct vmm_cut *cut, struct op *op);
+	int (*cut_begin)(struct vmm *vmm, struct op *op);
+	int (*cut_finish)(struct vmm *vmm, struct op *op);
+	void (*cut_done)(struct vmm *vmm, const struct op *op);
 	int (*set_chain)(struct vmm *vmm, const struct vmm_image *chain, size_t n, size_t *out_top,
 			 struct op *op);
 	int (*grow_disk)(struct vmm *vmm, uint64_t bytes, struct op *op);

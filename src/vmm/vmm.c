@@ -178,22 +178,33 @@ int vmm_resume(struct vmm *vmm, struct op *op)
 	return r;
 }
 
-int vmm_save_devices(struct vmm *vmm, int fd, struct op *op)
+int vmm_cut_prepare(struct vmm *vmm, const struct vmm_cut *cut, struct op *op)
+{
+	int r = check_control(vmm, VMM_CAP_SNAPSHOT, "get the VM ready to be saved", op);
+
+	return r < 0 ? r : vmm->ops->cut_prepare(vmm, cut, op);
+}
+
+int vmm_cut_begin(struct vmm *vmm, struct op *op)
 {
 	int r = check_control(vmm, VMM_CAP_SNAPSHOT, "save the VM", op);
 
 	if (r == 0 && vmm->running)
 		return err_set(&op->err, ERR_CONFLICT, "save the VM: its vCPUs run");
-	return r < 0 ? r : vmm->ops->save_devices(vmm, fd, op);
+	return r < 0 ? r : vmm->ops->cut_begin(vmm, op);
 }
 
-int vmm_switch_disk(struct vmm *vmm, const struct vmm_image *top, struct op *op)
+int vmm_cut_finish(struct vmm *vmm, struct op *op)
 {
-	int r = check_control(vmm, VMM_CAP_SNAPSHOT, "switch the VM's disk", op);
+	int r = check_control(vmm, VMM_CAP_SNAPSHOT, "save the VM", op);
 
-	if (r == 0 && vmm->running)
-		return err_set(&op->err, ERR_CONFLICT, "switch the VM's disk: its vCPUs run");
-	return r < 0 ? r : vmm->ops->switch_disk(vmm, top, op);
+	return r < 0 ? r : vmm->ops->cut_finish(vmm, op);
+}
+
+void vmm_cut_done(struct vmm *vmm, const struct op *op)
+{
+	if (!has_ended(vmm))
+		vmm->ops->cut_done(vmm, op);
 }
 
 int vmm_set_chain(struct vmm *vmm, const struct vmm_image *chain, size_t n, size_t *out_top,

@@ -37,7 +37,8 @@ struct vmm_restore {
 			    * privately, and no VMM is able to change it; -1 = zeros */
 	uint64_t image_id; /* of it; 0 = none */
 	int diff_fd;       /* what is laid over it; -1 = nothing */
-	int shim_fd;       /* viv-vmm-shim.so, which all may read; needed with an image */
+	int shim_fd;       /* viv-vmm-shim.so, which all may read; needed with an image; without it
+			      ram_track() cannot see what the guest writes; -1 = none */
 };
 
 /* What to start. Everything is borrowed for the call. */
@@ -127,22 +128,41 @@ must_check int vmm_adopt(const struct vmm_ops *ops, const struct sandbox_id *id,
 must_check int vmm_pause(struct vmm *vmm, struct op *op);
 must_check int vmm_resume(struct vmm *vmm, struct op *op);
 
-/**
- * vmm_save_devices() - write the state of all devices and CPUs of a paused VM, without its memory
- * @fd:		an empty file, opened for writing only; borrowed; not synced here
- *
- * Return: 0; -errno with op->err set.
- */
-must_check int vmm_save_devices(struct vmm *vmm, int fd, struct op *op);
+/* What a VM does while it is paused, so that it can be saved and may go on. */
+struct vmm_cut {
+	int devices_fd; /* gets the state of all devices and CPUs, without memory: an empty file,
+			   opened for writing only; borrowed until vmm_cut_prepare() returns; not
+			   synced here */
+	const struct vmm_image *top; /* an empty layer whose size is the disk's, for the VM to write
+					to from now on, over all that its disk was; as borrowed;
+					NULL = none */
+};
 
 /**
- * vmm_switch_disk() - have a paused VM write to a new layer from now on, over all that its disk was
- * @top:	an empty layer whose size is the disk's; borrowed
+ * vmm_cut_prepare() - have a VM, running or not, get ready for a cut: all that takes long and does
+ * not need that it stands still
  *
- * Return: 0 nothing below @top is written to any more; -errno with op->err set: its disk is as it
- * was, unless the VMM did not answer.
+ * vmm_cut_done() ends what this began, whatever came of it. Return: 0; -errno with op->err set.
  */
-must_check int vmm_switch_disk(struct vmm *vmm, const struct vmm_image *top, struct op *op);
+must_check int vmm_cut_prepare(struct vmm *vmm, const struct vmm_cut *cut, struct op *op);
+
+/**
+ * vmm_cut_begin() - have a paused VM make the cut that was prepared, and do not wait for it
+ *
+ * What its memory holds does not change meanwhile. Return: 0; -errno with op->err set.
+ */
+must_check int vmm_cut_begin(struct vmm *vmm, struct op *op);
+
+/**
+ * vmm_cut_finish() - wait for the end of it
+ *
+ * Return: 0 its devices are written, and nothing below the new layer is written to any more; -errno
+ * with op->err set: whether the VM has the layer then is not known, unless it had refused it.
+ */
+must_check int vmm_cut_finish(struct vmm *vmm, struct op *op);
+
+/** vmm_cut_done() - have the VM forget what was prepared and is of no more use; idempotent */
+void vmm_cut_done(struct vmm *vmm, const struct op *op);
 
 /**
  * vmm_set_chain() - have a VM, running or not, read its disk through other layers than before,

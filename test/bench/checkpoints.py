@@ -27,7 +27,7 @@ SMALL_MIB, LARGE_MIB = 256, 1024
 DIRTY_MIB, CURVE_MIB, FORK_MIB = 10, (0, 50, 100), (10, 100, 400)
 FORKS, CHILDREN, IDLE, GENERATIONS = 10, 20, 8, 100
 # What vivd does while the vCPUs stand still, until all of the state is written (sandbox/steps-save.c).
-STALL = {"halt", "draft", "devices", "memory"}
+STALL = {"halt", "devices", "memory", "settle"}
 TICK_PORT = 9001
 TICKER = """
 import socket, sys, time

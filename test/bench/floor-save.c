@@ -38,19 +38,24 @@ int floor_save(struct vmm *vmm, const struct vmm_restore *restore, const struct 
 {
 	auto_close int devices = make_file(dirfd, "devices", O_WRONLY, op);
 	auto_close int memory = make_file(dirfd, "memory", O_RDWR, op);
+	struct vmm_cut cut = { .devices_fd = devices };
 	uint64_t start_ns = clock_now_ns();
 	uint64_t halt_ns;
 	int r = MIN(MIN(devices, memory), 0);
 
 	if (r == 0)
 		r = guest_freeze(guest->addr, true, guest->vmm_pidfd, op);
+	if (r == 0)
+		r = vmm_cut_prepare(vmm, &cut, op);
 	halt_ns = clock_now_ns();
 	if (r == 0)
 		r = vmm_pause(vmm, op);
 	if (r == 0)
-		r = vmm_save_devices(vmm, devices, op);
+		r = vmm_cut_begin(vmm, op);
 	if (r == 0)
 		r = write_memory(vmm, restore, memory, &out->stored_pages, op);
+	if (r == 0)
+		r = vmm_cut_finish(vmm, op);
 	out->stall_ns = clock_now_ns() - halt_ns;
 	if (r == 0 && (fsync(devices) < 0 || fsync(memory) < 0 || fsync(dirfd) < 0))
 		r = err_errno(&op->err, errno, "sync what was saved");

@@ -30,8 +30,8 @@ def some(steps, first):
 
 
 def test_the_steps_were_found():
-    assert CHECKPOINT == ["merge", "chain", "draft", "layer", "room", "freeze", "halt", "devices", "capture",
-                          "switch", "run", "write", "share", "commit"]
+    assert CHECKPOINT == ["merge", "chain", "draft", "layer", "arm", "room", "freeze", "halt", "devices",
+                          "capture", "settle", "run", "write", "share", "commit"]
     assert CLONE == ["image", "statedir", "layer", "rundir", "slot", "cgroup", "vmm", "wake", "durable"]
     assert RESUME == ["image", "layer", "rundir", "slot", "cgroup", "vmm", "wake", "durable"]
     assert RELEASES == ["rundir", "slot", "cgroup", "vmm"]
@@ -94,7 +94,7 @@ def test_child_of_a_fork(world, step, when, action):
     check_source(world)
 
 
-@pytest.mark.parametrize("step, when, action", some(["halt", "switch", "write", "commit"], 2))
+@pytest.mark.parametrize("step, when, action", some(["halt", "settle", "write", "commit"], 2))
 def test_fork(world, step, when, action):
     """What a fork's own checkpoint meets; nothing of it stays, even if it was whole."""
     fault = f"checkpoint.{step}.{when}"

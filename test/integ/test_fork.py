@@ -22,7 +22,7 @@ while True:
 
 
 def create(instance, **fields):
-    status, reply = instance.create(memoryMB=256, **{"timeout": 3600, **fields})
+    status, reply = instance.create(**{"memoryMB": 256, "timeout": 3600, **fields})
     assert status == 201, reply
     return reply["sandboxID"]
 
@@ -200,3 +200,56 @@ def test_errors(shared):
     status, _ = shared.request("DELETE", f"/sandboxes/{box}/checkpoints/x")
     assert status == 404
     rm(shared, box)
+
+
+# Each page is checked just before it is written to: one that is not of the instant of the cut is found then.
+SWEEPER = """
+import os, struct
+PAGES, SIZE = 2048, 4096
+room = bytearray(PAGES * SIZE)
+n = 0
+while True:
+    for page in range(PAGES):
+        was = n + 1 - PAGES if n >= PAGES else 0
+        for at in (page * SIZE, page * SIZE + SIZE - 8):
+            if struct.unpack_from('Q', room, at)[0] != was:
+                open('/dev/shm/stale', 'w').write(f'page {page} after {n}')
+                raise SystemExit
+            struct.pack_into('Q', room, at, n + 1)
+        n += 1
+    with open('/dev/shm/sweeps.new', 'w') as f:
+        f.write(str(n // PAGES))
+    os.rename('/dev/shm/sweeps.new', '/dev/shm/sweeps')
+"""
+
+
+def sweeps(instance, sandbox):
+    """How many times the program has gone over its memory."""
+    return int(sh(instance, sandbox, "test ! -e /dev/shm/stale || cat /dev/shm/stale; cat /dev/shm/sweeps"))
+
+
+def sweeps_on(instance, sandbox):
+    before = sweeps(instance, sandbox)
+    vivarium.wait_for(lambda: sweeps(instance, sandbox) >= before + 2, timeout=180, what=f"{sandbox} sweeps on")
+
+
+def kernel_can_track():
+    """Which pages of another process are written to (PAGEMAP_SCAN, UFFD_FEATURE_WP_ASYNC)."""
+    return tuple(int(n) for n in os.uname().release.split("-")[0].split(".")[:2]) >= (6, 7)
+
+
+def test_memory_that_changes_all_the_time(shared):
+    """It is copied while it changes, and is of one instant all the same: in each child, and behind a pause."""
+    box = create(shared)
+    sh(shared, box, "cat > /tmp/sweeper.py; nohup python3 /tmp/sweeper.py >/dev/null 2>&1 &", stdin=SWEEPER.encode())
+    vivarium.wait_for(lambda: sh(shared, box, "cat /dev/shm/sweeps 2>/dev/null; true"), what="it sweeps")
+    children = fork(shared, box, count=2)
+    if kernel_can_track():
+        pid = shared.get(f"/sandboxes/{children[0]}")["vivarium"]["vmmPid"]
+        assert os.readlink(f"/proc/{pid}/fd/9") == "anon_inode:[userfaultfd]"
+    children += fork(shared, children[0], count=1)
+    post(shared, children[1], "pause", status=204)
+    post(shared, children[1], "resume", timeout=600)
+    for sandbox in (box, *children):
+        sweeps_on(shared, sandbox)
+    rm(shared, box, *children)

@@ -8,8 +8,11 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -107,6 +110,141 @@ static void restores(const struct memory_image *image, int image_fd, int fd)
 	ck_assert_int_eq(memcmp(bytes, guest, BYTES), 0);
 	munmap(bytes, BYTES);
 }
+
+/* As viv-vmm-shim.so does it in a VMM. Return: whether this kernel can. */
+static bool make_trackable(void)
+{
+	struct uffdio_api api = { .api = UFFD_API,
+				  .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | 1 << 15 };
+	auto_close int fd =
+		(int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) < 0) {
+		printf("memfile: this kernel cannot track writes: all is copied at once\n");
+		return false;
+	}
+	ck_assert_int_lt(fcntl(RAM_UFFD, F_GETFD), 0);
+	ck_assert_int_eq(dup3(fd, RAM_UFFD, O_CLOEXEC), RAM_UFFD);
+	return true;
+}
+
+/* Every way in which a page can become another than it was when it was copied. */
+static void change_pages(int image_fd)
+{
+	auto_close int zero = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+	struct ram ram = ram_at(guest);
+	static unsigned char page[RAM_PAGE_BYTES] = "from elsewhere";
+	struct ram_run run = { .first = 30, .n = 1 };
+	struct err e = { 0 };
+
+	guest[10 * RAM_PAGE_BYTES + 17] ^= 1; /* a byte of a page that was owned */
+	fill(19, 2, 0x77);                    /* the last of some, and one that was not */
+	fill(3000, 700, 0x55);                /* many that were not */
+	fill(100, 1, 0);                      /* zeros */
+	ck_assert_int_eq(read(zero, guest + 200 * RAM_PAGE_BYTES, RAM_PAGE_BYTES), RAM_PAGE_BYTES);
+	ck_assert_int_eq(ram_write(&ram, &run, 1, page, &e), 0);
+	ck_assert_int_eq(madvise(guest + 300 * RAM_PAGE_BYTES, RAM_PAGE_BYTES, MADV_DONTNEED), 0);
+	ck_assert_int_eq(madvise(guest + 301 * RAM_PAGE_BYTES, RAM_PAGE_BYTES, MADV_DONTNEED), 0);
+	guest[301 * RAM_PAGE_BYTES] = image_fd < 0 ? 9 : 8; /* gone, and there again */
+}
+
+/* Returns how many of the pages were written to, as the scan says it in the end. */
+static uint64_t capture_while_changing(const struct memory_image *image, int image_fd, int fd)
+{
+	struct ram ram = ram_at(guest);
+	cleanup(ram_runs_done) struct ram_runs runs = { 0 };
+	struct memory_capture *copy = NULL;
+	struct memory_stat stat;
+	struct op op = new_op();
+	uint64_t written = 0;
+
+	fill(10, 10, 0x44);
+	fill(25, 400, 0x45);
+	fill(1000, 1000, 0x46);
+	ck_assert_msg(memory_capture_new(&ram, &copy, &op.err) == 0, "%s", op.err.msg);
+	change_pages(image_fd);
+	ck_assert_int_eq(ram_scan(&ram, &runs, &op.err), 0);
+	vec_foreach (run, &runs)
+		written += run->written ? run->n : 0;
+	ck_assert_msg(memory_capture_take(copy, &op.err) == 0, "%s", op.err.msg);
+	ck_assert_msg(memory_capture_save(copy, image, fd, &stat, &op) == 0, "%s", op.err.msg);
+	memory_capture_free(copy);
+	ck_assert_msg(memory_verify(fd, BYTES, image->id, &op) == 0, "%s", op.err.msg);
+	return written;
+}
+
+/* As a daemon that was killed leaves it. */
+static void track_and_vanish(void)
+{
+	cleanup(ram_runs_done) struct ram_runs runs = { 0 };
+	struct ram ram = ram_at(guest);
+	auto_close int fd = -1;
+	struct err e = { 0 };
+
+	fill(12, 4, 0x43);
+	ck_assert_int_eq(ram_track(&ram, &runs, &fd, &e), 1);
+	ck_assert_uint_gt(ram_runs_pages(&runs), 0);
+}
+
+/* What is copied while it changes is in the end what it is then, whatever came before. */
+START_TEST(test_capture_of_what_changes)
+{
+	bool tracked = make_trackable();
+
+	for (int round = 0; round < 3; round++) {
+		auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
+		uint64_t written;
+
+		if (tracked && round == 2)
+			track_and_vanish();
+		written = capture_while_changing(&none, -1, fd);
+		ck_assert_uint_gt(written, 700);
+		ck_assert_uint_lt(written, tracked ? 720 : PAGES);
+		restores(&none, -1, fd);
+		fill(3000, 700, 0x54);
+		ck_assert_int_eq(
+			madvise(guest + 3000 * RAM_PAGE_BYTES, 700 * RAM_PAGE_BYTES, MADV_DONTNEED),
+			0);
+	}
+}
+END_TEST
+
+START_TEST(test_capture_over_an_image)
+{
+	auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
+	auto_close int image_fd = -1;
+	cleanup(memory_image_done) struct memory_image image = begin_with_image(&image_fd);
+	bool tracked = make_trackable();
+	uint64_t written = capture_while_changing(&image, image_fd, fd);
+
+	ck_assert_uint_gt(written, 700);
+	ck_assert_uint_lt(written, tracked ? 720 : PAGES);
+	restores(&image, image_fd, fd);
+}
+END_TEST
+
+/* Nothing of the copy is lost when the room was too small for what came. */
+START_TEST(test_capture_grows)
+{
+	auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
+	struct ram ram = ram_at(guest);
+	struct memory_capture *copy = NULL;
+	struct memory_stat stat;
+	struct op op = new_op();
+
+	ignore_err(make_trackable());
+	for (uint32_t page = 0; page < PAGES; page++)
+		fill(page, 1, (int)(page % 250) + 1);
+	ck_assert_int_eq(memory_capture_new(&ram, &copy, &op.err), 0);
+	for (uint32_t page = 0; page < PAGES; page++)
+		fill(page, 1, (int)(page % 249) + 2);
+	ck_assert_msg(memory_capture_take(copy, &op.err) == 0, "%s", op.err.msg);
+	ck_assert_int_eq(memory_capture_save(copy, &none, fd, &stat, &op), 0);
+	memory_capture_free(copy);
+	ck_assert_uint_eq(stat.stored_pages, PAGES);
+	restores(&none, -1, fd);
+}
+END_TEST
 
 START_TEST(test_nothing_owned)
 {
@@ -277,6 +415,9 @@ int main(void)
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_nothing_owned);
+	tcase_add_test(t, test_capture_of_what_changes);
+	tcase_add_test(t, test_capture_over_an_image);
+	tcase_add_test(t, test_capture_grows);
 	tcase_add_test(t, test_nothing_differs);
 	tcase_add_test(t, test_zeros_over_an_image);
 	tcase_add_test(t, test_zeros_over_zeros);

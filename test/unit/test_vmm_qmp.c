@@ -190,6 +190,60 @@ START_TEST(refusal)
 }
 END_TEST
 
+START_TEST(commands_that_are_sent_together)
+{
+	const struct qmp_command commands[] = { { "one", NULL },
+						{ "two", NULL },
+						{ "three", NULL } };
+
+	ck_assert_int_eq(qmp_begin(qmp, commands, 3, &op), 0);
+	assert_heard("{\"execute\":\"one\",\"id\":1}\n{\"execute\":\"two\",\"id\":2}\n"
+		     "{\"execute\":\"three\",\"id\":3}\n");
+	say(EMPTY(1) EMPTY(2) "{\"event\": \"STOP\"}\n" EMPTY(3));
+	ck_assert_msg(qmp_finish(qmp, &op) == 0, "%s", op.err.msg);
+	assert_event("STOP");
+	assert_no_event();
+}
+END_TEST
+
+START_TEST(the_first_refusal_is_told)
+{
+	const struct qmp_command commands[] = { { "one", NULL },
+						{ "two", NULL },
+						{ "three", NULL } };
+	static const char refused[] =
+		"{\"error\": {\"class\": \"GenericError\", \"desc\": \"%s\"}, \"id\": %d}\n";
+	char lines[512];
+
+	snprintf(lines, sizeof(lines), refused, "this", 2);
+	snprintf(lines + strlen(lines), sizeof(lines) - strlen(lines), refused, "that", 3);
+	ck_assert_int_eq(qmp_begin(qmp, commands, 3, &op), 0);
+	say(EMPTY(1));
+	say(lines);
+	ck_assert_int_lt(qmp_finish(qmp, &op), 0);
+	ck_assert_str_eq(op.err.msg, "QEMU refused two: this (GenericError)");
+	op.err = (struct err){ 0 };
+	say(EMPTY(4));
+	ck_assert_int_eq(qmp_execute(qmp, "four", NULL, NULL, &op), 0);
+}
+END_TEST
+
+/* What was begun and is of no interest any more does not stand in the way of another command. */
+START_TEST(commands_that_nobody_waits_for)
+{
+	const struct qmp_command commands[] = { { "one", NULL }, { "two", NULL } };
+	json_t *out = NULL;
+
+	ck_assert_int_eq(qmp_begin(qmp, commands, 2, &op), 0);
+	say("{\"return\": 1, \"id\": 1}\n"
+	    "{\"error\": {\"class\": \"x\", \"desc\": \"y\"}, \"id\": 2}\n"
+	    "{\"return\": 3, \"id\": 3}\n");
+	ck_assert_int_eq(qmp_execute(qmp, "three", NULL, &out, &op), 0);
+	ck_assert_int_eq(json_integer_value(out), 3);
+	json_decref(out);
+}
+END_TEST
+
 START_TEST(late_reply_is_dropped)
 {
 	json_t *out = NULL;
@@ -352,6 +406,9 @@ int main(void)
 	tcase_add_test(t, events_without_command);
 	tcase_add_test(t, newest_events_are_kept);
 	tcase_add_test(t, refusal);
+	tcase_add_test(t, commands_that_are_sent_together);
+	tcase_add_test(t, the_first_refusal_is_told);
+	tcase_add_test(t, commands_that_nobody_waits_for);
 	tcase_add_test(t, late_reply_is_dropped);
 	tcase_add_test(t, deadline_before_the_greeting);
 	tcase_add_test(t, cancelled);

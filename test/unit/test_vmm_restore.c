@@ -70,6 +70,19 @@ static uint64_t sum_memory(struct vmm *v)
 	return sum;
 }
 
+/* All of a cut. Return: 0; -errno. */
+static int make_cut(struct vmm *v, int devices_fd, const struct vmm_image *top)
+{
+	int r = vmm_cut_prepare(v, &(struct vmm_cut){ devices_fd, top }, &op);
+
+	if (r == 0)
+		r = vmm_cut_begin(v, &op);
+	if (r == 0)
+		r = vmm_cut_finish(v, &op);
+	vmm_cut_done(v, &op);
+	return r;
+}
+
 static struct saved save(struct vmm *v, const struct memory_image *image)
 {
 	struct saved s = { .devices = -1, .diff = scratch("diff"), .image = -1 };
@@ -77,7 +90,7 @@ static struct saved save(struct vmm *v, const struct memory_image *image)
 
 	fd_close(&s.devices);
 	s.devices = openat(run_fd, "devices", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	ck_assert_msg(vmm_save_devices(v, s.devices, &op) == 0, "%s", op.err.msg);
+	ck_assert_msg(make_cut(v, s.devices, NULL) == 0, "%s", op.err.msg);
 	fd_close(&s.devices);
 	s.devices = openat(run_fd, "devices", O_RDONLY | O_CLOEXEC);
 	ck_assert_int_ge(s.devices, 0);
@@ -216,7 +229,7 @@ START_TEST(copied_while_it_runs_on)
 	ck_assert_int_eq(vmm_pause(vmm, &op), 0);
 	write_pattern(vmm, PATTERN_PAGE, 0x77);
 	sum = sum_memory(vmm);
-	ck_assert_int_eq(memory_capture_take(copy, &ram, &op.err), 0);
+	ck_assert_int_eq(memory_capture_take(copy, &op.err), 0);
 	s = save(vmm, &none);
 	write_pattern(vmm, PATTERN_PAGE, 0x78);
 	ck_assert_int_eq(vmm_resume(vmm, &op), 0);
@@ -261,13 +274,13 @@ START_TEST(gets_a_new_top_layer)
 
 		ck_assert_msg(spawn_run(argv, NULL, NULL, &op) == 0, "%s", op.err.msg);
 		top.fd = openat(run_fd, name, O_RDWR | O_CLOEXEC);
-		ck_assert_int_lt(vmm_switch_disk(vmm, &top, &op), 0);
+		ck_assert_int_lt(make_cut(vmm, -1, &top), 0);
 		op.err = (struct err){ 0 };
 		ck_assert_int_eq(vmm_pause(vmm, &op), 0);
-		ck_assert_msg(vmm_switch_disk(vmm, &top, &op) == 0, "%s", op.err.msg);
+		ck_assert_msg(make_cut(vmm, -1, &top) == 0, "%s", op.err.msg);
 		fd_close(&top.fd);
 		image = (struct vmm_image){ .format = VMM_IMAGE_QCOW2, .fd = bad };
-		ck_assert_int_lt(vmm_switch_disk(vmm, &image, &op), 0);
+		ck_assert_int_lt(make_cut(vmm, -1, &image), 0);
 		op.err = (struct err){ 0 };
 		ck_assert_int_eq(vmm_resume(vmm, &op), 0);
 		say("on");
@@ -292,7 +305,7 @@ static struct vmm_image make_layer(const char *name)
 static void put_on_top(const struct vmm_image *layer)
 {
 	ck_assert_int_eq(vmm_pause(vmm, &op), 0);
-	ck_assert_msg(vmm_switch_disk(vmm, layer, &op) == 0, "%s", op.err.msg);
+	ck_assert_msg(make_cut(vmm, -1, layer) == 0, "%s", op.err.msg);
 	ck_assert_int_eq(vmm_resume(vmm, &op), 0);
 }
 
