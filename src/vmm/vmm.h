@@ -17,7 +17,7 @@
 
 enum vmm_caps {
 	VMM_CAP_PAUSE = 1 << 0,    /* vmm_pause(), vmm_resume() */
-	VMM_CAP_SNAPSHOT = 1 << 1, /* vmm_save_devices(), vmm_switch_disk(), vmm_set_chain(),
+	VMM_CAP_SNAPSHOT = 1 << 1, /* vmm_cut_prepare(), _begin(), _finish(), vmm_set_chain(),
 				    * vmm_ram(), and to start restored */
 };
 
@@ -32,7 +32,7 @@ struct vmm_image {
 
 /* What a restored VM begins with, instead of a kernel. All is borrowed for the call. */
 struct vmm_restore {
-	int devices_fd;    /* what vmm_save_devices() wrote, at its beginning */
+	int devices_fd;    /* what vmm_cut_begin() wrote, at its beginning */
 	int image_fd;      /* memory image (vmm/memfile.h), opened for reading only: it is mapped
 			    * privately, and no VMM is able to change it; -1 = zeros */
 	uint64_t image_id; /* of it; 0 = none */
