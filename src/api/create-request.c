@@ -164,8 +164,8 @@ static int check_unsupported(const json_t *o, struct err *e)
 
 static int check_own_keys(const json_t *own, struct err *e)
 {
-	static const char *const known[] = { "name", "cpus",    "memoryMB", "diskSizeMB",
-					     "user", "workdir", "restart" };
+	static const char *const known[] = { "name",    "cpus",    "memoryMB", "diskSizeMB", "user",
+					     "workdir", "restart", "idle",     "onIdle" };
 	const char *key;
 	json_t *v;
 
@@ -203,6 +203,25 @@ static int take_restart(const json_t *own, uint64_t *out, struct err *e)
 		       RESTART_MOST);
 }
 
+/* Whole seconds without use, and what then. */
+static int take_idle(const json_t *own, struct db_sandbox *out, struct err *e)
+{
+	const json_t *v = json_object_get(own, "onIdle");
+	const char *text = json_string_value(v);
+	int r = take_positive(own, "vivarium.idle", INT_MAX, &out->idle_s, e);
+
+	if (r < 0 || v == NULL || json_is_null(v))
+		return r;
+	if (text == NULL || (!streq(text, "pause") && !streq(text, "kill")))
+		return err_set(e, ERR_INVALID, "field 'vivarium.onIdle' must be pause or kill");
+	if (out->idle_s == 0)
+		return err_set(e, ERR_INVALID,
+			       "field 'vivarium.onIdle' says what vivarium.idle does: it needs "
+			       "that");
+	out->idle_kill = streq(text, "kill");
+	return 0;
+}
+
 static int take_own(const json_t *o, struct db_sandbox *out, struct err *e)
 {
 	const json_t *own = json_object_get(o, "vivarium");
@@ -227,7 +246,9 @@ static int take_own(const json_t *o, struct db_sandbox *out, struct err *e)
 	if (r == 0)
 		r = take_positive(own, "vivarium.diskSizeMB", INT_MAX, &out->disk_mib, e);
 	out->cpus = (unsigned)cpus;
-	return r < 0 ? r : take_restart(own, &out->restart_max, e);
+	if (r == 0)
+		r = take_restart(own, &out->restart_max, e);
+	return r < 0 ? r : take_idle(own, out, e);
 }
 
 int create_request_parse(const char *body, size_t n, bool v2, struct db_sandbox *out, struct err *e)

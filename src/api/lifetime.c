@@ -116,8 +116,10 @@ void sandboxes_ping(struct http_exchange *x, const struct route_params *p, void 
 	struct err e = { 0 };
 	struct sandbox *sb = manager_find(api->m, p->at[0], &e);
 
-	if (sb == NULL || sandbox_check_running(sb, &e) < 0)
+	if (sb == NULL || sandbox_check_running(sb, &e) < 0) {
 		reply_error(x, &e);
-	else
-		reply_empty(x);
+		return;
+	}
+	sandbox_touch(sb);
+	reply_empty(x);
 }

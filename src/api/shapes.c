@@ -96,6 +96,15 @@ static void set_checkpoint(json_t *own, const struct sandbox *sb)
 		json_integer((json_int_t)sandbox_checkpoint_allocated(sb)))); /* as set_text() */
 }
 
+static void set_idle(json_t *own, const struct db_sandbox *row)
+{
+	if (row->idle_s == 0)
+		return;
+	ignore_err(json_object_set_new(own, "idle",
+				       json_integer((json_int_t)row->idle_s))); /* as set_text() */
+	set_text(own, "onIdle", row->idle_kill ? "kill" : "pause");
+}
+
 static void set_restart(json_t *own, const struct db_sandbox *row)
 {
 	auto_free char *policy = row->restart_max > 0
@@ -121,6 +130,7 @@ static json_t *own_fields_in_full(const struct sandbox *sb)
 	set_text(own, "user", row->user);
 	set_text(own, "workdir", row->workdir);
 	set_restart(own, row);
+	set_idle(own, row);
 	set_text(own, "kernelVersion", row->kernel_version);
 	set_text(own, "vmm", row->vmm_name);
 	set_text(own, "vmmVersion", row->vmm_version);

@@ -50,31 +50,53 @@ int parse_hex_u32(const char *s, uint32_t *out)
 	return 0;
 }
 
-int parse_size_mib(const char *s, uint64_t *out_mib)
+struct unit {
+	const char *name; /* behind the number */
+	uint64_t worth;
+};
+
+static int parse_units(const char *s, const struct unit *units, size_t n, uint64_t *out)
 {
-	static const struct {
-		const char *unit;
-		uint64_t mib;
-	} units[] = {
-		{ "", 1 },       { "M", 1 },           { "MiB", 1 },           { "G", 1024 },
-		{ "GiB", 1024 }, { "T", 1024 * 1024 }, { "TiB", 1024 * 1024 },
-	};
 	const char *end;
 	uint64_t v;
-	uint64_t mib;
 	int r = read_digits(s, &end, &v);
 
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
-		if (!streq(end, units[i].unit))
+	for (size_t i = 0; i < n; i++) {
+		if (!streq(end, units[i].name))
 			continue;
-		if (__builtin_mul_overflow(v, units[i].mib, &mib))
+		if (__builtin_mul_overflow(v, units[i].worth, &v))
 			return -ERANGE;
-		*out_mib = mib;
+		*out = v;
 		return 0;
 	}
 	return -EINVAL;
+}
+
+int parse_size_mib(const char *s, uint64_t *out_mib)
+{
+	static const struct unit units[] = {
+		{ "", 1 },       { "M", 1 },           { "MiB", 1 },           { "G", 1024 },
+		{ "GiB", 1024 }, { "T", 1024 * 1024 }, { "TiB", 1024 * 1024 },
+	};
+
+	return parse_units(s, units, ARRAY_SIZE(units), out_mib);
+}
+
+int parse_duration_s(const char *s, uint64_t *out_s)
+{
+	static const struct unit units[] = {
+		{ "", 1 }, { "s", 1 }, { "m", 60 }, { "h", 3600 }, { "d", 86400 },
+	};
+	uint64_t seconds;
+	int r = parse_units(s, units, ARRAY_SIZE(units), &seconds);
+
+	if (r == 0 && seconds == 0)
+		return -ERANGE;
+	if (r == 0)
+		*out_s = seconds;
+	return r;
 }
 
 int parse_bool(const char *s, bool *out)

@@ -17,5 +17,9 @@ must_check int parse_hex_u32(const char *s, uint32_t *out);
  */
 must_check int parse_size_mib(const char *s, uint64_t *out_mib);
 
+/** parse_duration_s() - a time in seconds: "90", "90s", "15m", "2h", "1d"; at least one. Return: 0;
+ * -EINVAL; -ERANGE */
+must_check int parse_duration_s(const char *s, uint64_t *out_s);
+
 /** parse_bool() - "true" "yes" "on" "1" or "false" "no" "off" "0". Return: 0; -EINVAL */
 must_check int parse_bool(const char *s, bool *out);

@@ -37,6 +37,8 @@ static void print_event(const json_t *event, bool json)
 		printf("  generation %lld", (long long)generation);
 	if (streq(cause, "timeout"))
 		fputs("  by its timeout", stdout);
+	else if (streq(cause, "idle"))
+		fputs("  by its idle timeout", stdout);
 	else if (streq(cause, "restart"))
 		fputs("  by its restart policy", stdout);
 	else if (cause[0] != '\0')

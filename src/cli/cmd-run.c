@@ -14,7 +14,7 @@
 #include <stdio.h>
 
 /* Behind those of cli/egress.h. */
-enum { OPTION_KEYS = 512, OPTION_TEMPLATE, OPTION_RESTART };
+enum { OPTION_KEYS = 512, OPTION_TEMPLATE, OPTION_RESTART, OPTION_IDLE, OPTION_ON_IDLE };
 
 struct wish {
 	bool keep;
@@ -49,6 +49,17 @@ static int set_size(const struct verb *verb, struct wish *w, const char *option,
 	return set_number(w, key, mib);
 }
 
+static int set_duration(const struct verb *verb, struct wish *w, const char *option,
+			const char *key)
+{
+	uint64_t seconds;
+
+	if (parse_duration_s(optarg, &seconds) < 0 || seconds > INT_MAX)
+		return cli_usage(verb, "--%s %s is no time; say for example 90s, 15m or 2h", option,
+				 optarg);
+	return set_number(w, key, seconds);
+}
+
 static int take_option(const struct verb *verb, struct wish *w, int c)
 {
 	uint64_t n;
@@ -77,6 +88,10 @@ static int take_option(const struct verb *verb, struct wish *w, int c)
 					   "--env %s: say NAME=VALUE, or NAME to pass yours on",
 					   optarg)
 			       : 0;
+	case OPTION_IDLE:
+		return set_duration(verb, w, "idle", "idle");
+	case OPTION_ON_IDLE:
+		return json_object_set_new(w->own, "onIdle", json_string(optarg));
 	case OPTION_RESTART:
 		return json_object_set_new(w->own, "restart", json_string(optarg));
 	case 'u':
@@ -120,6 +135,8 @@ static int parse(const struct verb *verb, int argc, char **argv, struct wish *w)
 		{ "user", required_argument, NULL, 'u' },
 		{ "workdir", required_argument, NULL, 'w' },
 		{ "restart", required_argument, NULL, OPTION_RESTART },
+		{ "idle", required_argument, NULL, OPTION_IDLE },
+		{ "on-idle", required_argument, NULL, OPTION_ON_IDLE },
 		{ "publish", required_argument, NULL, 'p' },
 		{ "keep", no_argument, NULL, 'k' },
 		{ "json", no_argument, NULL, 'j' },
@@ -251,6 +268,7 @@ static int create(struct cli *cli, int argc, char **argv)
 #define WISH_USAGE                                                                                 \
 	"[--name NAME] [--template NAME] [--cpus N] [--memory SIZE] [--disk SIZE]\n"               \
 	"           [--env NAME[=VALUE]]... [--user USER] [--workdir DIR] [--restart POLICY]\n"    \
+	"           [--idle TIME [--on-idle WHAT]]\n"                                              \
 	"           " EGRESS_USAGE "\n"                                                            \
 	"           "
 #define WISH_HELP                                                                                  \
@@ -264,7 +282,9 @@ static int create(struct cli *cli, int argc, char **argv)
 	"  -w, --workdir DIR  where they run (the user's home)\n"                                  \
 	"  --restart POLICY   on-failure[:N]: started again, at most N times in a row (10), "      \
 	"when\n"                                                                                   \
-	"                     its VM fails; or no (no)\n" EGRESS_HELP
+	"                     its VM fails; or no (no)\n"                                          \
+	"  --idle TIME        unused for so long, e.g. 90s, 15m or 2h, it is paused\n"             \
+	"  --on-idle WHAT     then: pause or kill (pause)\n" EGRESS_HELP
 
 const struct verb verb_run = {
 	.name = "run",

@@ -5,6 +5,8 @@
  */
 #include "http/proxy-internal.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 
 static bool needs_upstream(const struct proxy_conn *p)
@@ -42,6 +44,7 @@ void proxy_group_remove(struct proxy_conn *p)
 		p->next->link = p->link;
 	p->link = NULL;
 	p->spec.group->n--;
+	p->spec.group->used_ns = clock_now_ns();
 	proxy_group_check(p->spec.group);
 }
 
@@ -53,6 +56,7 @@ void proxy_group_add(struct proxy_group *g, struct proxy_conn *p)
 		p->next->link = &p->next;
 	g->first = p;
 	g->n++;
+	g->used_ns = clock_now_ns();
 }
 
 void proxy_abort_all(struct proxy_group *g, int code)

@@ -14,6 +14,7 @@
 struct proxy_group {
 	struct proxy_conn *first;
 	size_t n;
+	uint64_t used_ns; /* when one began or ended last, CLOCK_MONOTONIC; 0 = never */
 	void (*on_drained)(void *arg); /* NULL = proxy_drain() is not under way */
 	void *on_drained_arg;
 };

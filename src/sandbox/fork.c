@@ -83,6 +83,8 @@ static void copy_model(struct db_sandbox *to, const struct db_sandbox *from, uin
 	to->auto_pause_disk_only = from->auto_pause_disk_only;
 	to->auto_resume = from->auto_resume;
 	to->restart_max = from->restart_max;
+	to->idle_s = from->idle_s;
+	to->idle_kill = from->idle_kill;
 }
 
 static void remove_work(void *arg)

@@ -81,6 +81,7 @@ int sandbox_set_deadline(struct sandbox *sb, uint64_t end_ms, struct err *e)
 		return r;
 	}
 	sb->expiry = (struct expiry){ 0 };
+	sandbox_touch(sb);
 	watch_deadline_changed(sb);
 	return 0;
 }

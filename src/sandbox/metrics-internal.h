@@ -19,6 +19,9 @@ void meter_start(struct sandbox *sb);
 /** meter_stop() - its VM ends, or its resources go to a worker; idempotent */
 void meter_stop(struct sandbox *sb);
 
+/** meter_worked_ns() - when its VM was seen to work last, CLOCK_MONOTONIC; 0 = never */
+uint64_t meter_worked_ns(const struct sandbox *sb);
+
 /** meter_load() - take the samples that an earlier daemon saved, if any */
 void meter_load(struct sandbox *sb);
 

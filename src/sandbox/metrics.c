@@ -61,6 +61,7 @@ struct meter {
 	uint64_t anon_bytes; /* as seen last */
 	unsigned cpu;        /* as in a sample */
 	bool worked;         /* since the guest told last */
+	uint64_t worked_ns;  /* when it did last, CLOCK_MONOTONIC */
 	bool asked;          /* the agent answered, or was asked, since the last tick */
 	uint64_t ask_next_ns;
 	uint64_t backoff_ms; /* 0 = it answered */
@@ -89,6 +90,11 @@ void create_stats_add(struct create_stats *s, uint64_t ns)
 const struct create_stats *manager_create_stats(const struct manager *m)
 {
 	return &m->creates;
+}
+
+uint64_t meter_worked_ns(const struct sandbox *sb)
+{
+	return sb->meter->worked_ns;
 }
 
 struct meter *meter_new(void)
@@ -154,8 +160,11 @@ static int look(struct sandbox *sb)
 	meter->cpu =
 		(unsigned)MIN(cpu_ns * SERIES_CPU_MAX / (MAX(wall_ns, UINT64_C(1)) * sb->row.cpus),
 			      (uint64_t)SERIES_CPU_MAX);
-	meter->worked |= cpu_ns * 1000 / MAX(wall_ns, UINT64_C(1)) >=
-			 (meter->asked ? WORK_ASKED_PERMILLE : WORK_PERMILLE);
+	if (cpu_ns * 1000 / MAX(wall_ns, UINT64_C(1)) >=
+	    (meter->asked ? WORK_ASKED_PERMILLE : WORK_PERMILLE)) {
+		meter->worked = true;
+		meter->worked_ns = now_ns;
+	}
 	meter->asked = meter->fetch != NULL;
 	meter->h.cpu_ns += cpu_ns;
 	meter->anon_bytes = usage.anon_bytes;

@@ -78,6 +78,14 @@ struct expiry {
 	uint64_t wait_ms;  /* back-off */
 };
 
+/* When it was used last (idle.c). */
+struct idleness {
+	uint64_t touched_ns; /* by who asked for it, CLOCK_MONOTONIC */
+	uint64_t link_bytes; /* of its link, as seen last */
+	uint64_t again_ns;   /* a pause failed, and is not tried before */
+	uint64_t wait_ms;    /* back-off */
+};
+
 struct sandbox {
 	struct manager *m; /* borrowed */
 	struct db_sandbox row;
@@ -85,6 +93,7 @@ struct sandbox {
 	struct plan_timing timing;       /* of its last start */
 	struct plan_timing pause_timing; /* of its last pause or stop */
 	struct expiry expiry;
+	struct idleness idleness;
 	struct journal journal;
 	bool busy;     /* an operation owns res */
 	bool goes_on;  /* but it only looks: the guest can be used meanwhile */
@@ -291,6 +300,22 @@ void watch_deadline_changed(struct sandbox *sb);
 
 /** sandbox_expires_ms() - when the row's deadline is acted upon, CLOCK_REALTIME; 0 = never */
 uint64_t sandbox_expires_ms(const struct sandbox *sb);
+
+/** watch_idle_changed() - wait anew for the end of its idle time */
+void watch_idle_changed(struct sandbox *sb);
+
+/** idle_begin() - it is watched from now on, which begins its idle time */
+void idle_begin(struct sandbox *sb);
+
+/** idle_is_over() - whether it has an idle timeout, and was not used for so long */
+bool idle_is_over(const struct sandbox *sb);
+
+/** idle_left_ms() - how long it may still be unused; 0 = no longer */
+uint64_t idle_left_ms(const struct sandbox *sb);
+
+/** sandbox_idle_out() - its idle time seems to be over: it is paused or removed, unless its link
+ * tells otherwise */
+void sandbox_idle_out(struct sandbox *sb);
 
 /** sandbox_expire() - its deadline has come: it is removed, or paused */
 void sandbox_expire(struct sandbox *sb);

@@ -191,6 +191,9 @@ must_check int sandbox_check_running(const struct sandbox *sb, struct err *e);
  */
 must_check int sandbox_set_deadline(struct sandbox *sb, uint64_t end_ms, struct err *e);
 
+/** sandbox_touch() - somebody wants it: its idle time begins anew */
+void sandbox_touch(struct sandbox *sb);
+
 /** sandbox_set_auto_pause() - whether a running sandbox is paused at its deadline, with its memory,
  * or removed; how it is paused stays if it was to be. Return: as sandbox_set_deadline() */
 must_check int sandbox_set_auto_pause(struct sandbox *sb, bool pauses, struct err *e);

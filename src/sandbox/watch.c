@@ -30,6 +30,7 @@ struct watch {
 	uv_poll_t events;
 	uv_poll_t console;
 	uv_timer_t deadline;
+	uv_timer_t idle;
 	uv_timer_t ending; /* runs once the guest ended */
 	unsigned open;     /* handles that libuv has not closed yet */
 };
@@ -64,6 +65,7 @@ void watch_stop(struct sandbox *sb)
 	close_handle((uv_handle_t *)&w->console);
 	close_handle((uv_handle_t *)&w->deadline);
 	close_handle((uv_handle_t *)&w->ending);
+	close_handle((uv_handle_t *)&w->idle);
 }
 
 static void note_event(struct sandbox *sb, enum vmm_event event)
@@ -213,6 +215,25 @@ void watch_deadline_changed(struct sandbox *sb)
 		arm_deadline(sb->watch);
 }
 
+static void on_idle(uv_timer_t *timer)
+{
+	sandbox_idle_out(((struct watch *)timer->data)->sb);
+}
+
+static void arm_idle(struct watch *w)
+{
+	if (w->sb->row.idle_s == 0)
+		return;
+	uv_update_time(w->sb->m->loop); /* as of the deadline */
+	uv_timer_start(&w->idle, on_idle, MAX(idle_left_ms(w->sb), UINT64_C(1)), 0);
+}
+
+void watch_idle_changed(struct sandbox *sb)
+{
+	if (sb->watch != NULL)
+		arm_idle(sb->watch);
+}
+
 static void watch_timer(struct watch *w, uv_timer_t *timer)
 {
 	uv_timer_init(w->sb->m->loop, timer);
@@ -236,6 +257,9 @@ void watch_start(struct sandbox *sb)
 	watch_timer(w, &w->ending);
 	watch_timer(w, &w->deadline);
 	arm_deadline(w);
+	watch_timer(w, &w->idle);
+	idle_begin(sb);
+	arm_idle(w);
 	if (vmm_guest_ended(sb->res.vmm)) /* seen by a watch before this one */
 		await_end(w);
 	meter_start(sb);

@@ -72,6 +72,8 @@ struct db_sandbox {
 	uint64_t restart_max;   /* how often it is started again when its VM failed; 0 = never */
 	uint64_t restart_tries; /* how often that was in a row; a long life or a person ends one */
 	bool restarting;        /* it is stopped, and will be started again */
+	uint64_t idle_s;        /* unused for so long it is paused, 0 = for any time */
+	bool idle_kill;         /* or then removed */
 };
 
 /** db_sandbox_init() - all strings "" and numbers 0 */

@@ -17,9 +17,10 @@ struct db_event {
 	const char *sandbox; /* its id */
 	const char *name;    /* "" = it has none */
 	const char *template_name;
-	const char *cause;   /* "timeout": its deadline; "restart": its restart policy; of a VM
-			      * that ended: "exit", "panic", "oom", "vmm" or "lost"
-			      * (sandbox/death.h); "" = somebody asked for it */
+	/* "timeout": its deadline; "idle": its idle timeout; "restart": its restart policy; of a VM
+	 * that ended: "exit", "panic", "oom", "vmm" or "lost" (sandbox/death.h); "" = somebody
+	 * asked for it */
+	const char *cause;
 	const char *error;   /* "" = none */
 	uint64_t generation; /* checkpoint that it was at, or came from last; 0 = none */
 };

@@ -67,6 +67,8 @@ static const struct column columns[] = {
 	COLUMN(U64, restart_max),
 	COLUMN(U64, restart_tries),
 	COLUMN(BOOL, restarting),
+	COLUMN(U64, idle_s),
+	COLUMN(BOOL, idle_kill),
 };
 
 static const char *const state_names[] = {

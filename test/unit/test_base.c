@@ -417,6 +417,15 @@ START_TEST(test_parse_size)
 		ck_assert_msg(parse_size_mib(bad[i], &mib) == -EINVAL, "%s", bad[i]);
 	ck_assert_int_eq(parse_size_mib("18446744073709551615T", &mib), -ERANGE);
 	ck_assert_uint_eq(mib, 77); /* not written on failure */
+	ck_assert(parse_duration_s("90", &mib) == 0 && mib == 90);
+	ck_assert(parse_duration_s("90s", &mib) == 0 && mib == 90);
+	ck_assert(parse_duration_s("15m", &mib) == 0 && mib == 900);
+	ck_assert(parse_duration_s("2h", &mib) == 0 && mib == 7200);
+	ck_assert(parse_duration_s("1d", &mib) == 0 && mib == 86400);
+	ck_assert_int_eq(parse_duration_s("0", &mib), -ERANGE);
+	ck_assert_int_eq(parse_duration_s("18446744073709551615d", &mib), -ERANGE);
+	ck_assert_int_eq(parse_duration_s("1M", &mib), -EINVAL);
+	ck_assert_int_eq(parse_duration_s("m", &mib), -EINVAL);
 }
 END_TEST
 
