@@ -22,6 +22,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "disk/seal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -33,7 +34,6 @@
 #include <unistd.h>
 
 #define LAYER_NEW "layer.new"
-#define BASE_FILE "base"
 
 enum { STAT_BLOCK_BYTES = 512, SECTOR_BYTES = 512, LINK_TRIES = 3 };
 
@@ -448,10 +448,18 @@ int disk_open_top(const struct disk_ops *ops, const struct disk_spec *spec, stru
 	return 0;
 }
 
+int layers_open_base(const struct layer_dir *dir, struct op *op)
+{
+	auto_free char *path = str_printf("%s/" BASE_FILE, dir->path);
+	auto_close int fd = open_base(dir->fd, BASE_FILE, path, op);
+	int r = fd < 0 ? fd : seal_check(fd, path, false, op);
+
+	return r < 0 ? r : take_fd(&fd);
+}
+
 static int open_chain(const struct layer_dir *dir, const struct layers *layers, struct disk *out,
 		      struct op *op)
 {
-	auto_free char *base = str_printf("%s/" BASE_FILE, dir->path);
 	int i = 0;
 	int fd;
 
@@ -464,7 +472,7 @@ static int open_chain(const struct layer_dir *dir, const struct layers *layers, 
 		if (i < 0)
 			return i;
 	} while (i > 0);
-	fd = open_base(dir->fd, BASE_FILE, base, op);
+	fd = layers_open_base(dir, op);
 	if (fd < 0)
 		return fd;
 	out->chain[out->n++] = (struct disk_image){ .format = DISK_RAW, .fd = fd };

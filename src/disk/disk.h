@@ -140,6 +140,24 @@ must_check int disk_merge_begin(const struct disk_ops *ops, const struct disk_sp
 must_check int disk_merge_end(const struct disk_ops *ops, const struct disk_spec *spec,
 			      struct disk_merge *m, struct op *op);
 
+/**
+ * disk_seal() - record what the files of a disk are which are written to no more, as far as that
+ * was not done; whoever opens them later is told if they are not that any more
+ * @live:	how many layers at the top may still be written to
+ *
+ * It takes as long as reading them; op->cancel_fd ends it, and what was done stays.
+ * Return: 0; -errno with op->err set.
+ */
+must_check int disk_seal(const struct disk_ops *ops, const struct disk_spec *spec, size_t live,
+			 struct op *op);
+
+/**
+ * disk_verify() - read all of a disk that nobody has, and compare it with what was recorded
+ *
+ * Return: 0; -errno with op->err set: what is damaged or missing.
+ */
+must_check int disk_verify(const struct disk_ops *ops, const struct disk_spec *spec, struct op *op);
+
 /** disk_sweep() - remove the layer that a killed process left half made; no operation has the disk.
  * Return: 0 (also if absent); -errno */
 must_check int disk_sweep(int dirfd);

@@ -4,6 +4,7 @@
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "disk/seal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -122,6 +123,8 @@ int layer_open(const struct layer_dir *dir, unsigned number, bool top, struct op
 	if (fd < 0)
 		return err_errno(&op->err, errno, "open disk layer %s", path);
 	r = dir->ops->check(fd, path, dir->size_bytes, top, op);
+	if (r == 0 && !top)
+		r = seal_check(fd, path, false, op);
 	return r < 0 ? r : take_fd(&fd);
 }
 

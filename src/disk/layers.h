@@ -8,6 +8,7 @@
 
 #define LAYER_DIR "layer"
 #define LAYER_TMP "layer.tmp"
+#define BASE_FILE "base"
 
 enum { LAYER_NAME_SIZE = 32 };
 
@@ -48,12 +49,16 @@ struct layer_dir {
 };
 
 /**
- * layer_open() - open a layer, and look whether it is one of this disk
- * @top:	for writing, too; one that is not may be of a disk that was smaller
+ * layer_open() - open a layer, and look whether it is one of this disk, and what it was
+ * @top:	for writing, too; one that is not may be of a disk that was smaller, and be sealed
  *
  * Return: descriptor, owned; -errno with op->err set.
  */
 must_check int layer_open(const struct layer_dir *dir, unsigned number, bool top, struct op *op);
+
+/** layers_open_base() - open the base of a disk, and look whether it is what it was. Return:
+ * descriptor, owned; -errno with op->err set */
+must_check int layers_open_base(const struct layer_dir *dir, struct op *op);
 
 /**
  * layer_below() - what a layer says is below it

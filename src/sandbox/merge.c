@@ -4,9 +4,9 @@
  *
  * Each checkpoint puts a layer on a sandbox's disk. So behind it, when there are many, some below
  * the top one become one (disk/merge.c), on a worker, and while it goes on: the sandbox is not
- * busy, since layers that are only read are nobody's business. What was made waits in the sandbox
- * until its next checkpoint, whose first steps put it in place and tell the VMM. Only checkpoints
- * make chains longer, so there is no earlier need.
+ * busy, since layers that are only read are nobody's business. Those that are new are sealed then.
+ * What was made waits in the sandbox until its next checkpoint, whose first steps put it in place
+ * and tell the VMM. Only checkpoints make chains longer, so there is no earlier need.
  *
  * Whatever else becomes of the sandbox ends a merge that is under way, and forgets one that waits:
  * it has no name yet, so nothing is left. One merge at a time for all sandboxes: whom it does not
@@ -16,8 +16,10 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/work.h"
+#include "sandbox/fault.h"
 #include "sandbox/steps.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -46,7 +48,11 @@ static void merge_work(void *arg)
 {
 	struct merge *g = arg;
 
-	g->result = disk_merge_begin(g->disk, &g->spec, 1, &g->made, &g->op);
+	g->result = fault_point(g->op.fault, "merge", "begin", "before", &g->op.err);
+	if (g->result == 0)
+		g->result = disk_merge_begin(g->disk, &g->spec, 1, &g->made, &g->op);
+	if (g->result >= 0 && disk_seal(g->disk, &g->spec, 1, &g->op) < 0)
+		g->result = -EIO; /* what was made is good all the same */
 }
 
 static void merge_done(void *arg)
@@ -89,6 +95,7 @@ void merge_start(struct sandbox *sb)
 		return;
 	}
 	op_init(&g->op, 0, g->cancel_fd);
+	g->op.fault = m->config.fault;
 	disk_merge_done(&sb->merged); /* one that was not taken: there is a newer one */
 	sb->merge = g;
 	m->merging = true;
@@ -129,10 +136,12 @@ static int put_in_place(struct sandbox *sb, const struct disk_spec *spec, struct
 {
 	int r = disk_merge_end(sb->m->disk, spec, &sb->res.merged, op);
 
-	if (r > 0)
-		log_info("sandbox.disk_merged", kv_str("id", sb->row.id.s),
-			 kv_u64("layers", disk_layers(sb->m->disk, spec->dirfd)));
-	return r;
+	if (r <= 0)
+		return r;
+	log_info("sandbox.disk_merged", kv_str("id", sb->row.id.s),
+		 kv_u64("layers", disk_layers(sb->m->disk, spec->dirfd)));
+	/* The VM reads layers yet that have no name any more. */
+	return fault_point(op->fault, "merge", "place", "after", &op->err) ?: r;
 }
 
 static bool is_full(const struct sandbox *sb)

@@ -76,17 +76,20 @@ static void pause_work(void *arg)
 }
 
 /* Each resume puts a layer on the disk. They are merged long before there are too many, while
- * nobody waits: then it ends, and the next pause tries again. */
-static void merge_disk(struct sandbox *sb, struct op *op)
+ * nobody waits: then it ends, and the next pause tries again. What there is then is sealed. */
+static int tidy_disk(struct sandbox *sb, struct op *op)
 {
 	struct disk_spec spec = disk_spec_of(sb);
 	auto_close int fd = checkpoint_open_disk(sb->res.dirfd, sb->res.draft.generation, op);
+	int r = fd < 0 ? fd : 0;
 
-	if (fd < 0 || disk_layers(sb->m->disk, fd) < MERGE_LAYERS)
-		return;
 	spec.dirfd = fd;
-	if (disk_merge(sb->m->disk, &spec, op) == 0)
-		log_info("sandbox.disk_merged", kv_str("id", sb->row.id.s));
+	if (fd >= 0 && disk_layers(sb->m->disk, fd) >= MERGE_LAYERS) {
+		r = disk_merge(sb->m->disk, &spec, op);
+		if (r == 0)
+			log_info("sandbox.disk_merged", kv_str("id", sb->row.id.s));
+	}
+	return r < 0 ? r : disk_seal(sb->m->disk, &spec, 0, op);
 }
 
 /* What the new checkpoint made useless goes. */
@@ -97,9 +100,9 @@ static void tidy_work(void *arg)
 	struct op op;
 
 	op_init(&op, 0, sb->cancel_fd);
-	if (checkpoint_tidy(sb->res.dirfd, sb->res.draft.generation, &op) == 0)
-		merge_disk(sb, &op);
-	if (err_is_set(&op.err) && op.err.kind != ERR_CANCELLED)
+	if ((checkpoint_tidy(sb->res.dirfd, sb->res.draft.generation, &op) < 0 ||
+	     tidy_disk(sb, &op) < 0) &&
+	    op.err.kind != ERR_CANCELLED)
 		log_error("pause.tidy", kv_str("id", sb->row.id.s), kv_str("error", op.err.msg));
 }
 

@@ -3,7 +3,7 @@
  * Theory of operation
  *
  * Going back to a checkpoint, in two parts. First all of it is checked, every byte of its memory
- * too, while the sandbox goes on. Then the row says "resuming" at that generation, which is the
+ * and disk, while the sandbox goes on. Then the row says "resuming" at that generation, which is the
  * moment at which the present state is given up: from here on a kill or a failure ends as paused
  * there. What there is of a VM and of a disk is released, and the rest is a resume.
  */
@@ -43,6 +43,18 @@ static int find_last(struct rollback *r, int owner_fd)
 	return result;
 }
 
+static int check_disk(const struct rollback *r, int fd, struct op *op)
+{
+	struct disk_spec spec = disk_spec_of(r->sb);
+	int result = disk_exists(r->sb->m->disk, fd, op);
+
+	if (result == 0)
+		return err_set(&op->err, ERR_INVALID, "checkpoint %ju has lost its disk",
+			       (uintmax_t)r->generation);
+	spec.dirfd = fd;
+	return result < 0 ? result : disk_verify(r->sb->m->disk, &spec, op);
+}
+
 static int check_memory(int fd, const struct checkpoint *c, struct op *op)
 {
 	auto_close int memory = openat(fd, "memory", O_RDONLY | O_CLOEXEC);
@@ -70,11 +82,8 @@ static int check(struct rollback *r)
 		return fd;
 	result = restore_check_origin(r->sb, &c, &r->op.err);
 	if (result == 0)
-		result = disk_exists(r->sb->m->disk, fd, &r->op);
+		result = check_disk(r, fd, &r->op);
 	if (result == 0)
-		return err_set(&r->op.err, ERR_INVALID, "checkpoint %ju has lost its disk",
-			       (uintmax_t)r->generation);
-	if (result > 0)
 		result = image_check(&r->sb->m->known_images, fd, c.image_id, &r->op);
 	return result < 0 ? result : check_memory(fd, &c, &r->op);
 }

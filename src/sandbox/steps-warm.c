@@ -140,7 +140,11 @@ static int image_acquire(struct sandbox *sb, struct op *op)
 
 static int share_disk_acquire(struct sandbox *sb, struct op *op)
 {
-	return disk_link(sb->res.dirfd, sb->res.draft_fd, op);
+	struct disk_spec spec = disk_spec_of(sb);
+	int r = disk_link(sb->res.dirfd, sb->res.draft_fd, op);
+
+	spec.dirfd = sb->res.draft_fd;
+	return r < 0 ? r : disk_seal(sb->m->disk, &spec, 0, op); /* nobody waits for an image */
 }
 
 /* From here on creates find it. */

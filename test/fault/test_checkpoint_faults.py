@@ -183,3 +183,63 @@ def test_killed_at_any_moment(world):
     assert world.connect()[0] == 201
     check_source(world, 1)
     assert world.sh("cat /home/user/round") == str(n)
+
+
+def fill(world):
+    """Checkpoints whose layers nobody merges meanwhile, until no other layer fits."""
+    world.restart("merge.begin.before=fail")
+    for _ in range(20):
+        if len(list((world.instance.state / "sandboxes" / world.id).glob("layer/*.qcow2"))) == 15:
+            return
+        assert world.checkpoint()[0] == 201
+    raise AssertionError("the disk is not full")
+
+
+@pytest.mark.parametrize("action", ["kill", "fail"])
+def test_between_the_merged_layer_and_its_use(world, action):
+    """A checkpoint has to merge first. Its new layer has its name, and the VM has not been told yet."""
+    world.ready("running")
+    fill(world)
+    world.restart(f"merge.place.after={action}")
+    if action == "kill":
+        world.try_it(world.checkpoint, action, "merge.place.after")
+    else:
+        assert world.checkpoint()[0] == 201  # there is room by now; the next step tells the VM
+        assert "fault injected at merge.place.after" in world.instance.log_text()
+    check_source(world, 100)
+    world.restart()
+    assert world.checkpoint()[0] == 201
+    r = world.instance.viv("exec", "--user", "root", world.id, "--", "sh", "-c", "sync; echo 3 > /proc/sys/vm/drop_caches")
+    assert r.returncode == 0, r.stderr
+    check_source(world, 100)
+    assert world.pause()[0] == 204
+    assert world.connect()[0] == 201
+    check_source(world, 100)
+    world.forget_checkpoints()
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "fork"])
+def test_vmm_is_killed_meanwhile(world, what):
+    """Whatever it was in the middle of: its last checkpoint can be had again, memory and all."""
+    world.ready("running")
+    world.check_memory()
+    before = world.count  # what it comes back to may be the first checkpoint
+    assert world.checkpoint()[0] == 201
+    for _ in range(3):
+        pid = os.pidfd_open(world.instance.get(f"/sandboxes/{world.id}")["vivarium"]["vmmPid"])
+        late = threading.Timer(random.uniform(0.02, 0.6), signal.pidfd_send_signal, (pid, signal.SIGKILL))
+        late.start()
+        while not late.finished.is_set() or world.state() == "running":
+            status, reply = getattr(world, what)()
+            if status == 201 and what == "fork":
+                for child in [c["sandbox"]["sandboxID"] for c in reply if "sandbox" in c]:
+                    assert world.instance.request("DELETE", f"/sandboxes/{child}")[0] == 204
+        late.join()
+        os.close(pid)
+        world.check_host("stopped", most=100)
+        status, reply = world.rollback()
+        assert status == 201, reply
+        world.count = before
+        check_source(world, 100)
+    world.forget_checkpoints()
+    check_source(world)
