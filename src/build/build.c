@@ -98,16 +98,14 @@ static int open_build(struct build *b, struct op *op)
 	if (geteuid() != 0)
 		return err_set(&op->err, ERR_UNSUPPORTED,
 			       "a template can only be built by root: try again with sudo");
-	if (!name_valid(b->recipe->name))
-		return err_set(&op->err, ERR_INVALID, "\"%.80s\" can be no template's name",
-			       b->recipe->name);
 	r = file_mkdirs(templates);
 	if (r < 0)
 		return err_errno(&op->err, -r, "make %s", templates);
 	b->dirfd = open(templates, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (b->dirfd < 0)
 		return err_errno(&op->err, errno, "open %s", templates);
-	return take_lock(b, op);
+	r = template_check_name(b->dirfd, b->recipe->name, &op->err);
+	return r < 0 ? r : take_lock(b, op);
 }
 
 static int open_stage(struct build *b, struct op *op)

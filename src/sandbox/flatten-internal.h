@@ -8,10 +8,11 @@
 
 /* A template that is being made of a sandbox's disk (steps-flatten.c). */
 struct flat_draft {
-	struct template template; /* its name, user and workdir are set before */
-	char *env_json;           /* of its sandboxes; owned */
-	int disk_dirfd;           /* whose disk it is; borrowed */
-	int templates_fd;         /* owned; -1, as the next two */
+	struct template template;      /* its name, user and workdir are set before */
+	char *env_json;                /* of its sandboxes; owned */
+	char source[NAME_MAX_LEN + 1]; /* template whose start command it gets */
+	int disk_dirfd;                /* whose disk it is; borrowed */
+	int templates_fd;              /* owned; -1, as the next two */
 	int lock_fd;
 	int image_fd;
 	struct stage stage;

@@ -5,7 +5,8 @@
  * Flattening makes a template of a sandbox's disk, when no VM has it: a running sandbox is stopped
  * first, as by `viv stop`, so its guest has synced and its VM is gone for certain; of a paused one
  * the disk is its checkpoint's, which was synced, too. The sandbox stays busy until the template is
- * there, so that nobody starts it meanwhile. Its disk is only read.
+ * there, so that nobody starts it meanwhile. Its disk is only read. Only the sandbox's removal, or
+ * vivd's end, ends it early: then there is no template, and all else is as it was.
  */
 #include "sandbox/flatten.h"
 
@@ -15,12 +16,13 @@
 #include "base/str.h"
 #include "os/work.h"
 #include "sandbox/flatten-internal.h"
-#include "sandbox/snapshots.h"
 #include "sandbox/steps.h"
+#include "template/publish.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 
 struct flattening {
 	struct manager *m;
@@ -75,13 +77,28 @@ static void flatten_work(void *arg)
 					  &f->draft.template, &f->op.err);
 }
 
+/* Why it was cancelled is for others to know than who cancelled it. */
+static void explain_end(struct flattening *f)
+{
+	bool removed = f->sb->doomed;
+
+	f->op.err = (struct err){ 0 };
+	if (removed)
+		err_set(&f->op.err, ERR_NOT_FOUND, "it is being removed");
+	else
+		err_set(&f->op.err, ERR_EXHAUSTED, "vivd is shutting down; try again");
+}
+
 static void flatten_done(void *arg)
 {
 	struct flattening *f = arg;
 	struct sandbox *sb = f->sb;
 	struct manager *m = f->m;
 
+	sb->wanted = false;
 	sandbox_end(sb);
+	if (f->result < 0 && f->op.err.kind == ERR_CANCELLED)
+		explain_end(f);
 	if (f->result < 0)
 		err_wrap(&f->op.err, "flatten sandbox %s", sb->row.id.s);
 	else
@@ -98,6 +115,9 @@ static void hold(struct flattening *f, struct sandbox *sb)
 {
 	f->sb = sb;
 	sandbox_begin(sb);
+	sb->wanted = true;
+	sb->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); /* -1: then it is waited for */
+	f->op.cancel_fd = sb->cancel_fd;
 	work_submit(sb->m->loop, flatten_work, flatten_done, f);
 }
 
@@ -122,14 +142,10 @@ static void on_stopped(struct sandbox *sb, const struct err *e, void *arg)
 
 static int check_name(const struct manager *m, const char *name, struct err *e)
 {
-	if (!name_valid(name))
-		return err_set(e, ERR_INVALID,
-			       "name '%.80s' can be no template's: 1 to %d of a-z 0-9 _ . -, a "
-			       "letter or digit first",
-			       name, NAME_MAX_LEN);
-	if (snapshot_is_name(m, name))
-		return err_set(e, ERR_CONFLICT, "a snapshot has the name %s; choose another", name);
-	return 0;
+	auto_free char *path = str_printf("%s/templates", m->config.state_dir);
+	auto_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? err_errno(e, errno, "open %s", path) : template_check_name(fd, name, e);
 }
 
 static struct flattening *flattening_new(struct sandbox *sb, const char *name)
@@ -141,6 +157,7 @@ static struct flattening *flattening_new(struct sandbox *sb, const char *name)
 	f->draft.templates_fd = f->draft.lock_fd = f->draft.image_fd = f->draft.disk_dirfd = -1;
 	f->draft.stage.fd = -1;
 	f->draft.env_json = str_dup(sb->row.env_json);
+	str_copy(f->draft.source, sizeof(f->draft.source), sandbox_template(sb));
 	str_copy(t->name, sizeof(t->name), name);
 	str_copy(t->workdir, sizeof(t->workdir), sb->row.workdir);
 	str_copy(t->user, sizeof(t->user), sb->row.user[0] != '\0' ? sb->row.user : "root");

@@ -302,6 +302,7 @@ void manager_operation_ended(struct manager *m)
 	if (!m->closing && m->n_busy == 0) {
 		ready_idle(m);
 		warm_idle(m);
+		kernels_idle(m);
 	}
 	if (!m->closing || m->n_busy > 0 || closed == NULL)
 		return;
@@ -312,6 +313,7 @@ void manager_operation_ended(struct manager *m)
 	pool_close(m);
 	ready_close(m);
 	warm_close(m);
+	kernels_close(m);
 	closed(m->closed_arg);
 }
 

@@ -8,11 +8,14 @@
 
 #include <stdlib.h>
 
+enum { QUIET_MS = 500 };
+
 /* prune under way: a worker looks, the loop takes away, a worker deletes. */
 struct pruning {
 	struct manager *m;
 	bool dry_run;
-	bool at_start; /* all but templates: what is of an earlier version, or a dead build's */
+	bool at_start; /* by itself: all but templates: what is of an earlier version, or a dead
+			* build's */
 	struct survey survey;
 	struct op op;
 	int result;
@@ -152,8 +155,85 @@ static void log_pruned(const struct prune_items *items, const struct err *e, voi
 	}
 }
 
+static void prune_old(struct manager *m)
+{
+	start(&(struct pruning){ .m = m, .at_start = true, .done = log_pruned });
+}
+
+/*
+ * A kernel that comes while vivd runs makes others old. It appears by a rename in kernels/, of
+ * which the host tells; what is old goes when nothing else has been under way for a moment.
+ */
+struct kernels_watch {
+	struct manager *m; /* borrowed */
+	uv_fs_event_t changes;
+	uv_timer_t quiet;
+	bool due;        /* there was one since */
+	unsigned n_open; /* of the handles; the last that closes frees this */
+};
+
+static void on_quiet(uv_timer_t *timer)
+{
+	struct kernels_watch *w = timer->data;
+
+	if (w->m->n_busy > 0) /* kernels_idle() will be called */
+		return;
+	w->due = false;
+	prune_old(w->m);
+}
+
+void kernels_idle(struct manager *m)
+{
+	if (m->kernels_watch != NULL && m->kernels_watch->due)
+		uv_timer_start(&m->kernels_watch->quiet, on_quiet, QUIET_MS, 0);
+}
+
+static void on_change(uv_fs_event_t *changes, const char *name, int events, int status)
+{
+	struct kernels_watch *w = changes->data;
+
+	(void)events;
+	if (status < 0 || (name != NULL && name[0] == '.')) /* a build's own, or what we discard */
+		return;
+	w->due = true;
+	kernels_idle(w->m);
+}
+
 void prune_at_start(struct manager *m)
 {
-	if (!m->closing)
-		start(&(struct pruning){ .m = m, .at_start = true, .done = log_pruned });
+	auto_free char *path = str_printf("%s/kernels", m->config.state_dir);
+	struct kernels_watch *w;
+	int r;
+
+	if (m->closing)
+		return;
+	prune_old(m);
+	w = xcalloc(1, sizeof(*w));
+	w->m = m;
+	w->n_open = 2;
+	w->changes.data = w->quiet.data = w;
+	uv_timer_init(m->loop, &w->quiet);
+	uv_fs_event_init(m->loop, &w->changes);
+	r = uv_fs_event_start(&w->changes, on_change, path, 0);
+	if (r < 0) /* none was prepared yet: so none gets old before the next start */
+		log_debug("kernels.not_watched", kv_str("error", uv_strerror(r)));
+	m->kernels_watch = w;
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+	struct kernels_watch *w = handle->data;
+
+	if (--w->n_open == 0)
+		free(w);
+}
+
+void kernels_close(struct manager *m)
+{
+	struct kernels_watch *w = take_ptr(&m->kernels_watch);
+
+	if (w == NULL)
+		return;
+	uv_close((uv_handle_t *)&w->changes, on_handle_closed);
+	uv_close((uv_handle_t *)&w->quiet, on_handle_closed);
 }

@@ -34,6 +34,8 @@ struct resources {
 	struct console console;
 	struct template template;           /* of a sandbox that is being created */
 	char start[TEMPLATE_START_ID_SIZE]; /* what was started in it; "" = nothing */
+	char start_from[NAME_MAX_LEN + 1];  /* template that says what a boot starts in it */
+	struct err start_fault;             /* set: why that did not come up */
 	int origin_fd; /* checkpoint that it is restored from; owned; -1 = none */
 	struct checkpoint origin;
 	int draft_fd; /* checkpoint that is being made; owned; -1 = none */
@@ -97,11 +99,12 @@ struct sandbox {
 	struct journal journal;
 	bool busy;     /* an operation owns res */
 	bool goes_on;  /* but it only looks: the guest can be used meanwhile */
+	bool wanted;   /* what is done with it: nobody who waits for its end hurries that */
 	bool doomed;   /* destroy as soon as it is not busy */
 	bool changing; /* its agent is being told of a change of the row */
 	bool unsure;   /* adoption could not be decided yet; nothing of it is touched */
-	int cancel_fd; /* eventfd that ends a create, a pause of what is removed, or what a pause
-			* does at leisure; owned; -1 */
+	int cancel_fd; /* eventfd that ends a create, a pause or a flattening of what is removed,
+			* or what a pause does at leisure; owned; -1 */
 	uv_timer_t *restart;                 /* armed while it waits to be started again; NULL */
 	struct member *member;               /* of the pool, where it waits; NULL = it does not */
 	struct watch *watch;                 /* loop handles on its VM; NULL = not watched */
@@ -156,7 +159,8 @@ struct manager {
 	struct warm *warm;       /* makes images of templates; NULL = none are wanted */
 	struct sampler *sampler; /* ticks while a VM is watched; NULL = none is */
 	struct known_images known_images;
-	struct images_check *images_check; /* under way; NULL = none */
+	struct kernels_watch *kernels_watch; /* NULL = not begun */
+	struct images_check *images_check;   /* under way; NULL = none */
 	struct create_stats creates;
 	struct rests rests;
 	uint64_t oom_kills; /* death_oom_kills(), as seen last */
@@ -247,7 +251,12 @@ void sandbox_when_idle(struct sandbox *sb,
 		       void (*fn)(struct sandbox *sb, const struct err *gone, void *arg),
 		       void *arg);
 
-/** sandbox_hurry() - somebody waits: end what is done while nobody does. Harmless at any time */
+/** sandbox_template() - the template that a sandbox began as, also by way of a snapshot, as long as
+ * that is there; borrowed until the loop runs again; "" = not known */
+const char *sandbox_template(const struct sandbox *sb);
+
+/** sandbox_hurry() - somebody waits, or it is removed: end what is of no use then. Harmless at any
+ * time */
 void sandbox_hurry(struct sandbox *sb);
 
 /** sandbox_is_awaited() - whether somebody waits for the end of the operation under way */
@@ -353,6 +362,12 @@ void pool_wake(struct manager *m);
 
 /** pool_close() - end the filling, when no operation runs any more; what is ready stays */
 void pool_close(struct manager *m);
+
+/** kernels_idle() - no operation runs: what a new kernel made old may go in a moment */
+void kernels_idle(struct manager *m);
+
+/** kernels_close() - no operation runs any more */
+void kernels_close(struct manager *m);
 
 /** reap_later() - something is leaked or unsure: try again with back-off */
 void reap_later(struct manager *m);

@@ -7,6 +7,9 @@
 #include "sandbox/metrics-internal.h"
 #include "sandbox/ready-internal.h"
 #include "sandbox/sandbox-internal.h"
+#include "sandbox/snapshots.h"
+
+enum { SNAPSHOT_DEPTH_MAX = 64 };
 
 #include <errno.h>
 #include <fcntl.h>
@@ -94,7 +97,7 @@ void sandbox_free(struct sandbox *sb)
 
 static void note_state(struct sandbox *sb, enum db_state state, const char *error)
 {
-	if (error != NULL)
+	if (error != NULL && error[0] != '\0')
 		journal_add(&sb->journal, 0, LOG_LEVEL_ERROR, "%s, was %s: %s",
 			    db_state_name(state), db_state_name(sb->row.state), error);
 	else if (state != sb->row.state)
@@ -157,9 +160,11 @@ void sandbox_when_idle(struct sandbox *sb,
 
 void sandbox_hurry(struct sandbox *sb)
 {
-	bool useless = sb->row.state == DB_PAUSING && sb->doomed;
+	bool useless = sb->row.state == DB_PAUSING ? sb->doomed : sb->row.state == DB_PAUSED;
 
-	if ((sb->row.state == DB_PAUSED || useless) && sb->cancel_fd >= 0)
+	if (sb->wanted)
+		useless = sb->doomed || sb->m->closing;
+	if (useless && sb->cancel_fd >= 0)
 		ignore_err(eventfd_write(sb->cancel_fd, 1)); /* it cannot overflow by ones */
 }
 
@@ -350,11 +355,28 @@ uint64_t sandbox_disk_allocated(const struct sandbox *sb)
 	return dirfd < 0 ? 0 : disk_allocated(sb->m->disk, dirfd);
 }
 
+const char *sandbox_template(const struct sandbox *sb)
+{
+	const char *name = sb->row.template_name;
+
+	/* A snapshot may be of what was made of a snapshot. */
+	for (unsigned i = 0; i < SNAPSHOT_DEPTH_MAX; i++) {
+		const struct snapshot *s = snapshot_find(sb->m, name);
+
+		if (s == NULL)
+			return name;
+		name = s->template_name;
+	}
+	return "";
+}
+
 const char *sandbox_origin(const struct sandbox *sb)
 {
 	uint64_t id;
 	int r = sb->busy || sb->res.dirfd < 0 ? -EBUSY : image_find(sb->res.dirfd, &id);
 
+	if (strchr(sb->row.template_name, ':') != NULL)
+		return "snapshot"; /* its id is what the sandbox says is its template */
 	if (r < 0)
 		return "";
 	return r > 0 ? "warm" : "boot";

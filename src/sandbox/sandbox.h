@@ -256,8 +256,8 @@ const struct plan_timing *sandbox_pause_timing(const struct sandbox *sb);
  * paused, its memory */
 uint64_t sandbox_disk_allocated(const struct sandbox *sb);
 
-/** sandbox_origin() - how its memory began: "boot", or "warm": as an image of a VM that had booted;
- * "" = not known now */
+/** sandbox_origin() - how its memory began: "boot", or "warm": as an image of a VM that had booted,
+ * "snapshot": as the snapshot that is its template; "" = not known now */
 const char *sandbox_origin(const struct sandbox *sb);
 
 /** sandbox_checkpoint_allocated() - bytes that the checkpoint which it is at, or came from last,

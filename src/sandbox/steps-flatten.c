@@ -114,18 +114,57 @@ static int run_tool(struct sandbox *sb, const char *const *argv, struct op *op)
 	return r;
 }
 
-/* Its journal is replayed, and what is wrong repaired; then nothing may be wrong. */
+/* Its journal is replayed, and what is wrong repaired. */
+static int repair_acquire(struct sandbox *sb, struct op *op)
+{
+	static const char *const argv[] = { "e2fsck", "-f", "-y", "/proc/self/fd/3", NULL };
+	struct op own = op_child(op, 0);
+	int r = run_tool(sb, argv, &own);
+
+	/* That it repaired something is an exit code, too: the step "check" tells. */
+	if (r == 0 || op_check(op) == 0)
+		return 0;
+	op->err = own.err;
+	return r;
+}
+
+/* Nothing may be wrong any more. */
 static int check_acquire(struct sandbox *sb, struct op *op)
 {
-	static const char *const repair[] = { "e2fsck", "-f", "-y", "/proc/self/fd/3", NULL };
-	static const char *const check[] = { "e2fsck", "-f", "-n", "/proc/self/fd/3", NULL };
-	struct op first = op_child(op, 0);
-	int r;
+	static const char *const argv[] = { "e2fsck", "-f", "-n", "/proc/self/fd/3", NULL };
+	int r = run_tool(sb, argv, op);
 
-	/* That it repaired something is an exit code, too: the second run tells. */
-	ignore_err(run_tool(sb, repair, &first));
-	r = run_tool(sb, check, op);
 	return r < 0 ? err_wrap(&op->err, "the disk's file system") : 0;
+}
+
+/*
+ * What belongs to one machine alone is not for all that are made of it. Its id becomes what it was
+ * before the first boot: there, and empty (machine-id(5)). Keys of a server of ssh are made by the
+ * distribution's own means, where there is one.
+ */
+static int anonymize_acquire(struct sandbox *sb, struct op *op)
+{
+	static const char *const requests[] = {
+		"rm /etc/machine-id",
+		"write /dev/null /etc/machine-id",
+		"set_inode_field /etc/machine-id mode 0100444",
+		"rm /var/lib/dbus/machine-id",
+		"rm /etc/ssh/ssh_host_rsa_key",
+		"rm /etc/ssh/ssh_host_rsa_key.pub",
+		"rm /etc/ssh/ssh_host_ecdsa_key",
+		"rm /etc/ssh/ssh_host_ecdsa_key.pub",
+		"rm /etc/ssh/ssh_host_ed25519_key",
+		"rm /etc/ssh/ssh_host_ed25519_key.pub",
+	};
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(requests) && r == 0; i++) {
+		const char *const argv[] = { "debugfs",         "-w", "-R", requests[i],
+					     "/proc/self/fd/3", NULL };
+
+		r = run_tool(sb, argv, op); /* what is not there is no error of its */
+	}
+	return r;
 }
 
 static uint32_t read_le32(const unsigned char *p)
@@ -176,6 +215,26 @@ static int shrink_acquire(struct sandbox *sb, struct op *op)
 	return r < 0 ? err_errno(&op->err, -r, "shrink the template's image") : 0;
 }
 
+/* What runs in the sandboxes of the template that the sandbox began as; nothing if that is gone. */
+static int copy_start(const struct sandbox *sb, const char *image_path, struct op *op)
+{
+	const struct flat_draft *d = sb->res.flat;
+	struct template to = d->template;
+	struct template from;
+	struct template_start start;
+	struct err gone = { 0 };
+	int r;
+
+	if (template_open(sb->m->config.state_dir, d->source, &from, &gone) < 0)
+		return 0;
+	r = template_start_read(&from, &start, &op->err);
+	if (r < 0 || start.command[0] == '\0')
+		return r;
+	r = str_fit(to.root_path, sizeof(to.root_path), "%s", image_path);
+	return r < 0 ? err_errno(&op->err, -r, "write the template's start command")
+		     : template_start_write(&to, start.command, start.ready, &op->err);
+}
+
 static int seal_acquire(struct sandbox *sb, struct op *op)
 {
 	struct flat_draft *d = sb->res.flat;
@@ -189,6 +248,8 @@ static int seal_acquire(struct sandbox *sb, struct op *op)
 			? err_errno(&op->err, ENOMEM, "write the template's manifest")
 			: template_seal(path, &d->template.root_bytes, d->template.sha256, op);
 
+	if (r == 0)
+		r = copy_start(sb, path, op);
 	if (r < 0)
 		return r;
 	out = openat(d->stage.fd, "out", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -211,6 +272,8 @@ static int publish_acquire(struct sandbox *sb, struct op *op)
 static const struct step flatten_steps[] = {
 	{ "stage", STEP_VOLATILE, stage_acquire, stage_release, NULL },
 	{ "export", STEP_VOLATILE, export_acquire, NULL, NULL },
+	{ "repair", STEP_VOLATILE, repair_acquire, NULL, NULL },
+	{ "anonymize", STEP_VOLATILE, anonymize_acquire, NULL, NULL },
 	{ "check", STEP_VOLATILE, check_acquire, NULL, NULL },
 	{ "shrink", STEP_VOLATILE, shrink_acquire, NULL, NULL },
 	{ "seal", STEP_VOLATILE, seal_acquire, NULL, NULL },

@@ -412,6 +412,37 @@ int start_acquire(struct sandbox *sb, struct op *op)
 	return run_start(sb, &start, op);
 }
 
+/* What the template that a sandbox began as has started now. */
+static int start_again(struct sandbox *sb, struct op *op)
+{
+	struct template *t = &sb->res.template;
+	struct template_start start = { .id = "" };
+	int r = template_open(sb->m->config.state_dir, sb->res.start_from, t, &op->err);
+
+	if (r == 0)
+		r = template_start_read(t, &start, &op->err);
+	str_copy(sb->res.start, sizeof(sb->res.start), start.id);
+	return r < 0 || start.command[0] == '\0' ? r : run_start(sb, &start, op);
+}
+
+/*
+ * A sandbox that is booted again runs what its template starts, too. But its owner has to get into
+ * it, whatever became of that: if it does not come up, or its template is gone, the sandbox runs
+ * all the same.
+ */
+static int restart_acquire(struct sandbox *sb, struct op *op)
+{
+	struct op child = op_child(op, 0);
+
+	if (start_again(sb, &child) == 0 || child.err.kind == ERR_NOT_FOUND)
+		return 0;
+	err_wrap(&child.err, "what template %s starts", sb->res.start_from);
+	log_warning("sandbox.start_command", kv_str("id", sb->row.id.s),
+		    kv_str("error", child.err.msg));
+	sb->res.start_fault = child.err;
+	return 0;
+}
+
 static const struct step create_steps[] = {
 	{ "statedir", STEP_DATA, statedir_acquire, statedir_release, statedir_adopt },
 	{ "layer", STEP_DATA, layer_acquire, layer_release, layer_adopt },
@@ -435,6 +466,7 @@ static const struct step start_steps[] = {
 	{ "cgroup", STEP_VOLATILE, cgroup_acquire, cgroup_release, NULL },
 	{ "vmm", STEP_VOLATILE, vmm_acquire, vmm_release, NULL },
 	{ "agent", STEP_VOLATILE, agent_acquire, NULL, NULL },
+	{ "start", STEP_VOLATILE, restart_acquire, NULL, NULL },
 };
 
 const struct plan start_plan = { "start", start_steps, ARRAY_SIZE(start_steps) };

@@ -81,5 +81,5 @@ must_check int prune_start(struct manager *m, bool dry_run,
 			   void *arg, struct err *e);
 
 /** prune_at_start() - remove the kernels and initramfs images that nothing uses, and log it: what a
- * new kernel or a new agent has made old, when vivd starts. Thread: loop */
+ * new kernel or a new agent has made old; now, and whenever a kernel comes. Thread: loop */
 void prune_at_start(struct manager *m);

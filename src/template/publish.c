@@ -6,6 +6,7 @@
 #include "base/sha256.h"
 #include "base/str.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,6 +14,47 @@
 #include <unistd.h>
 
 enum { DIGEST_CHARS = 16, CHUNK_BYTES = 1 << 20 };
+
+static void close_dir(DIR **d)
+{
+	if (*d != NULL)
+		closedir(*d);
+}
+
+/* Snapshots lie beside the templates, as <name>:<tag>. Return: 1 one has this name; 0; -errno. */
+static int is_snapshot(int dirfd, const char *name)
+{
+	auto_close int fd = openat(dirfd, "../snapshots", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
+	size_t n = strlen(name);
+
+	if (d == NULL)
+		return errno == ENOENT ? 0 : -errno;
+	take_fd(&fd); /* owned by d from here on */
+	while ((entry = readdir(d)) != NULL) {
+		if (strncmp(entry->d_name, name, n) == 0 && entry->d_name[n] == ':')
+			return 1;
+	}
+	return 0;
+}
+
+int template_check_name(int dirfd, const char *name, struct err *e)
+{
+	int r;
+
+	if (!name_valid(name))
+		return err_set(e, ERR_INVALID,
+			       "name '%.80s' can be no template's: 1 to %d of a-z 0-9 _ . -, a "
+			       "letter or digit first",
+			       name, NAME_MAX_LEN);
+	r = is_snapshot(dirfd, name);
+	if (r < 0)
+		return err_errno(e, -r, "look for snapshots");
+	return r == 0 ? 0
+		      : err_set(e, ERR_CONFLICT, "a snapshot has the name %s; choose another",
+				name);
+}
 
 static int digest(int fd, char out_sha256[SHA256_HEX_SIZE], const struct op *op)
 {
@@ -70,6 +112,9 @@ int template_publish(int dirfd, const char *stage, const struct template *t, str
 
 	if (r < 0)
 		return err_errno(&op->err, -r, "build template %s", t->name);
+	r = template_check_name(dirfd, t->name, &op->err);
+	if (r < 0)
+		return r;
 	if (renameat(dirfd, out, dirfd, version) < 0 && errno != ENOTEMPTY &&
 	    errno != EEXIST) /* the very same one is there */
 		return err_errno(&op->err, errno, "name the template's directory %s", version);

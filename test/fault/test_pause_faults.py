@@ -30,7 +30,7 @@ def test_the_steps_were_found():
         "pause": ["quiesce", "draft", "arm", "halt", "devices", "memory", "settle", "share", "commit"],
         "stop": ["quiesce", "halt"],
         "resume": ["image", "layer", "rundir", "slot", "cgroup", "vmm", "wake", "durable"],
-        "start": ["rundir", "slot", "cgroup", "vmm", "agent"],
+        "start": ["rundir", "slot", "cgroup", "vmm", "agent", "start"],
     }
     assert RELEASES == ["rundir", "slot", "cgroup", "vmm"]
 

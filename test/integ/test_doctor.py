@@ -263,6 +263,13 @@ def replace_template(instance):
     return str(old)
 
 
+def add_kernel(instance, like, version):
+    """As a build does it: at once, by its name."""
+    new = instance.state / "kernels" / ".new"
+    shutil.copytree(new.parent / like, new)
+    new.rename(new.with_name(version))
+
+
 def stop_vm(instance, name):
     """Ends a sandbox's VM: then it is stopped, with its disk."""
     pid = os.pidfd_open(instance.get(f"/sandboxes/{name}")["vivarium"]["vmmPid"])
@@ -287,7 +294,7 @@ def test_prune_keeps_what_a_stopped_sandbox_needs(make_instance, prepared):
     kernel = instance.get("/sandboxes/a")["vivarium"]["kernelVersion"]
     old = replace_template(instance)
     kernels = instance.state / "kernels"
-    shutil.copytree(kernels / kernel, kernels / "99.0-new")
+    add_kernel(instance, kernel, "99.0-new")
     stop_vm(instance, "a")
     removed, reply = prune(instance)
     assert ("template", old) not in removed and ("kernel", kernel) not in removed
@@ -319,7 +326,7 @@ def test_a_start_removes_kernels_that_nothing_uses(make_instance, prepared):
     used = instance.get("/sandboxes/a")["vivarium"]["kernelVersion"]
     template = replace_template(instance)
     for version in ("1.0-old", "99.0-new"):
-        shutil.copytree(kernels / used, kernels / version)
+        add_kernel(instance, used, version)
     (kernels / used / "initramfs-0123456789abcdef").write_text("of an agent that was replaced")
     instance.stop()
     assert instance.start(), instance.log_text()
@@ -327,7 +334,13 @@ def test_a_start_removes_kernels_that_nothing_uses(make_instance, prepared):
     vivarium.wait_for(lambda: not list(kernels.glob("*/initramfs-0123456789abcdef")), what="its image as well")
     assert {p.name for p in kernels.iterdir() if p.name[0] != "."} == {used, "99.0-new"}
     assert (instance.state / "templates" / template).exists()
+    # One that comes while vivd runs makes others old at once.
+    add_kernel(instance, used, "99.1-newer")
+    vivarium.wait_for(lambda: not (kernels / "99.0-new").exists(), what="what is old is gone")
     assert instance.viv("rm", "a").returncode == 0
+    add_kernel(instance, used, "99.2-newest")
+    vivarium.wait_for(lambda: [p.name for p in kernels.iterdir() if p.name[0] != "."] == ["99.2-newest"],
+                      what="nothing uses the others")
 
 
 def test_prune_keeps_templates_when_a_layer_does_not_tell(make_instance, prepared):
