@@ -3,9 +3,9 @@
  * Theory of operation
  *
  * Going back to a checkpoint, in two parts. First all of it is checked, every byte of its memory
- * and disk, while the sandbox goes on. Then the row says "resuming" at that generation, which is the
- * moment at which the present state is given up: from here on a kill or a failure ends as paused
- * there. What there is of a VM and of a disk is released, and the rest is a resume.
+ * and disk, while the sandbox goes on. Then the row says "resuming" at that generation, which is
+ * the moment at which the present state is given up: from here on a kill or a failure ends as
+ * paused there. What there is of a VM and of a disk is released, and the rest is a resume.
  */
 #include "base/fd.h"
 #include "base/str.h"

@@ -152,3 +152,27 @@ def test_followers_are_bounded(shared):
     for s in streams:
         s.close()
     vivarium.wait_for(lambda: not Stream(shared).close(), what="there is room again")
+
+
+def test_what_becomes_of_checkpoints(make_instance):
+    """A snapshot is none of its source's events; of a fork its children are; a rollback is a resume at that generation."""
+    instance = make_instance()
+    assert instance.start(), instance.log_text()
+    box = create(instance, name="dev", timeout=3600)
+    assert instance.viv("snapshot", "dev", "kept", timeout=120).returncode == 0
+    for _ in range(2):
+        assert instance.viv("checkpoint", "dev", timeout=120).returncode == 0
+    status, reply = instance.request("POST", f"/sandboxes/{box}/fork", {"timeout": 600})
+    assert status == 201, reply
+    child = reply[0]["sandbox"]["sandboxID"]
+    assert instance.viv("rollback", "dev", "1", timeout=120).returncode == 0
+    status, made = instance.request("POST", "/v2/sandboxes", {"templateID": "kept", "timeout": 600})
+    assert status == 201, made
+    mine = [e for e in instance.get("/events") if e["sandboxID"] == box]
+    assert types(mine) == ["created", "running", "checkpointed", "checkpointed", "resumed"]
+    assert [e["generation"] for e in mine[2:]] == [1, 2, 1]
+    for other, template in ((child, "base"), (made["sandboxID"], "kept:default")):
+        events = instance.get(f"/events?sandbox={other}")
+        assert types(events) == ["created", "running"] and events[0]["templateID"] == template
+    lines = instance.viv("events", "--json", "dev").stdout.decode().splitlines()
+    assert [json.loads(line) for line in lines] == mine

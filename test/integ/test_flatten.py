@@ -87,10 +87,10 @@ def test_flatten_a_running_one(own):
     rm(own, child)
     assert own.request("DELETE", "/templates/begun")[0] == 204
     # What does not come up keeps nobody out of his sandbox.
-    start.write_text(json.dumps({"startCmd": "exit 7", "readyCmd": ""}))
+    start.write_text("{")
     assert own.viv("restart", box, timeout=300).returncode == 0
     why = own.get(f"/sandboxes/{box}")["vivarium"]["lastError"]
-    assert why.startswith("what template base starts: ") and "7" in why
+    assert why.startswith("what template base starts: ") and "start.json" in why
     assert any(why in e["message"] for e in own.get(f"/v2/sandboxes/{box}/logs")["logs"])
     assert sh(own, box, "echo in") == "in"
     start.unlink()
