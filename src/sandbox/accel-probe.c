@@ -120,13 +120,14 @@ static int run_guest(struct probe *p, const struct kernel *kernel, const char *i
 	uint64_t timeout_ns = p->m->config.kvm_probe_timeout_ms * NS_PER_MS;
 	int r;
 
-	p->end_ns = clock_now_ns() + timeout_ns;
+	p->end_ns = p->silent_end_ns = p->op.deadline_ns = clock_now_ns() + timeout_ns;
 	p->silent_ns = timeout_ns / TIMEOUT_SHARE * SILENT_SHARE;
-	set_deadline(p);
 	r = start_vmm(p, kernel, initrd);
-	if (r == 0)
+	if (r == 0) {
+		set_deadline(p); /* a busy host that is slow to start a VMM is no silent guest */
 		r = guest_wait_ready(vmm_console_fd(p->vmm), vmm_pidfd(p->vmm), on_console, p,
 				     &p->op);
+	}
 	if (r == 0)
 		return 0;
 	r = op_check(&p->op);
