@@ -54,6 +54,24 @@ ssize_t fd_read_full(int fd, void *p, size_t n)
 	return (ssize_t)got;
 }
 
+int fd_pread_all(int fd, void *p, size_t n, uint64_t off_bytes)
+{
+	char *at = p;
+
+	while (n > 0) {
+		ssize_t r = pread(fd, at, n, (off_t)off_bytes);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return r < 0 ? -errno : -ENODATA;
+		at += r;
+		off_bytes += (uint64_t)r;
+		n -= (size_t)r;
+	}
+	return 0;
+}
+
 static int set_flag(int fd, int get, int set, int flag, bool on)
 {
 	int flags = fcntl(fd, get);

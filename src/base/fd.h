@@ -25,6 +25,9 @@ must_check int fd_write_all(int fd, const void *p, size_t n);
 /** fd_read_full() - read until @n bytes or end of file. Return: bytes read; -errno */
 must_check ssize_t fd_read_full(int fd, void *p, size_t n);
 
+/** fd_pread_all() - read @n bytes at an offset. Return: 0; -ENODATA the file ends before; -errno */
+must_check int fd_pread_all(int fd, void *p, size_t n, uint64_t off_bytes);
+
 /** fd_path() - the path that a descriptor was opened by, as the kernel has it now, for messages; ""
  * if it has none. Owned by the caller */
 must_check char *fd_path(int fd);

@@ -11,6 +11,7 @@
  */
 #include "disk/qcow2-format.h"
 
+#include "base/fd.h"
 #include "base/str.h"
 #include "disk/copy.h"
 
@@ -76,24 +77,14 @@ static int damaged(struct op *op, const char *what)
 	return err_set(&op->err, ERR_SYSTEM, "a disk layer cannot be merged: %s", what);
 }
 
-static int read_at(int fd, void *p, size_t n, uint64_t off_bytes)
+/* Return: 0; -errno with op->err set. */
+static int read_at(int fd, void *p, size_t n, uint64_t off_bytes, const char *what, struct op *op)
 {
-	char *at = p;
+	int r = fd_pread_all(fd, p, n, off_bytes);
 
-	while (n > 0) {
-		ssize_t got = pread(fd, at, n, (off_t)off_bytes);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return -errno;
-		if (got == 0)
-			return -EBADMSG;
-		at += got;
-		off_bytes += (uint64_t)got;
-		n -= (size_t)got;
-	}
-	return 0;
+	if (r == -ENODATA)
+		return damaged(op, what);
+	return r < 0 ? err_errno(&op->err, -r, "read a disk layer to merge it") : 0;
 }
 
 /* Whether an offset of a source is that of a cluster within its file, behind the header. */
@@ -109,6 +100,7 @@ static int source_open(struct source *s, int fd, uint32_t l1_entries, struct op 
 	struct stat st;
 	uint64_t l1_offset;
 	uint32_t own_entries;
+	int r;
 
 	s->fd = fd;
 	s->l1 = calloc(1, l1_bytes);
@@ -117,8 +109,9 @@ static int source_open(struct source *s, int fd, uint32_t l1_entries, struct op 
 		return -ENOMEM;
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	if (read_at(fd, &h, sizeof(h), 0) < 0)
-		return damaged(op, "its header is cut off");
+	r = read_at(fd, &h, sizeof(h), 0, "its header is cut off", op);
+	if (r < 0)
+		return r;
 	s->end_bytes = ((uint64_t)st.st_size + CLUSTER_BYTES - 1) / CLUSTER_BYTES * CLUSTER_BYTES;
 	l1_offset = be64toh(h.l1_offset);
 	if (be32toh(h.snapshots) != 0)
@@ -129,7 +122,7 @@ static int source_open(struct source *s, int fd, uint32_t l1_entries, struct op 
 	if (be32toh(h.l1_entries) < MIN(own_entries, l1_entries) || !is_cluster(s, l1_offset) ||
 	    l1_bytes > s->end_bytes - l1_offset)
 		return damaged(op, "its L1 table");
-	return read_at(fd, s->l1, l1_bytes, l1_offset) < 0 ? damaged(op, "its L1 table") : 0;
+	return read_at(fd, s->l1, l1_bytes, l1_offset, "its L1 table", op);
 }
 
 /* Reads a source's table of part @i of the disk, if it has one. */
@@ -140,9 +133,9 @@ static int load_l2(struct source *s, uint32_t i, struct op *op)
 	s->has_l2 = off_bytes != 0;
 	if (!s->has_l2)
 		return 0;
-	if (!is_cluster(s, off_bytes) || read_at(s->fd, s->l2, CLUSTER_BYTES, off_bytes) < 0)
+	if (!is_cluster(s, off_bytes))
 		return damaged(op, "an entry of its L1 table");
-	return 0;
+	return read_at(s->fd, s->l2, CLUSTER_BYTES, off_bytes, "an entry of its L1 table", op);
 }
 
 static int copy_extent(struct extent *x, int fd)

@@ -2,6 +2,7 @@
 /* Reading diffs: nothing of a file is believed before its checksum was compared. */
 #include "vmm/memfile-internal.h"
 
+#include "base/fd.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -43,22 +44,11 @@ static int damaged(struct err *e, const char *what)
 
 static int read_at(int fd, void *p, size_t n, uint64_t off_bytes, struct err *e)
 {
-	char *at = p;
+	int r = fd_pread_all(fd, p, n, off_bytes);
 
-	while (n > 0) {
-		ssize_t got = pread(fd, at, n, (off_t)off_bytes);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return err_errno(e, errno, "read the memory file");
-		if (got == 0)
-			return damaged(e, "it is cut off");
-		at += got;
-		off_bytes += (uint64_t)got;
-		n -= (size_t)got;
-	}
-	return 0;
+	if (r == -ENODATA)
+		return damaged(e, "it is cut off");
+	return r < 0 ? err_errno(e, -r, "read the memory file") : 0;
 }
 
 static int check_header(const struct memory_diff_header *h, uint64_t ram_bytes, uint64_t image_id,

@@ -69,6 +69,25 @@ END_TEST
 
 /* file */
 
+START_TEST(test_fd_pread_all)
+{
+	char path[PATH_MAX];
+	char got[8] = "";
+
+	snprintf(path, sizeof(path), "%s/pread", dir);
+	auto_close int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	ck_assert_int_eq(fd_write_all(fd, "0123456789", 10), 0);
+	ck_assert_int_eq(fd_pread_all(fd, got, 4, 3), 0);
+	ck_assert_str_eq(got, "3456");
+	ck_assert_int_eq(fd_pread_all(fd, got, 4, 6), 0);
+	ck_assert_str_eq(got, "6789");
+	ck_assert_int_eq(fd_pread_all(fd, got, 4, 7), -ENODATA);
+	ck_assert_int_eq(fd_pread_all(fd, got, 1, 10), -ENODATA);
+	ck_assert_int_eq(fd_pread_all(fd, got, 0, 99), 0);
+	ck_assert_int_eq(fd_pread_all(-1, got, 1, 0), -EBADF);
+}
+END_TEST
+
 START_TEST(test_file_read)
 {
 	static char large[20000];
@@ -420,6 +439,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, test_fd);
+	tcase_add_test(tc, test_fd_pread_all);
 	tcase_add_test(tc, test_file_read);
 	tcase_add_test(tc, test_file_write_atomic);
 	tcase_add_test(tc, test_file_write);
