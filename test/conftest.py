@@ -41,9 +41,10 @@ def no_sanitizers(sanitizers):
 
 @pytest.fixture(scope="session")
 def prepared(build):
-    """A state directory with a kernel and the base template, made once per build directory."""
+    """A state directory with a kernel, the base template and a warm image of it, made once per build directory."""
     state = pathlib.Path(os.environ.get("VIV_TEST_STATE", build / "test-state"))
     subprocess.run([build / "src" / "vivd", "prepare", f"--state-dir={state}"], check=True)
+    vivarium.share_image(build, state)
     return state
 
 
@@ -63,8 +64,8 @@ def make_instance(build, prepared):
 
 @pytest.fixture(scope="module")
 def shared(build, prepared):
-    """One running daemon for the tests of a file."""
-    instance = vivarium.Instance(build, prepared)
+    """One running daemon for the tests of a file; its sandboxes of the default size come from an image."""
+    instance = vivarium.Instance(build, prepared, **vivarium.WARM)
     assert instance.start(), instance.log_text()
     yield instance
     instance.close()

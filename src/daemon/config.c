@@ -102,10 +102,12 @@ static const struct setting settings[] = {
 	  "images of a booted VM that are kept of each template, so that creates need not boot; 0: "
 	  "none",
 	  FIELD(warm_images), .max = 64 },
+	{ "warm_behind", SETTING_CHOICE, "on",
+	  "whether an image is made in the background after a create that had to boot",
+	  FIELD(warm_behind), .choices = "on|off" },
 	{ "pool_memory", SETTING_SIZE, "0",
 	  "most memory of all sandboxes that are kept ready (viv template pool); 0: a quarter of "
-	  "the "
-	  "host's",
+	  "the host's",
 	  FIELD(pool_memory_mib), .max = 64 * (uint64_t)TIB_IN_MIB },
 	{ "vmm_uid_base", SETTING_NUMBER, "1879048192",
 	  "first of the user ids that VMMs run as; nobody else may use those that follow",

@@ -56,6 +56,7 @@ struct config {
 	unsigned network_prefix;
 	unsigned slot_pool;
 	unsigned warm_images;
+	const char *warm_behind;
 	uint64_t pool_memory_mib; /* 0 = a share of the host's */
 	unsigned vmm_uid_base;
 	unsigned worker_threads;

@@ -166,6 +166,7 @@ static struct manager_config manager_config_of(const struct config *c, const cha
 		/* What is made ahead is of no use to who only stops. */
 		.slot_pool = c->stop_all ? 0 : c->slot_pool,
 		.warm_images = c->stop_all ? 0 : c->warm_images,
+		.warm_behind = streq(c->warm_behind, "on"),
 		.pool_memory_mib = c->pool_memory_mib,
 		.vmm_uid_base = c->vmm_uid_base,
 		.default_cpus = c->default_cpus,

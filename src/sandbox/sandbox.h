@@ -44,6 +44,7 @@ struct manager_config {
 	unsigned net_prefix;
 	unsigned slot_pool;       /* network slots kept ready; 0 = none */
 	unsigned warm_images;     /* kept of each template; 0 = none are made or used */
+	bool warm_behind;         /* one is made after a create that booted, unasked */
 	uint64_t pool_memory_mib; /* of all sandboxes kept ready; 0 = a share of the host's */
 	unsigned vmm_uid_base;
 	unsigned default_cpus;

@@ -222,6 +222,8 @@ static int take_lines(struct qmp *q)
 			r = take_line(q, line, n);
 		buf_consume(&q->in, n + 1);
 	}
+	if (q->in.len == 0)
+		buf_done(&q->in); /* mostly it waits for long, and there is one for each VM */
 	return r;
 }
 

@@ -80,7 +80,7 @@ def native_server(netns):
     try:
         if server.stdout.readline() != b"ready\n":
             raise RuntimeError("the server in the namespace did not start")
-        yield
+        yield server.pid
     finally:
         server.stdin.close()
         server.wait()
@@ -180,8 +180,38 @@ def proxy_request(via, direct):
     return row
 
 
+def cpu_ticks(pid):
+    """Time on a CPU so far, its own and the kernel's for it."""
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
 def bulk(ways, measure, target, n, turns):
     return rates(*in_turns(ways, turns, lambda way: measure(way, target, n)))
+
+
+def bulk_and_cpu(ways, measure, target, pids):
+    """The same, and what each of the processes has to do for it: where each has a CPU, the busiest is the limit."""
+    used = {way: [0] * len(pids) for way in ways}
+
+    def once(way):
+        before = [cpu_ticks(pid) for pid in pids]
+        rate = measure(way, target, BULK_BYTES)
+        used[way] = [sum_ + cpu_ticks(pid) - was for sum_, pid, was in zip(used[way], pids, before)]
+        return rate
+
+    row = rates(*in_turns(ways, BULK_TURNS, once))
+    via, direct = (used[way] for way in ways)
+    row["busiest_ratio"] = round(max(direct) / max(via), 4)
+    row["cpu_ms_per_gb"] = {name: {"via": round(v * per_gb(), 1), "direct": round(d * per_gb(), 1)}
+                            for name, v, d in zip(("vivd", "server", "client"), via, direct)}
+    return row
+
+
+def per_gb():
+    """Milliseconds per GB of one tick of all turns."""
+    return 1e3 / os.sysconf("SC_CLK_TCK") / (BULK_TURNS * BULK_BYTES / 1e9)
 
 
 def open_streams(via, n):
@@ -239,9 +269,10 @@ def measure(instance, sandbox, rows):
     rows["file_upload"] = bulk((via, inside), upload, file, FILE_BYTES, FILE_TURNS)
     rows["file_download"] = bulk((via, inside), download, file, FILE_BYTES, FILE_TURNS)
     streams(instance, via, rows)
-    with native_server(netns):
+    with native_server(netns) as server:
+        pids = (instance.process.pid, server, os.getpid())
         via = through_vivd(instance, sandbox, NATIVE_PORT)
         direct = Way(lambda: socket_to((address, NATIVE_PORT)), {})
         rows["proxy_request"] = proxy_request(via, direct)
-        rows["proxy_throughput"] = bulk((via, direct), download, f"/{BULK_BYTES}", BULK_BYTES, BULK_TURNS)
-        rows["proxy_throughput_up"] = bulk((via, direct), upload, "/", BULK_BYTES, BULK_TURNS)
+        rows["proxy_throughput"] = bulk_and_cpu((via, direct), download, f"/{BULK_BYTES}", pids)
+        rows["proxy_throughput_up"] = bulk_and_cpu((via, direct), upload, "/", pids)

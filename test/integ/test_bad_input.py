@@ -94,7 +94,7 @@ def test_bad_create_bodies(shared, path, body, word):
 
 
 def test_output_that_cannot_be_written(shared):
-    assert shared.viv("create", "--name", "full").returncode == 0
+    assert shared.viv("create", "--name", "full", "--memory", "256M").returncode == 0
     for verb in (["ls"], ["logs", "full"], ["exec", "full", "--", "echo", "x"]):
         with open("/dev/full", "w") as full:
             p = shared.popen(*verb, stdout=full, stderr=subprocess.PIPE)

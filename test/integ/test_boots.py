@@ -8,10 +8,12 @@ BOOTS = int(os.environ.get("VIV_BOOTS", "9"))
 AT_ONCE = 3
 
 
-def test_boots_three_at_once(shared):
+def test_boots_three_at_once(make_instance):
+    instance = make_instance()
+    assert instance.start(), instance.log_text()
     done = 0
     while done < BOOTS:
-        ps = [shared.popen("run", "--", "echo", str(i), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        ps = [instance.popen("run", "--", "echo", str(i), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
               for i in range(min(AT_ONCE, BOOTS - done))]
         outs = [p.communicate(timeout=120) for p in ps]
         assert [(p.returncode, out) for p, (out, _) in zip(ps, outs)] == [

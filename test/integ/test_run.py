@@ -162,9 +162,13 @@ def test_ls_inspect_and_names(shared, box):
     assert "kernelVersion" in shared.viv("inspect", "box").stdout.decode()
 
 
-def test_logs_show_the_console(shared, box):
-    r = shared.viv("logs", "box")
+def test_logs_show_the_console(shared):
+    """Of one that booted: those from an image begin when they wake."""
+    status, _ = shared.create(name="talker", memoryMB=256)
+    assert status == 201
+    r = shared.viv("logs", "talker")
     assert r.returncode == 0 and b"viv-agent: ready" in r.stdout
+    assert shared.viv("rm", "talker").returncode == 0
 
 
 def test_version(shared):

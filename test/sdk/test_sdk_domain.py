@@ -25,7 +25,7 @@ class DomainServer(sdk.Server):
 
 @pytest.fixture(scope="module")
 def server(build, prepared):
-    instance = vivarium.Instance(build, prepared)
+    instance = vivarium.Instance(build, prepared, **vivarium.WARM)
     try:
         assert instance.start(), instance.log_text()
         key = instance.viv("key", "create", "sdk").stdout.decode().strip()

@@ -114,6 +114,7 @@ START_TEST(test_defaults)
 	ck_assert_uint_eq(c.network_prefix, 16);
 	ck_assert_uint_eq(c.slot_pool, 4);
 	ck_assert_uint_eq(c.warm_images, 4);
+	ck_assert_str_eq(c.warm_behind, "on");
 	ck_assert_uint_eq(c.vmm_uid_base, 0x70000000);
 	ck_assert_uint_eq(c.worker_threads, 16);
 	ck_assert(str_ends(c.agent, "/viv-agent"));
