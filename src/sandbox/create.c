@@ -111,7 +111,7 @@ static int hand_out(struct create *c)
 	watch_start(sb);
 	log_created(sb);
 	create_stats_add(&sb->m->creates, sb->timing.total_ns);
-	if (c->plan == &create_plan)
+	if (c->plan == &create_plan && sb->m->config.warm_behind)
 		warm_want(sb->m, &sb->row);
 	c->done(sb, NULL, c->arg);
 	accel_start(sb->m); /* what a probe may have lacked is there: a sandbox was made */

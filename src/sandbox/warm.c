@@ -302,8 +302,8 @@ void warm_want(struct manager *m, const struct db_sandbox *row)
 {
 	struct wish wish = { .size = warm_wish_of(row) };
 
-	if (m->warm == NULL || !m->config.warm_behind || m->closing ||
-	    m->warm->wishes.n >= WISHES_MAX || (vmm_caps(m->vmm) & VMM_CAP_SNAPSHOT) == 0)
+	if (m->warm == NULL || m->closing || m->warm->wishes.n >= WISHES_MAX ||
+	    (vmm_caps(m->vmm) & VMM_CAP_SNAPSHOT) == 0)
 		return;
 	str_copy(wish.template_name, sizeof(wish.template_name), row->template_name);
 	if (!is_wished(m->warm, &wish))
