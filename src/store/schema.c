@@ -150,8 +150,8 @@ const char *const schema_migrations[] = {
 	"ALTER TABLE sandbox ADD COLUMN restart_tries INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE sandbox ADD COLUMN restarting INTEGER NOT NULL DEFAULT 0;",
 	/* 9 -> 10: idle timeouts. */
-	"ALTER TABLE sandbox ADD COLUMN idle_s INTEGER NOT NULL DEFAULT 0;"
-	"ALTER TABLE sandbox ADD COLUMN idle_kill INTEGER NOT NULL DEFAULT 0;",
+	("ALTER TABLE sandbox ADD COLUMN idle_s INTEGER NOT NULL DEFAULT 0;"
+	 "ALTER TABLE sandbox ADD COLUMN idle_kill INTEGER NOT NULL DEFAULT 0;"),
 };
 
 unsigned schema_version(void)
