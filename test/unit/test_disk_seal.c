@@ -195,8 +195,8 @@ END_TEST
 START_TEST(test_damaged_seal)
 {
 	static const char *const seals[] = { "", "too short",
-					     "as long as one, but not what was written "
-					     "there by us" };
+					     ("as long as one, but not what was written "
+					      "there by us") };
 	auto_close int fd = openat(owner, "layer/1.qcow2", O_RDONLY | O_CLOEXEC);
 
 	if (!has_attributes)
