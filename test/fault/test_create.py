@@ -133,7 +133,7 @@ def test_vmm_killed_keeps_the_disk(world):
     vivarium.wait_for(lambda: not [f for f in vivarium.files(world.instance) if f.startswith(f"run/{vid}")],
                       what="what is volatile was released")
     detail = world.instance.get(f"/sandboxes/{vid}")
-    assert detail["state"] == "paused" and "VMM ended" in detail["vivarium"]["lastError"]
+    assert detail["state"] == "paused" and "the VMM was ended by signal 9" in detail["vivarium"]["lastError"]
     assert f"state/sandboxes/{vid}/layer/0.qcow2" in vivarium.files(world.instance)
     assert world.instance.request("DELETE", f"/sandboxes/{vid}")[0] == 204
     world.check()
