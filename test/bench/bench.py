@@ -37,7 +37,7 @@ SMALL_MIB, SMALL_N = 128, 10
 COMMAND = {"process": {"cmd": "/bin/sh", "args": ["-c", "true; echo"], "envs": {}}, "stdin": True}
 # What the name of a figure ends with, and its unit; all others are milliseconds.
 UNITS = {"_kib": "KiB", "mb_per_s": "MB/s", "_ms": "ms"}
-COUNTS = {"ratio", "open", "failed"}
+COUNTS = {"busiest_ratio", "ratio", "open", "failed"}
 ACCEL = os.environ.get("BENCH_ACCEL", "tcg")
 
 
@@ -330,12 +330,12 @@ class Run:
 
     def tell(self):
         rows = {name: row for name, row in self.rows.items() if name in self.wanted}
+        (self.build / "bench.json").write_text(json.dumps(rows, indent=2) + "\n")
         print(self.where, end="\n\n")
         print_rows(rows, {name: why for name, why in self.absent.items() if name in self.wanted})
         for what, (ours, floor) in self.parts.items():
             print(f"\n{what}:")
             print_parts(ours, floor)
-        (self.build / "bench.json").write_text(json.dumps(rows, indent=2) + "\n")
 
 
 def main():

@@ -204,8 +204,9 @@ def bulk_and_cpu(ways, measure, target, pids):
     row = rates(*in_turns(ways, BULK_TURNS, once))
     via, direct = (used[way] for way in ways)
     row["busiest_ratio"] = round(max(direct) / max(via), 4)
-    row["cpu_ms_per_gb"] = {name: {"via": round(v * per_gb(), 1), "direct": round(d * per_gb(), 1)}
-                            for name, v, d in zip(("vivd", "server", "client"), via, direct)}
+    for name, ticks, ticks_direct in zip(("vivd", "server", "client"), via, direct):
+        row[f"{name}_cpu_per_gb_ms"] = round(ticks * per_gb(), 1)
+        row[f"{name}_direct_cpu_per_gb_ms"] = round(ticks_direct * per_gb(), 1)
     return row
 
 
