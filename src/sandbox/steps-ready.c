@@ -36,6 +36,7 @@ static int rehearse_acquire(struct sandbox *sb, struct op *op)
 }
 
 static const struct step ready_steps[] = {
+	{ "image", STEP_VOLATILE, image_check_acquire, NULL, NULL },
 	{ "statedir", STEP_DATA, statedir_acquire, statedir_release, NULL },
 	{ "layer", STEP_DATA, shared_layer_acquire, layer_release, NULL },
 	{ "rundir", STEP_VOLATILE, rundir_acquire, rundir_release, NULL },

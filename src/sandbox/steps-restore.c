@@ -134,7 +134,7 @@ int wake_clone_acquire(struct sandbox *sb, struct op *op)
 }
 
 /* Nothing begins with an image that is not what it was. */
-static int image_check_acquire(struct sandbox *sb, struct op *op)
+int image_check_acquire(struct sandbox *sb, struct op *op)
 {
 	return image_check(&sb->m->known_images, sb->res.origin_fd, sb->res.origin.image_id, op);
 }

@@ -101,6 +101,10 @@ void durable_end(struct resources *res);
  * image of that */
 int shared_layer_acquire(struct sandbox *sb, struct op *op);
 
+/** image_check_acquire() - find out whether the image that its memory lies on has the bytes that it
+ * was made with; they are read once by each vivd (images.h) */
+int image_check_acquire(struct sandbox *sb, struct op *op);
+
 /** restored_vmm_acquire() - its VMM, with all of that checkpoint, paused */
 int restored_vmm_acquire(struct sandbox *sb, struct op *op);
 

@@ -19,7 +19,7 @@ MEMORY = 256
 
 
 def test_the_steps_were_found():
-    assert READY == ["statedir", "layer", "rundir", "slot", "cgroup", "vmm", "rehearse", "durable"]
+    assert READY == ["image", "statedir", "layer", "rundir", "slot", "cgroup", "vmm", "rehearse", "durable"]
     assert CLAIM == ["rules", "wake"]
 
 
