@@ -20,6 +20,15 @@ static json_t *json_of_place(const char *path, uint64_t free_bytes)
 			 (json_int_t)free_bytes);
 }
 
+/* Of the host's memory, what sandboxes that have a VM are counted as. */
+static json_t *json_of_memory(const struct room_memory *m)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "totalMB", (json_int_t)m->total,
+			 "availableMB", (json_int_t)m->available, "reserveMB",
+			 (json_int_t)m->reserve, "ownMB", (json_int_t)m->own, "countedMB",
+			 (json_int_t)m->committed, "mostMB", (json_int_t)room_most(m));
+}
+
 static json_t *json_of_usage(const struct usage *u)
 {
 	json_t *items = json_array();
@@ -38,10 +47,11 @@ static json_t *json_of_usage(const struct usage *u)
 		ignore_err(json_array_append_new(snapshots,
 						 json_pack("{s:s, s:I}", "snapshotID", s->name,
 							   "bytes", (json_int_t)s->bytes)));
-	return json_pack("{s:o, s:o, s:o, s:I, s:o, s:o}", "items", items, "sandboxes", sandboxes,
-			 "snapshots", snapshots, "runBytes", (json_int_t)u->run_bytes, "stateDir",
-			 json_of_place(u->state_dir, u->state_free_bytes), "runDir",
-			 json_of_place(u->run_dir, u->run_free_bytes));
+	return json_pack("{s:o, s:o, s:o, s:I, s:o, s:o, s:I, s:o}", "items", items, "sandboxes",
+			 sandboxes, "snapshots", snapshots, "runBytes", (json_int_t)u->run_bytes,
+			 "stateDir", json_of_place(u->state_dir, u->state_free_bytes), "runDir",
+			 json_of_place(u->run_dir, u->run_free_bytes), "reserveBytes",
+			 (json_int_t)u->state_reserve_bytes, "memory", json_of_memory(&u->memory));
 }
 
 static void on_usage(const struct usage *usage, const struct err *e, void *arg)

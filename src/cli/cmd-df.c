@@ -65,6 +65,14 @@ static void print_snapshots(const json_t *snapshots)
 	}
 }
 
+static void print_memory(const json_t *m)
+{
+	printf("Sandboxes have %lldM of memory to themselves, and are counted as %lldM of at most "
+	       "%lldM.\n",
+	       (long long)json_number(m, "ownMB"), (long long)json_number(m, "countedMB"),
+	       (long long)json_number(m, "mostMB"));
+}
+
 static void print_all(const json_t *o)
 {
 	const json_t *state = json_object_get(o, "stateDir");
@@ -79,6 +87,10 @@ static void print_all(const json_t *o)
 	printf("\n%.1fM are free in %s, %.1fM in %s.\n", mib(json_number(state, "freeBytes")),
 	       json_text(state, "path"), mib(json_number(run, "freeBytes")),
 	       json_text(run, "path"));
+	if (json_number(state, "freeBytes") < json_number(o, "reserveBytes"))
+		printf("That is less than the %.1fM of disk_reserve: nothing new is made.\n",
+		       mib(json_number(o, "reserveBytes")));
+	print_memory(json_object_get(o, "memory"));
 	if (unused > 0)
 		printf("viv prune would free %.1fM.\n", mib(unused));
 }

@@ -109,6 +109,16 @@ static const struct setting settings[] = {
 	  "most memory of all sandboxes that are kept ready (viv template pool); 0: a quarter of "
 	  "the host's",
 	  FIELD(pool_memory_mib), .max = 64 * (uint64_t)TIB_IN_MIB },
+	{ "memory_overcommit", SETTING_NUMBER, "4",
+	  "a sandbox is counted as what it takes, and at least that part of its memory; 1: all of "
+	  "it",
+	  FIELD(memory_overcommit), .min = 1, .max = 100 },
+	{ "memory_reserve", SETTING_SIZE, "0",
+	  "memory that is left to the host; 0: a twentieth of what it has, at most 512M",
+	  FIELD(memory_reserve_mib), .max = 64 * (uint64_t)TIB_IN_MIB },
+	{ "disk_reserve", SETTING_SIZE, "0",
+	  "room on the disk below which nothing is made; 0: a twentieth of it, at most 1G",
+	  FIELD(disk_reserve_mib), .max = 64 * (uint64_t)TIB_IN_MIB },
 	{ "vmm_uid_base", SETTING_NUMBER, "1879048192",
 	  "first of the user ids that VMMs run as; nobody else may use those that follow",
 	  FIELD(vmm_uid_base), .min = 65536, .max = 0xf0000000 },

@@ -13,7 +13,7 @@
 
 #define CONFIG_DEFAULT_FILE "/etc/vivarium/vivd.conf"
 
-enum { CONFIG_SETTINGS_MAX = 40, CONFIG_FILE_MAX_BYTES = 65536, CONFIG_ORIGIN_SIZE = 320 };
+enum { CONFIG_SETTINGS_MAX = 48, CONFIG_FILE_MAX_BYTES = 65536, CONFIG_ORIGIN_SIZE = 320 };
 
 enum config_source { CONFIG_DEFAULT, CONFIG_FILE, CONFIG_ENV, CONFIG_FLAG };
 
@@ -58,6 +58,9 @@ struct config {
 	unsigned warm_images;
 	const char *warm_behind;
 	uint64_t pool_memory_mib; /* 0 = a share of the host's */
+	unsigned memory_overcommit;
+	uint64_t memory_reserve_mib; /* 0 = a share of the host's */
+	uint64_t disk_reserve_mib;   /* 0 = a share of the file system's */
 	unsigned vmm_uid_base;
 	unsigned worker_threads;
 	const char *agent;

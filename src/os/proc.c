@@ -9,6 +9,8 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/file.h"
+#include "base/parse.h"
 #include "base/str.h"
 
 #include <dirent.h>
@@ -20,7 +22,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { STATM_BYTES = 256 };
+enum { STATM_BYTES = 256, MEMINFO_MAX_BYTES = 16384 };
 
 static bool has_ended(int pidfd)
 {
@@ -92,6 +94,34 @@ int proc_meter_read(const struct proc_meter *m, struct proc_usage *out)
 void proc_meter_done(struct proc_meter *m)
 {
 	fd_close(&m->statm_fd);
+}
+
+/* A line "Name:   123 kB" of /proc/meminfo, in MiB; 0 = there is none. */
+static uint64_t meminfo_mib(const char *text, const char *name)
+{
+	const char *line = strstr(text, name);
+	char number[24];
+	uint64_t kib = 0;
+
+	if (line == NULL)
+		return 0;
+	line += strlen(name);
+	line += strspn(line, " ");
+	str_copy(number, MIN(sizeof(number), strspn(line, "0123456789") + 1), line);
+	return parse_u64(number, 0, UINT64_MAX, &kib) < 0 ? 0 : kib / 1024;
+}
+
+int proc_memory_read(struct proc_memory *out)
+{
+	auto_buf text = BUF_INIT(MEMINFO_MAX_BYTES);
+	int r = file_read_at(AT_FDCWD, "/proc/meminfo", &text);
+
+	if (r < 0)
+		return r;
+	out->total_mib = meminfo_mib(buf_str(&text), "MemTotal:");
+	out->available_mib = meminfo_mib(buf_str(&text), "MemAvailable:");
+	out->swap_mib = meminfo_mib(buf_str(&text), "SwapTotal:");
+	return 0;
 }
 
 static uint64_t count_fds(void)

@@ -38,6 +38,16 @@ must_check int proc_meter_read(const struct proc_meter *m, struct proc_usage *ou
 /** proc_meter_done() - stop asking; idempotent */
 void proc_meter_done(struct proc_meter *m);
 
+/* The host's memory. */
+struct proc_memory {
+	uint64_t total_mib;
+	uint64_t available_mib; /* what processes can get without swapping, as the kernel guesses */
+	uint64_t swap_mib;
+};
+
+/** proc_memory_read() - ask the kernel (0.02 ms; never waits). Return: 0; -errno */
+must_check int proc_memory_read(struct proc_memory *out);
+
 /* What this process uses. */
 struct proc_self {
 	uint64_t cpu_ns;

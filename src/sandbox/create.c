@@ -13,6 +13,7 @@
 #include "os/work.h"
 #include "sandbox/accel.h"
 #include "sandbox/ready-internal.h"
+#include "sandbox/room-internal.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/snapshot-internal.h"
 #include "sandbox/steps.h"
@@ -205,6 +206,10 @@ static struct create *create_new(struct manager *m, struct db_sandbox *spec,
 				 const struct plan *plan, struct sandbox *waiting, struct err *e)
 {
 	auto_close int cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	const struct room_wish wish = { .vms = waiting == NULL, /* else it is counted already */
+					.memory_mib = spec->memory_mib,
+					.disk = true,
+					.asked = true };
 	struct create *c;
 	int r;
 
@@ -212,6 +217,9 @@ static struct create *create_new(struct manager *m, struct db_sandbox *spec,
 		err_errno(e, errno, "make an eventfd");
 		return NULL;
 	}
+	r = room_check(m, &wish, e);
+	if (r < 0)
+		return NULL;
 	r = waiting != NULL ? claim(waiting, spec, e) : sandbox_reserve(m, spec, DB_CREATING, e);
 	if (r < 0)
 		return NULL;

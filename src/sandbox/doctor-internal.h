@@ -9,12 +9,15 @@
 
 enum { DOCTOR_PROBE_TIMEOUT_MS = 5000, DOCTOR_PROBE_TEXT_SIZE = 160 };
 
+struct room_memory;
+
 /* What the checks of the host are told. All is borrowed. */
 struct doctor_host {
 	const struct manager_config *config;
 	struct instance_tag tag;      /* for the names of what is made for a moment */
 	const char *acceleration;     /* "kvm" or "tcg", what new sandboxes get; NULL = not known */
 	const char *acceleration_why; /* NULL = not known */
+	const struct room_memory *memory; /* of a daemon's sandboxes; NULL = without one */
 };
 
 /** doctor_add() - put an item into a report; its strings move there */

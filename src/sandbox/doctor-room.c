@@ -1,28 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How much there is of what runs out: disk, memory, files, threads. */
-#include "base/file.h"
-#include "base/parse.h"
+#include "os/proc.h"
 #include "sandbox/doctor-internal.h"
+#include "sandbox/room.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/resource.h>
 #include <sys/statvfs.h>
 
 enum {
 	MIB = 1024 * 1024,
-	STATE_MISSING_MIB = 512, /* a guest that writes a little */
 	STATE_LOW_MIB = 4096,
 	RUN_MISSING_MIB = 16, /* console logs of a few sandboxes */
 	RUN_LOW_MIB = 64,
 	INODES_MISSING = 1000,
 	INODES_LOW = 20000,
-	SANDBOXES = 500,        /* what the limits are held against */
-	FILES_PER_SANDBOX = 12, /* directories, cgroup, namespace, pidfd, console, QMP, streams */
-	FILES_SHARED = 256,
-	THREADS_PER_SANDBOX = 8, /* of a VMM with one CPU */
-	THREADS_SHARED = 1024,   /* the rest of the host */
-	MEMINFO_MAX = 16384,
 };
 
 struct room {
@@ -77,93 +68,74 @@ static void check_space(const char *name, const struct room *room, struct doctor
 			       (unsigned long long)free_mib, (unsigned long long)total_mib,
 			       (unsigned long long)fs.f_favail);
 	if (item.verdict != DOCTOR_OK) {
-		item.why = str_dup("a guest that finds the host's disk full is frozen until there "
-				   "is room");
+		item.why = str_printf("with less than %llu MiB nothing new is made; a guest that "
+				      "finds the disk full stands still until there is room",
+				      (unsigned long long)room->missing_mib);
 		item.advice = str_dup("viv df shows what takes it, viv prune removes what nothing "
 				      "uses");
 	}
 	doctor_add(report, item);
 }
 
-/* A line "Name:   123 kB" of /proc/meminfo, in MiB. */
-static uint64_t meminfo_mib(const char *text, const char *name)
-{
-	const char *line = strstr(text, name);
-	char number[24];
-	uint64_t kib = 0;
-
-	if (line == NULL)
-		return 0;
-	line += strlen(name);
-	line += strspn(line, " ");
-	str_copy(number, MIN(sizeof(number), strspn(line, "0123456789") + 1), line);
-	return parse_u64(number, 0, UINT64_MAX, &kib) < 0 ? 0 : kib / 1024;
-}
-
 static void check_memory(const struct doctor_host *host, struct doctor_report *report)
 {
 	struct doctor_item item = { .area = "memory", .name = str_dup("memory") };
-	auto_buf text = BUF_INIT(MEMINFO_MAX);
-	uint64_t one = host->config->default_memory_mib;
-	uint64_t available;
+	const struct room_memory *m = host->memory;
+	const struct manager_config *c = host->config;
+	struct proc_memory memory = { 0 };
+	struct room_memory alone = { 0 };
+	uint64_t one = room_counted(c->default_memory_mib, 0, c->memory_overcommit);
+	uint64_t left;
 
-	if (file_read_at(AT_FDCWD, "/proc/meminfo", &text) < 0)
-		buf_clear(&text); /* then it says that there is none */
-	available = meminfo_mib(buf_str(&text), "MemAvailable:");
-	item.verdict = available < one ? DOCTOR_DEGRADED : DOCTOR_OK;
+	ignore_err(proc_memory_read(&memory)); /* then it says that there is none */
+	alone.available = memory.available_mib;
+	alone.reserve = room_memory_reserve(c, memory.total_mib);
+	m = m != NULL ? m : &alone;
+	left = room_most(m) - MIN(room_most(m), m->committed);
+	item.verdict = left < one ? DOCTOR_DEGRADED : DOCTOR_OK;
 	item.what = str_printf("%llu of %llu MiB are available, swap is %llu MiB",
-			       (unsigned long long)available,
-			       (unsigned long long)meminfo_mib(buf_str(&text), "MemTotal:"),
-			       (unsigned long long)meminfo_mib(buf_str(&text), "SwapTotal:"));
-	item.why = str_printf("enough for %llu sandboxes that use all of their %llu MiB",
-			      (unsigned long long)(one > 0 ? available / one : 0),
-			      (unsigned long long)one);
+			       (unsigned long long)memory.available_mib,
+			       (unsigned long long)memory.total_mib,
+			       (unsigned long long)memory.swap_mib);
+	item.why = str_printf("sandboxes have %llu MiB to themselves and are counted as %llu of at "
+			      "most %llu; there is room for %llu more of %llu MiB",
+			      (unsigned long long)m->own, (unsigned long long)m->committed,
+			      (unsigned long long)room_most(m), (unsigned long long)(left / one),
+			      (unsigned long long)c->default_memory_mib);
 	if (item.verdict != DOCTOR_OK)
-		item.advice = str_dup("viv ls shows what runs; setting default_memory");
+		item.advice = str_dup("viv ls shows what runs; settings memory_overcommit, "
+				      "memory_reserve, default_memory");
 	doctor_add(report, item);
 }
 
 static void check_files(struct doctor_report *report)
 {
 	struct doctor_item item = { .area = "limits", .name = str_dup("files") };
-	struct rlimit limit = { 0 };
-	uint64_t need = FILES_SHARED + (uint64_t)SANDBOXES * FILES_PER_SANDBOX;
+	struct room_limit limit = room_files();
+	uint64_t need = room_limit_need(&limit, ROOM_SANDBOXES_MAX);
 
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		limit.rlim_cur = 0;
-	item.what = str_printf("vivd may have %llu files open", (unsigned long long)limit.rlim_cur);
-	if (limit.rlim_cur < need) {
+	item.what = str_printf("vivd may have %llu files open", (unsigned long long)limit.have);
+	if (limit.have < need) {
 		item.verdict = DOCTOR_DEGRADED;
-		item.why =
-			str_printf("%d sandboxes take %llu", SANDBOXES, (unsigned long long)need);
+		item.why = str_printf("enough for %llu sandboxes; %d take %llu",
+				      (unsigned long long)room_limit_sandboxes(&limit),
+				      ROOM_SANDBOXES_MAX, (unsigned long long)need);
 		item.advice = str_printf("LimitNOFILE=%llu in the unit, or ulimit -n %llu",
 					 (unsigned long long)need, (unsigned long long)need);
 	}
 	doctor_add(report, item);
 }
 
-static uint64_t read_number(const char *path)
-{
-	auto_buf text = BUF_INIT(32);
-	uint64_t n = 0;
-
-	if (file_read_at(AT_FDCWD, path, &text) < 0 || text.len == 0)
-		return 0;
-	buf_head(&text)[strcspn(buf_str(&text), "\n")] = '\0';
-	return parse_u64(buf_head(&text), 0, UINT64_MAX, &n) < 0 ? 0 : n;
-}
-
 static void check_threads(struct doctor_report *report)
 {
 	struct doctor_item item = { .area = "limits", .name = str_dup("threads") };
-	uint64_t most = MIN(read_number("/proc/sys/kernel/threads-max"),
-			    read_number("/proc/sys/kernel/pid_max"));
-	uint64_t need = THREADS_SHARED + (uint64_t)SANDBOXES * THREADS_PER_SANDBOX;
+	struct room_limit limit = room_threads();
+	uint64_t need = room_limit_need(&limit, ROOM_SANDBOXES_MAX);
 
-	item.what = str_printf("the host may run %llu threads", (unsigned long long)most);
-	if (most < need) {
+	item.what = str_printf("the host may run %llu threads", (unsigned long long)limit.have);
+	if (limit.have < need) {
 		item.verdict = DOCTOR_DEGRADED;
-		item.why = str_printf("%d sandboxes and the host take %llu", SANDBOXES,
+		item.why = str_printf("%d sandboxes and the host take %llu", ROOM_SANDBOXES_MAX,
 				      (unsigned long long)need);
 		item.advice = str_dup("sysctl kernel.threads-max, kernel.pid_max");
 	}
@@ -172,9 +144,14 @@ static void check_threads(struct doctor_report *report)
 
 void doctor_check_room(const struct doctor_host *host, struct doctor_report *report)
 {
-	const struct room state = { host->config->state_dir, STATE_MISSING_MIB, STATE_LOW_MIB };
 	const struct room run = { host->config->run_dir, RUN_MISSING_MIB, RUN_LOW_MIB };
+	auto_free char *sandboxes = str_printf("%s/sandboxes", host->config->state_dir);
+	struct room_disk disk = { 0 };
+	struct room state = { sandboxes };
 
+	ignore_err(room_disk(host->config, &disk)); /* the check itself says why */
+	state.missing_mib = disk.reserve;
+	state.low_mib = MAX((uint64_t)STATE_LOW_MIB, disk.reserve);
 	check_space("state_dir", &state, report);
 	check_space("run_dir", &run, report);
 	check_memory(host, report);

@@ -7,6 +7,7 @@
 #include "sandbox/accel.h"
 #include "sandbox/doctor-internal.h"
 #include "sandbox/leaks.h"
+#include "sandbox/room.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/warm.h"
 
@@ -109,6 +110,7 @@ struct visit {
 	struct intents after;
 	struct things leaks;
 	struct doctor_report report;
+	struct room_memory memory;
 };
 
 static void read_intents(struct manager *m, struct intents *out)
@@ -183,6 +185,7 @@ static void first_work(void *arg)
 		.tag = v->m->tag,
 		.acceleration = v->acceleration.decided ? v->acceleration.name : NULL,
 		.acceleration_why = v->acceleration.why,
+		.memory = &v->memory,
 	};
 
 	doctor_check_host(&host, &v->report);
@@ -232,6 +235,7 @@ int doctor_start(struct manager *m, const struct doctor_request *request,
 				       .run_fd = m->run_fd,
 				       .sandboxes_fd = m->sandboxes_fd,
 				       .served = true } };
+	room_memory(m, &v->memory);
 	read_intents(m, &v->before);
 	m->n_busy++;
 	work_submit(m->loop, first_work, first_done, v);

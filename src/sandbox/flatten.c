@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "os/work.h"
 #include "sandbox/flatten-internal.h"
+#include "sandbox/room-internal.h"
 #include "sandbox/steps.h"
 #include "template/publish.h"
 
@@ -190,6 +191,8 @@ int sandbox_flatten(struct sandbox *sb, const char *name,
 	struct flattening *f;
 	int r = check_name(sb->m, name, e);
 
+	if (r == 0)
+		r = room_check_disk(sb->m, e);
 	if (r < 0)
 		return r;
 	f = flattening_new(sb, name);

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/work.h"
+#include "sandbox/room-internal.h"
 #include "sandbox/take.h"
 
 #include <errno.h>
@@ -269,6 +270,16 @@ static int fork_paused(struct fork *f, struct sandbox *sb, struct err *e)
 	return 0;
 }
 
+/* For all children, before their source stands still for them. */
+static int check_room(struct sandbox *sb, unsigned count, struct err *e)
+{
+	const struct room_wish wish = {
+		.vms = count, .memory_mib = sb->row.memory_mib, .disk = true, .asked = true
+	};
+
+	return room_check(sb->m, &wish, e);
+}
+
 int sandbox_fork(struct sandbox *sb, const struct fork_spec *spec,
 		 void (*done)(const struct fork_child *children, unsigned n, const struct err *e,
 			      void *arg),
@@ -282,6 +293,9 @@ int sandbox_fork(struct sandbox *sb, const struct fork_spec *spec,
 			       FORK_CHILDREN_MAX);
 	if (sb->row.state == DB_PAUSED && !spec->paused_too)
 		return err_set(e, ERR_CONFLICT, "sandbox %s is paused, not running", sb->row.id.s);
+	r = check_room(sb, spec->count, e);
+	if (r < 0)
+		return r;
 	f = fork_new(sb, spec);
 	f->done = done;
 	f->arg = arg;

@@ -9,6 +9,7 @@
 #include "sandbox/metrics-internal.h"
 #include "sandbox/ready-internal.h"
 #include "sandbox/rests.h"
+#include "sandbox/room-internal.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/snapshot-internal.h"
 #include "sandbox/warm-internal.h"
@@ -271,6 +272,7 @@ int manager_open(uv_loop_t *loop, const struct manager_config *config, struct ma
 		manager_close(m);
 		return r;
 	}
+	room_tell_limits();
 	pool_open(m);
 	warm_open(m);
 	images_start(m);

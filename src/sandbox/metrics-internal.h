@@ -22,6 +22,9 @@ void meter_stop(struct sandbox *sb);
 /** meter_worked_ns() - when its VM was seen to work last, CLOCK_MONOTONIC; 0 = never */
 uint64_t meter_worked_ns(const struct sandbox *sb);
 
+/** meter_own_bytes() - memory that its VM had to itself when it was seen last */
+uint64_t meter_own_bytes(const struct sandbox *sb);
+
 /** meter_load() - take the samples that an earlier daemon saved, if any */
 void meter_load(struct sandbox *sb);
 

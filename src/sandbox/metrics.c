@@ -19,6 +19,7 @@
 #include "http/fetch.h"
 #include "os/proc.h"
 #include "sandbox/metrics-internal.h"
+#include "sandbox/room-internal.h"
 #include "sandbox/sandbox-internal.h"
 
 #include <errno.h>
@@ -95,6 +96,11 @@ const struct create_stats *manager_create_stats(const struct manager *m)
 uint64_t meter_worked_ns(const struct sandbox *sb)
 {
 	return sb->meter->worked_ns;
+}
+
+uint64_t meter_own_bytes(const struct sandbox *sb)
+{
+	return sb->meter->anon_bytes;
 }
 
 struct meter *meter_new(void)
@@ -283,7 +289,9 @@ static void arm(struct sampler *s)
 static void on_tick(uv_timer_t *timer)
 {
 	struct sampler *s = timer->data;
+	struct room_disk disk;
 
+	room_look(s->m, &disk);
 	vec_foreach (at, &s->m->all) {
 		if ((*at)->meter->running)
 			sample(*at);

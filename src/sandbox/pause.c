@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/work.h"
+#include "sandbox/room-internal.h"
 #include "sandbox/steps.h"
 
 #include <errno.h>
@@ -248,9 +249,18 @@ static int rest(struct sandbox *sb, const struct plan *plan, sandbox_done_fn don
 	return 0;
 }
 
-int sandbox_pause(struct sandbox *sb, sandbox_done_fn done, void *arg, struct err *e)
+int pause_anyway(struct sandbox *sb, sandbox_done_fn done, void *arg, struct err *e)
 {
 	return rest(sb, &pause_plan, done, arg, e);
+}
+
+int sandbox_pause(struct sandbox *sb, sandbox_done_fn done, void *arg, struct err *e)
+{
+	int r = check_can_rest(sb, &pause_plan, e);
+
+	if (r == 0)
+		r = room_check_disk(sb->m, e);
+	return r < 0 ? r : pause_anyway(sb, done, arg, e);
 }
 
 int sandbox_stop(struct sandbox *sb, sandbox_done_fn done, void *arg, struct err *e)

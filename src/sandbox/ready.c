@@ -29,6 +29,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/work.h"
+#include "sandbox/room-internal.h"
 #include "sandbox/steps.h"
 #include "sandbox/warm-internal.h"
 
@@ -160,7 +161,7 @@ static int begin(struct manager *m, struct ready_present *p, struct err *e)
 	return 0;
 }
 
-static int check_room(const struct manager *m, uint64_t memory_mib, struct err *e)
+static int check_bound(const struct manager *m, uint64_t memory_mib, struct err *e)
 {
 	uint64_t sum_mib = memory_mib;
 
@@ -213,7 +214,9 @@ static void fill(struct ready *rd, struct tended *pool, struct ready_present *p)
 	if (m->n_busy > 0 || count(m, pool) >= pool->wish.size ||
 	    clock_now_ns() < pool->not_before_ns)
 		return;
-	r = check_room(m, p->image.memory_mib, &e);
+	r = check_bound(m, p->image.memory_mib, &e);
+	if (r == 0)
+		r = room_check(m, &(struct room_wish){ 1, p->image.memory_mib, true, false }, &e);
 	if (r == 0)
 		r = begin(m, p, &e);
 	if (r < 0)

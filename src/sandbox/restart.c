@@ -79,6 +79,17 @@ static bool can_restart(const struct sandbox *sb)
 	       !sb->unsure && !sb->doomed && !sb->m->closing;
 }
 
+static void on_time(uv_timer_t *timer);
+
+static void start_timer(struct sandbox *sb, uint64_t wait_ms)
+{
+	sb->restart = xcalloc(1, sizeof(*sb->restart));
+	uv_timer_init(sb->m->loop, sb->restart);
+	sb->restart->data = sb;
+	uv_update_time(sb->m->loop); /* from which the timer counts */
+	uv_timer_start(sb->restart, on_time, MIN(wait_ms, (uint64_t)WAIT_MOST_MS), 0);
+}
+
 static void restart(struct sandbox *sb)
 {
 	struct err e = { 0 };
@@ -87,8 +98,16 @@ static void restart(struct sandbox *sb)
 	db_set_str(&sb->row.cause, "restart");
 	log_info("sandbox.restarting", kv_str("id", sb->row.id.s),
 		 kv_u64("try", sb->row.restart_tries), kv_u64("of", sb->row.restart_max));
-	if (resume_unasked(sb, on_restarted, NULL, &e) < 0)
-		on_restarted(sb, false, &e, NULL);
+	if (resume_unasked(sb, on_restarted, NULL, &e) == 0)
+		return;
+	if (e.kind == ERR_EXHAUSTED) { /* no fault of its own, and no try */
+		sb->row.restart_tries--;
+		log_warning("sandbox.restart_waits", kv_str("id", sb->row.id.s),
+			    kv_str("error", e.msg));
+		start_timer(sb, WAIT_MOST_MS);
+		return;
+	}
+	on_restarted(sb, false, &e, NULL);
 }
 
 static void on_idle(struct sandbox *sb, const struct err *gone, void *arg)
@@ -114,11 +133,6 @@ void restart_later(struct sandbox *sb)
 	uint64_t wait_ms = (uint64_t)WAIT_FIRST_MS
 			   << MIN(sb->row.restart_tries, (uint64_t)WAIT_DOUBLINGS_MAX);
 
-	if (sb->restart != NULL || !can_restart(sb))
-		return;
-	sb->restart = xcalloc(1, sizeof(*sb->restart));
-	uv_timer_init(sb->m->loop, sb->restart);
-	sb->restart->data = sb;
-	uv_update_time(sb->m->loop); /* from which the timer counts */
-	uv_timer_start(sb->restart, on_time, MIN(wait_ms, (uint64_t)WAIT_MOST_MS), 0);
+	if (sb->restart == NULL && can_restart(sb))
+		start_timer(sb, wait_ms);
 }

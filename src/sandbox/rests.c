@@ -51,8 +51,12 @@ static int start(struct resting *r, struct sandbox *sb, struct err *e)
 	int result;
 
 	db_set_str(&sb->row.cause, r->wish.cause);
-	result = r->wish.memory ? sandbox_pause(sb, on_rested, r, e)
-				: sandbox_stop(sb, on_rested, r, e);
+	if (!r->wish.memory)
+		result = sandbox_stop(sb, on_rested, r, e);
+	else if (r->wish.anyway)
+		result = pause_anyway(sb, on_rested, r, e);
+	else
+		result = sandbox_pause(sb, on_rested, r, e);
 	if (result < 0)
 		db_set_str(&sb->row.cause, "");
 	return result;
@@ -157,7 +161,9 @@ static void on_one(struct sandbox *sb, const struct err *e, void *arg)
 void sandbox_rest_all(struct manager *m, bool memory, rest_all_fn done, void *arg)
 {
 	struct all *all = xcalloc(1, sizeof(*all));
-	const struct rest_wish wish = { .memory = memory, .cause = "", .done = on_one, .arg = all };
+	const struct rest_wish wish = {
+		.memory = memory, .anyway = true, .cause = "", .done = on_one, .arg = all
+	};
 
 	*all = (struct all){ .n_left = 1, .done = done, .arg = arg };
 	for (size_t i = 0; i < m->all.n; i++) {

@@ -10,6 +10,7 @@
 
 struct rest_wish {
 	bool memory;       /* it is paused; false: stopped */
+	bool anyway;       /* also when the disk is nearly full: the host ends */
 	const char *cause; /* of the event; "" = somebody asked; static */
 	/* whether it is still to be, asked when its turn has come; NULL = it is */
 	bool (*wanted)(const struct sandbox *sb);

@@ -15,6 +15,7 @@
 #include "base/str.h"
 #include "os/work.h"
 #include "sandbox/accel-internal.h"
+#include "sandbox/room-internal.h"
 #include "sandbox/steps.h"
 
 #include <errno.h>
@@ -271,6 +272,14 @@ static void submit(struct resume *r)
 	work_submit(r->sb->m->loop, resume_work, resume_done, r);
 }
 
+/* One that runs has its place. What little it writes to the disk is no reason to leave it there. */
+static int check_room(struct sandbox *sb, struct err *e)
+{
+	const struct room_wish wish = { .vms = 1, .memory_mib = sb->row.memory_mib, .asked = true };
+
+	return sb->row.state == DB_RUNNING ? 0 : room_check(sb->m, &wish, e);
+}
+
 int resume_at(struct sandbox *sb, uint64_t generation, const uint64_t *timeout_s,
 	      sandbox_resume_fn done, void *arg, struct err *e)
 {
@@ -278,6 +287,8 @@ int resume_at(struct sandbox *sb, uint64_t generation, const uint64_t *timeout_s
 	uint64_t old = sb->row.generation;
 	struct resume *r;
 
+	if (check_room(sb, e) < 0)
+		return -EAGAIN;
 	sb->row.generation = generation;
 	if (!sandbox_set_state(sb, DB_RESUMING, NULL)) {
 		sb->row.generation = old;
@@ -303,8 +314,11 @@ static int begin(const struct resume *wish, bool memory, struct err *e)
 {
 	struct sandbox *sb = wish->sb;
 	bool paused = sb->row.state == DB_PAUSED;
-	struct resume *r = xcalloc(1, sizeof(*r));
+	struct resume *r;
 
+	if (check_room(sb, e) < 0)
+		return -EAGAIN;
+	r = xcalloc(1, sizeof(*r));
 	*r = *wish;
 	r->plan = paused && memory ? &resume_plan : &start_plan;
 	r->link_disk = paused && !memory;

@@ -165,6 +165,7 @@ struct manager {
 	struct rests rests;
 	uint64_t oom_kills; /* death_oom_kills(), as seen last */
 	bool merging;       /* layers of a disk, of one sandbox at a time */
+	bool disk_low;      /* less is free than the reserve; it was logged */
 };
 
 /** sandbox_new() - put a sandbox into the table; @row moves into it */
@@ -274,6 +275,10 @@ void sandbox_idle(struct sandbox *sb);
  * stopped; -errno with op->err set: unsure.
  */
 must_check int pause_recover(struct sandbox *sb, bool vm_lives, struct op *op);
+
+/** pause_anyway() - as sandbox_pause(), also on a disk that is nearly full: it fails, and the
+ * sandbox goes on, if there is too little */
+must_check int pause_anyway(struct sandbox *sb, sandbox_done_fn done, void *arg, struct err *e);
 
 /** manager_operation_ended() - the last line of every operation: a shutdown may wait for it */
 void manager_operation_ended(struct manager *m);

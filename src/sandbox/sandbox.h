@@ -55,8 +55,11 @@ struct manager_config {
 	uint64_t agent_timeout_ms;   /* for a guest to come up under KVM */
 	unsigned tcg_timeout_factor; /* that many times longer under TCG */
 	uint64_t kvm_probe_timeout_ms;
-	unsigned pause_drain_ms; /* that requests get to end before a pause */
-	unsigned pause_parallel; /* pauses at a time, of those that wait for a turn (rests.h) */
+	unsigned pause_drain_ms;     /* that requests get to end before a pause */
+	unsigned pause_parallel;     /* pauses at a time, of those that wait for a turn (rests.h) */
+	unsigned memory_overcommit;  /* a sandbox is counted as that share of its memory; >= 1 */
+	uint64_t memory_reserve_mib; /* left to the host; 0 = a share of what it has */
+	uint64_t disk_reserve_mib;   /* the same of the file system with the sandboxes */
 };
 
 /**

@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/work.h"
+#include "sandbox/room-internal.h"
 #include "sandbox/steps.h"
 
 #include <errno.h>
@@ -219,7 +220,9 @@ static int check_can_take(const struct sandbox *sb, struct err *e)
 {
 	int r = manager_check_can_save(sb->m, e);
 
-	return r < 0 ? r : sandbox_check_idle(sb, e);
+	if (r == 0)
+		r = sandbox_check_idle(sb, e);
+	return r < 0 ? r : room_check_disk(sb->m, e);
 }
 
 /* Takes a copy of what is wished for. */

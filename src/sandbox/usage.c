@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+enum { MIB = 1024 * 1024 };
+
 static void close_dir(DIR **d)
 {
 	if (*d != NULL)
@@ -206,6 +208,7 @@ static int free_bytes(const char *path, uint64_t *out, struct op *op)
 int survey_run(struct survey *s, const char *agent_path, struct op *op)
 {
 	struct usage *u = &s->usage;
+	auto_free char *sandboxes = str_printf("%s/sandboxes", u->state_dir); /* where it fills */
 	int r = cache_list(u->state_dir, agent_path, &u->cache, op);
 
 	if (r == 0)
@@ -217,7 +220,7 @@ int survey_run(struct survey *s, const char *agent_path, struct op *op)
 	r = tree_allocated(u->run_dir, &u->run_bytes);
 	if (r < 0)
 		return err_errno(&op->err, -r, "count what %s takes", u->run_dir);
-	r = free_bytes(u->state_dir, &u->state_free_bytes, op);
+	r = free_bytes(sandboxes, &u->state_free_bytes, op);
 	return r < 0 ? r : free_bytes(u->run_dir, &u->run_free_bytes, op);
 }
 
@@ -305,6 +308,15 @@ static void look_work(void *arg)
 	l->result = survey_run(&l->survey, l->m->config.agent_path, &l->op);
 }
 
+static void see_room(struct usage *u, const struct manager *m)
+{
+	struct room_disk disk;
+
+	if (room_disk(&m->config, &disk) == 0)
+		u->state_reserve_bytes = disk.reserve * MIB;
+	room_memory(m, &u->memory);
+}
+
 static void look_done(void *arg)
 {
 	struct look *l = arg;
@@ -312,6 +324,7 @@ static void look_done(void *arg)
 
 	if (l->result == 0) {
 		survey_judge(&l->survey, m);
+		see_room(&l->survey.usage, m);
 		l->done(&l->survey.usage, NULL, l->arg);
 	} else {
 		l->done(NULL, &l->op.err, l->arg);

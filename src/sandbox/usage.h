@@ -15,6 +15,7 @@
 #pragma once
 
 #include "base/vec.h"
+#include "sandbox/room.h"
 #include "sandbox/sandbox.h"
 #include "template/cache.h"
 
@@ -42,6 +43,8 @@ struct usage {
 	uint64_t run_bytes;
 	uint64_t state_free_bytes; /* on their file systems, for others than root */
 	uint64_t run_free_bytes;
+	uint64_t state_reserve_bytes; /* below which nothing is made */
+	struct room_memory memory;
 };
 
 /**

@@ -21,6 +21,7 @@
 #include "os/work.h"
 #include "sandbox/accel.h"
 #include "sandbox/ready.h"
+#include "sandbox/room-internal.h"
 #include "sandbox/warm-internal.h"
 
 #include <errno.h>
@@ -233,6 +234,9 @@ static int begin(struct manager *m, const struct wish *wish, struct err *e)
 	found = warm_find(m, &t, size, &c);
 	if (found >= 0)
 		return 1;
+	r = room_check(m, &(struct room_wish){ 1, size.memory_mib, true, false }, e);
+	if (r < 0)
+		return r;
 	mk = making_new(m, wish, &t, take_fd(&cancel_fd));
 	r = spec_add_env(&t, &mk->vm.sb.row, e);
 	if (r < 0) {

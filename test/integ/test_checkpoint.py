@@ -305,7 +305,7 @@ def test_removed_while_it_is_paused(shared):
 
 def test_pause_on_a_full_disk(make_instance):
     """It is refused, the sandbox runs on, and what was there is there; with room it is paused."""
-    instance = make_instance()
+    instance = make_instance(disk_reserve="1M")  # it is tried
     where = instance.state / "sandboxes"
     where.mkdir()
     assert vivarium.run("mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(where)).returncode == 0

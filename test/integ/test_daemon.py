@@ -200,6 +200,14 @@ def test_open_files(make_instance):
     instance.launcher = ["prlimit", "--nofile=100:100"]
     assert not instance.start() and instance.wait_dead() == 1
     assert "vivd may have 100 files open, and needs 256 at least" in instance.log_text()
+    # What is enough for fewer sandboxes than there are slots is said at start, and one too many is refused.
+    assert "event=limits.low" not in instance.log_text()
+    instance.launcher = ["prlimit", "--nofile=256:256"]
+    assert instance.start(), instance.log_text()
+    assert "event=limits.low of=files have=256 enough_for_sandboxes=5" in instance.log_text()
+    status, reply = instance.request("POST", "/sandboxes/a/fork", {"count": 5})
+    assert status == 503 and "LimitNOFILE" in reply["message"], reply
+    instance.stop()
     instance.launcher = []
     assert instance.start(), instance.log_text()
 

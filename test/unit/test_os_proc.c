@@ -88,6 +88,16 @@ START_TEST(test_self)
 }
 END_TEST
 
+START_TEST(test_memory)
+{
+	struct proc_memory m = { 0 };
+
+	ck_assert_int_eq(proc_memory_read(&m), 0);
+	ck_assert_uint_gt(m.available_mib, 0);
+	ck_assert_uint_ge(m.total_mib, m.available_mib);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("os_proc");
@@ -98,6 +108,7 @@ int main(void)
 	tcase_add_test(c, test_own_usage);
 	tcase_add_test(c, test_the_end_is_told);
 	tcase_add_test(c, test_self);
+	tcase_add_test(c, test_memory);
 	suite_add_tcase(s, c);
 	srunner_run_all(sr, CK_NORMAL);
 	failed = srunner_ntests_failed(sr);
