@@ -266,7 +266,8 @@ def replace_template(instance):
 def add_kernel(instance, like, version):
     """As a build does it: at once, by its name."""
     new = instance.state / "kernels" / ".new"
-    shutil.copytree(new.parent / like, new)
+    # Without initramfs images: vivd may be removing those that nothing uses.
+    shutil.copytree(new.parent / like, new, ignore=shutil.ignore_patterns("initramfs-*", ".initramfs-*"))
     new.rename(new.with_name(version))
 
 
