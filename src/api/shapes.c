@@ -55,6 +55,7 @@ static json_t *own_fields(const struct sandbox *sb)
 		ignore_err(json_object_set_new(own, "generation",
 					       json_integer((json_int_t)row->generation)));
 	set_text(own, "name", row->name);
+	set_text(own, "condition", sandbox_condition(sb));
 	set_text(own, "lastError", row->last_error);
 	set_time(own, "createdAt", row->created_ms);
 	if (row->end_ms != 0)

@@ -12,10 +12,11 @@ static void print_row(const json_t *sandbox)
 {
 	const json_t *own = json_object_get(sandbox, "vivarium");
 	const char *name = json_text(own, "name");
+	bool frozen = str_starts(json_text(own, "condition"), "disk-");
 
 	printf("%-20s  %-16s  %-8s  %-12s  %4lld  %6lldM  %6lldM of %lldM\n",
 	       json_text(sandbox, "sandboxID"), name[0] != '\0' ? name : "-",
-	       json_text(own, "state"), json_text(sandbox, "templateID"),
+	       frozen ? "frozen" : json_text(own, "state"), json_text(sandbox, "templateID"),
 	       (long long)json_number(own, "cpus"), (long long)json_number(own, "memoryMB"),
 	       (long long)json_number(own, "diskAllocatedBytes") / MIB,
 	       (long long)json_number(own, "diskSizeMB"));

@@ -291,12 +291,13 @@ static void on_tick(uv_timer_t *timer)
 	struct sampler *s = timer->data;
 	struct room_disk disk;
 
-	room_look(s->m, &disk);
 	vec_foreach (at, &s->m->all) {
 		if ((*at)->meter->running)
 			sample(*at);
 	}
 	arm(s);
+	room_look(s->m, &disk);
+	frozen_tick(s->m, &disk); /* last: the meters that it stops may be all */
 }
 
 static void on_sampler_closed(uv_handle_t *handle)

@@ -215,7 +215,9 @@ static int check_can_rest(const struct sandbox *sb, const struct plan *plan, str
 	if (sb->row.state == DB_PAUSED || sb->row.state == DB_STOPPED)
 		return err_set(e, ERR_CONFLICT, "sandbox %s is %s already", sb->row.id.s,
 			       db_state_name(sb->row.state));
-	r = sandbox_check_idle(sb, e);
+	r = frozen_check(sb, e);
+	if (r == 0)
+		r = sandbox_check_idle(sb, e);
 	if (r == 0 && plan == &pause_plan)
 		r = manager_check_can_save(sb->m, e);
 	return r;

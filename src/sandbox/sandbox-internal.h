@@ -11,6 +11,7 @@
 #include "sandbox/checkpoint.h"
 #include "sandbox/console.h"
 #include "sandbox/death.h"
+#include "sandbox/frozen.h"
 #include "sandbox/images.h"
 #include "sandbox/journal.h"
 #include "sandbox/metrics.h"
@@ -96,6 +97,8 @@ struct sandbox {
 	struct plan_timing pause_timing; /* of its last pause or stop */
 	struct expiry expiry;
 	struct idleness idleness;
+	enum sandbox_condition condition; /* while it runs */
+	struct frozen frozen;
 	struct journal journal;
 	bool busy;     /* an operation owns res */
 	bool goes_on;  /* but it only looks: the guest can be used meanwhile */

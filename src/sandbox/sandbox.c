@@ -119,8 +119,11 @@ bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last
 	log_info("sandbox.state", kv_str("id", sb->row.id.s),
 		 kv_str("from", db_state_name(sb->row.state)), kv_str("to", db_state_name(state)));
 	note_state(sb, state, last_error);
-	if (state != DB_RUNNING)
+	if (state != DB_RUNNING) {
 		merge_forget(sb); /* its disk is about to be another one */
+		sb->condition = SANDBOX_WELL;
+		sb->frozen = (struct frozen){ 0 };
+	}
 	sb->row.state = state;
 	if (last_error != NULL)
 		db_set_str(&sb->row.last_error, last_error);
@@ -282,6 +285,18 @@ void manager_each(struct manager *m, void (*fn)(struct sandbox *sb, void *arg), 
 		if (m->all.at[i]->row.state != DB_READY)
 			fn(m->all.at[i], arg);
 	}
+}
+
+const char *sandbox_condition(const struct sandbox *sb)
+{
+	static const char *const names[] = {
+		[SANDBOX_WELL] = "",
+		[SANDBOX_DISK_FULL] = "disk-full",
+		[SANDBOX_DISK_FAILED] = "disk-failed",
+	};
+	static_assert(ARRAY_SIZE(names) == SANDBOX_CONDITION_N, "every condition has a name");
+
+	return names[sb->condition];
 }
 
 const struct db_sandbox *sandbox_row(const struct sandbox *sb)

@@ -234,6 +234,17 @@ must_check int sandbox_set_egress(struct sandbox *sb, struct db_egress *wish,
 				  void (*done)(const struct err *e, void *arg), void *arg,
 				  struct err *e);
 
+/* What is wrong with a sandbox that runs. */
+enum sandbox_condition {
+	SANDBOX_WELL,
+	SANDBOX_DISK_FULL,   /* it stands still until there is room on the host's disk */
+	SANDBOX_DISK_FAILED, /* it stands still, since the host's disk cannot be used */
+	SANDBOX_CONDITION_N
+};
+
+/** sandbox_condition() - "", "disk-full", "disk-failed"; static storage */
+const char *sandbox_condition(const struct sandbox *sb);
+
 /** sandbox_row() - its intent; borrowed, for reading */
 const struct db_sandbox *sandbox_row(const struct sandbox *sb);
 

@@ -70,11 +70,8 @@ void watch_stop(struct sandbox *sb)
 
 static void note_event(struct sandbox *sb, enum vmm_event event)
 {
-	static const char frozen[] = "the host's disk is full or failing; the guest is frozen";
-
-	if (event == VMM_EVENT_IO_ERROR) {
-		log_error("sandbox.io_error", kv_str("id", sb->row.id.s), kv_str("why", frozen));
-		journal_add(&sb->journal, 0, LOG_LEVEL_ERROR, "%s", frozen);
+	if (event == VMM_EVENT_NO_SPACE || event == VMM_EVENT_IO_ERROR) {
+		frozen_note(sb, event);
 	} else if (event == VMM_EVENT_PANIC) {
 		log_warning("sandbox.panic", kv_str("id", sb->row.id.s));
 		journal_add(&sb->journal, 0, LOG_LEVEL_ERROR, "the guest's kernel panicked");
@@ -262,5 +259,7 @@ void watch_start(struct sandbox *sb)
 	arm_idle(w);
 	if (vmm_guest_ended(sb->res.vmm)) /* seen by a watch before this one */
 		await_end(w);
+	if (vmm_frozen(sb->res.vmm) != VMM_EVENT_NONE && sb->condition == SANDBOX_WELL)
+		frozen_note(sb, vmm_frozen(sb->res.vmm)); /* found so by a new vivd */
 	meter_start(sb);
 }

@@ -152,6 +152,15 @@ const char *const schema_migrations[] = {
 	/* 9 -> 10: idle timeouts. */
 	("ALTER TABLE sandbox ADD COLUMN idle_s INTEGER NOT NULL DEFAULT 0;"
 	 "ALTER TABLE sandbox ADD COLUMN idle_kill INTEGER NOT NULL DEFAULT 0;"),
+	/* 10 -> 11: what is wrong with one that runs is an event, too. */
+	"CREATE TRIGGER event_error AFTER UPDATE ON sandbox"
+	" WHEN OLD.state = 'running' AND NEW.state = 'running' AND NEW.last_error != ''"
+	"   AND NEW.last_error != OLD.last_error"
+	" BEGIN"
+	"  INSERT INTO event_new (type, sandbox, name, template_name, cause, error, generation)"
+	"    VALUES ('error', NEW.id, NEW.name, NEW.template_name, NEW.cause, NEW.last_error,"
+	"      NEW.generation);"
+	" END;",
 };
 
 unsigned schema_version(void)

@@ -313,10 +313,15 @@ static int query_running(struct qemu *q, struct op *op)
 {
 	auto_json *status = NULL;
 	int r = qmp_execute(q->qmp, "query-status", NULL, &status, op);
+	const char *state;
 
-	if (r == 0)
-		q->vmm.running = json_is_true(json_object_get(status, "running"));
-	return r;
+	if (r < 0)
+		return r;
+	q->vmm.running = json_is_true(json_object_get(status, "running"));
+	state = json_string_value(json_object_get(status, "status"));
+	if (state != NULL && streq(state, "io-error")) /* why, the event of its next try tells */
+		q->vmm.frozen = VMM_EVENT_IO_ERROR;
+	return 0;
 }
 
 static int qemu_start(const struct vmm_spec *spec, struct vmm **out, struct op *op)
@@ -442,7 +447,8 @@ static enum vmm_event event_of(const json_t *event)
 		return json_is_true(json_object_get(data, "guest")) ? VMM_EVENT_SHUTDOWN
 								    : VMM_EVENT_NONE;
 	if (streq(name, "BLOCK_IO_ERROR") && action != NULL && streq(action, "stop"))
-		return VMM_EVENT_IO_ERROR;
+		return json_is_true(json_object_get(data, "nospace")) ? VMM_EVENT_NO_SPACE
+								      : VMM_EVENT_IO_ERROR;
 	return VMM_EVENT_NONE;
 }
 

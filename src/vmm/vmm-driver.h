@@ -14,6 +14,7 @@ struct vmm {
 	int console_fd;         /* owned */
 	bool running;           /* its vCPUs run, as far as replies and events told */
 	bool guest_ended;       /* VMM_EVENT_SHUTDOWN was taken */
+	enum vmm_event frozen;  /* by what of its disk; VMM_EVENT_NONE = it is not */
 };
 
 /* Ops block, on workers, and set op->err when they fail. None is NULL; caps say what may be called.

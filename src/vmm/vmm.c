@@ -173,8 +173,10 @@ int vmm_resume(struct vmm *vmm, struct op *op)
 
 	if (r == 0)
 		r = vmm->ops->resume(vmm, op);
-	if (r == 0)
+	if (r == 0) {
 		vmm->running = true;
+		vmm->frozen = VMM_EVENT_NONE;
+	}
 	return r;
 }
 
@@ -239,6 +241,11 @@ bool vmm_running(const struct vmm *vmm)
 	return vmm->running && !has_ended(vmm);
 }
 
+enum vmm_event vmm_frozen(const struct vmm *vmm)
+{
+	return vmm->frozen;
+}
+
 pid_t vmm_pid(const struct vmm *vmm)
 {
 	return vmm->process.pid;
@@ -263,6 +270,10 @@ enum vmm_event vmm_next_event(struct vmm *vmm)
 {
 	enum vmm_event event = vmm->ops->next_event(vmm);
 
+	if (event == VMM_EVENT_RUNNING)
+		vmm->frozen = VMM_EVENT_NONE;
+	else if (event == VMM_EVENT_NO_SPACE || event == VMM_EVENT_IO_ERROR)
+		vmm->frozen = event;
 	if (event == VMM_EVENT_RUNNING)
 		vmm->running = true;
 	else if (event != VMM_EVENT_NONE && event != VMM_EVENT_CLOSED)

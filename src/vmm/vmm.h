@@ -71,7 +71,8 @@ enum vmm_event {
 	VMM_EVENT_NONE,
 	VMM_EVENT_STOPPED, /* vCPUs do not run */
 	VMM_EVENT_RUNNING,
-	VMM_EVENT_IO_ERROR, /* frozen by a full or failing host disk */
+	VMM_EVENT_NO_SPACE, /* frozen by a full host disk */
+	VMM_EVENT_IO_ERROR, /* frozen by a failing one */
 	VMM_EVENT_PANIC,    /* guest kernel panicked */
 	VMM_EVENT_SHUTDOWN, /* guest powered off or rebooted; the process will end */
 	VMM_EVENT_CLOSED,   /* the control connection ended */
@@ -191,6 +192,10 @@ must_check int vmm_ram(struct vmm *vmm, struct ram *out, struct op *op);
 /** vmm_running() - whether its vCPUs run, as far as replies and the events taken so far tell; an
  * adopted VM tells at once */
 bool vmm_running(const struct vmm *vmm);
+
+/** vmm_frozen() - whether it stands still because its disk could not be used: VMM_EVENT_NO_SPACE,
+ * VMM_EVENT_IO_ERROR, or VMM_EVENT_NONE; as vmm_running(). vmm_resume() has it try again */
+enum vmm_event vmm_frozen(const struct vmm *vmm);
 
 /** vmm_pid(), vmm_pidfd() - its process; the pidfd is borrowed and readable when it ended */
 pid_t vmm_pid(const struct vmm *vmm);

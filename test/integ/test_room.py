@@ -31,6 +31,13 @@ def leave(where, mib):
             f.write(bytes(1 << 20))
 
 
+def fill(where):
+    """Takes what is left."""
+    with contextlib.suppress(OSError), open(where / "rest", "wb", buffering=0) as f:
+        while f.write(bytes(1 << 16)):
+            pass
+
+
 def host_mib(field="MemTotal"):
     return int(re.search(rf"^{field}: +(\d+) kB", open("/proc/meminfo").read(), re.M)[1]) >> 10
 
@@ -148,3 +155,53 @@ def test_what_waits_gives_way(make_instance):
     # Nobody refills what there is no room for, and who is refused takes nothing from those that wait.
     refused(create(instance, memoryMB=host_mib()), "no memory")
     assert instance.viv("template", "pool", "base", "0").returncode == 0
+
+
+WRITER = """
+head -c 80M /dev/urandom | tee big | md5sum > /dev/shm/before
+sync big
+dd if=big iflag=direct bs=1M 2>/dev/null | md5sum > /dev/shm/after
+echo done > /dev/shm/end
+"""
+
+
+def is_full(instance, box):
+    return own(instance, box).get("condition") == "disk-full"
+
+
+def test_a_full_disk_freezes_guests(instance):
+    """No guest sees an error of a disk that is the host's: it stands still, over a new vivd, too, and goes on."""
+    with small_disk(instance, DISK_MIB) as where:
+        assert instance.start(disk_reserve="16M"), instance.log_text()
+        box, doomed = (create(instance)[1]["sandboxID"] for _ in range(2))
+        leave(where, 40)
+        for each in (box, doomed):
+            r = instance.viv("exec", each, "--", "sh", "-c", f"nohup sh -c '{WRITER}' >/dev/null 2>&1 &")
+            assert r.returncode == 0, r.stderr
+        for each in (box, doomed):
+            vivarium.wait_for(lambda: is_full(instance, each), timeout=180, what="it stands still")
+        assert own(instance, box)["state"] == "running" and "disk is full" in own(instance, box)["lastError"]
+        assert len(re.findall(r"^\S+ .* frozen ", instance.viv("ls").stdout.decode(), re.M)) == 2
+        event = instance.get(f"/events?sandbox={box}")[-1]
+        assert event["type"] == "error" and "disk is full" in event["error"], event
+        for what, body in (("pause", {}), ("pause", {"memory": False}), ("checkpoints", {})):
+            status, reply = instance.request("POST", f"/sandboxes/{box}/{what}", body)
+            assert status == 409 and "disk is full" in reply["message"], reply
+        assert instance.request("DELETE", f"/sandboxes/{doomed}")[0] == 204
+        # The next vivd finds it so; how often it was tried is not told again and again.
+        fill(where)
+        instance.stop(9)
+        assert instance.start(disk_reserve="16M"), instance.log_text()
+        vivarium.wait_for(lambda: "condition" in own(instance, box), what="it is known")
+        assert 3 <= count(instance, "sandbox.frozen") <= 9
+        # Nobody asks: with room it goes on where it was, and has lost nothing.
+        for name in ("ballast", "rest"):
+            (where / name).unlink()
+        r = instance.viv("exec", box, "--", "sh", "-c", "until [ -e /dev/shm/end ]; do sleep 0.2; done; cat /dev/shm/[ab]*")
+        before, after = r.stdout.split(b"\n")[:2]
+        assert r.returncode == 0 and len(before) > 32 and before == after, r
+        vivarium.wait_for(lambda: "condition" not in own(instance, box), what="it is well")
+        assert "lastError" not in own(instance, box) and count(instance, "sandbox.goes_on") >= 1
+        assert instance.viv("exec", "--user", "root", box, "--", "dmesg").stdout.count(b"I/O error") == 0
+        assert instance.request("DELETE", f"/sandboxes/{box}")[0] == 204
+        instance.stop()

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What there is room for: the sums that an admission is decided by. */
+#include "sandbox/frozen.h"
 #include "sandbox/room.h"
 
 #include <check.h>
@@ -54,6 +55,21 @@ START_TEST(test_limits)
 }
 END_TEST
 
+START_TEST(test_room_to_go_on)
+{
+	struct room_disk disk = { .total = 100000, .free = 63, .reserve = 1024 };
+
+	/* Not for the next few bytes only; but a small disk never has much. */
+	ck_assert(!frozen_may_go_on(&disk));
+	disk.free = 64;
+	ck_assert(frozen_may_go_on(&disk));
+	disk = (struct room_disk){ .total = 100, .free = 5, .reserve = 5 };
+	ck_assert(frozen_may_go_on(&disk));
+	disk = (struct room_disk){ .total = 10, .free = 0, .reserve = 0 };
+	ck_assert(!frozen_may_go_on(&disk));
+}
+END_TEST
+
 /* Fifty warm sandboxes of 128 MiB are no matter for a host of 24 GiB. */
 START_TEST(test_a_host_like_many)
 {
@@ -75,6 +91,7 @@ int main(void)
 	tcase_add_test(tc, test_most);
 	tcase_add_test(tc, test_reserve);
 	tcase_add_test(tc, test_limits);
+	tcase_add_test(tc, test_room_to_go_on);
 	tcase_add_test(tc, test_a_host_like_many);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);

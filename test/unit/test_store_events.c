@@ -99,6 +99,25 @@ START_TEST(test_a_life)
 }
 END_TEST
 
+/* What is wrong with one that runs; not that it is right again, nor what else changes meanwhile. */
+START_TEST(test_what_is_wrong_is_an_error)
+{
+	struct db *db = open_store();
+	struct db_sandbox row = make(db, "");
+
+	GO(db, &row, DB_RUNNING);
+	db_set_str(&row.last_error, "full");
+	GO(db, &row, DB_RUNNING);
+	row.end_ms = 1;
+	GO(db, &row, DB_RUNNING);
+	db_set_str(&row.last_error, "");
+	GO(db, &row, DB_RUNNING);
+	expect(db, "created running error!full ");
+	db_sandbox_done(&row);
+	db_close(db);
+}
+END_TEST
+
 START_TEST(test_ways_back_are_errors)
 {
 	struct db *db = open_store();
@@ -263,6 +282,7 @@ int main(void)
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, test_a_life);
+	tcase_add_test(tc, test_what_is_wrong_is_an_error);
 	tcase_add_test(tc, test_ways_back_are_errors);
 	tcase_add_test(tc, test_they_are_asked_for);
 	tcase_add_test(tc, test_both_or_neither);
