@@ -32,3 +32,18 @@ void sha256_hex(struct sha256 *sha, char out[SHA256_HEX_SIZE]);
 
 /** secret_equal() - whether @n bytes are the same; the time does not tell where they differ */
 bool secret_equal(const void *a, const void *b, size_t n);
+
+/* An HMAC-SHA256 (RFC 2104) under way. */
+struct hmac {
+	struct sha256 inner;
+	struct sha256 outer;
+};
+
+/** hmac_init() - begin one with a key of any length */
+void hmac_init(struct hmac *hmac, const void *key, size_t n);
+
+/** hmac_add() - more of what is authenticated */
+void hmac_add(struct hmac *hmac, const void *p, size_t n);
+
+/** hmac_hex() - the code in lower case, with a NUL; @hmac is used up */
+void hmac_hex(struct hmac *hmac, char out[SHA256_HEX_SIZE]);

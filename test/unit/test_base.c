@@ -450,6 +450,41 @@ END_TEST
 /* sha256 */
 
 /* NIST's examples, and that a copy goes on by itself. */
+/* RFC 4231, cases 1, 2 and 6 */
+START_TEST(test_hmac)
+{
+	char long_key[131];
+	const struct {
+		const char *key;
+		size_t n;
+		const char *text;
+		const char *want;
+	} cases[] = {
+		{ "\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b\x0b"
+		  "\x0b",
+		  20, "Hi There",
+		  "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7" },
+		{ "Jefe", 4, "what do ya want for nothing?",
+		  "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843" },
+		{ long_key, sizeof(long_key),
+		  "Test Using Larger Than Block-Size Key - Hash Key First",
+		  "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54" },
+	};
+
+	memset(long_key, 0xaa, sizeof(long_key));
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct hmac hmac;
+		char hex[SHA256_HEX_SIZE];
+
+		hmac_init(&hmac, cases[i].key, cases[i].n);
+		hmac_add(&hmac, cases[i].text, 3);
+		hmac_add(&hmac, cases[i].text + 3, strlen(cases[i].text) - 3);
+		hmac_hex(&hmac, hex);
+		ck_assert_str_eq(hex, cases[i].want);
+	}
+}
+END_TEST
+
 START_TEST(test_sha256)
 {
 	static const struct {
@@ -502,6 +537,7 @@ int main(void)
 	tcase_add_test(tc, test_vec);
 	tcase_add_test(tc, test_clock);
 	tcase_add_test(tc, test_sha256);
+	tcase_add_test(tc, test_hmac);
 	tcase_add_test(tc, test_clock_parse);
 	tcase_add_test(tc, test_id);
 	tcase_add_test(tc, test_tag_and_hex);
