@@ -9,6 +9,24 @@ struct ipv4_net {
 	unsigned prefix_len; /* 0 to 32 */
 };
 
+/* Networks that are not of the internet, as X(a, b, c, d, prefix length): nothing of ours goes to
+ * them in others' name. */
+#define IPV4_INTERNAL(X)                                                                           \
+	X(0, 0, 0, 0, 8)                                                                           \
+	X(10, 0, 0, 0, 8)                                                                          \
+	X(100, 64, 0, 0, 10)                                                                       \
+	X(127, 0, 0, 0, 8)                                                                         \
+	X(169, 254, 0, 0, 16)                                                                      \
+	X(172, 16, 0, 0, 12)                                                                       \
+	X(192, 168, 0, 0, 16)                                                                      \
+	X(198, 18, 0, 0, 15)                                                                       \
+	X(224, 0, 0, 0, 4)                                                                         \
+	X(240, 0, 0, 0, 4)
+
+/* One of them as a struct ipv4_net of an array. */
+#define IPV4_NET(a, b, c, d, len)                                                                  \
+	{ (uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (d), len },
+
 /* How one is printed: "192.0.2.0/24". */
 #define IPV4_NET_FMT "%u.%u.%u.%u/%u"
 #define IPV4_NET_ARG(net)                                                                          \

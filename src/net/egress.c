@@ -8,10 +8,7 @@
 
 enum { NET_TEXT_SIZE = sizeof("255.255.255.255/32") };
 
-#define NET(a, b, c, d, len)                                                                       \
-	{ (uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (d), len },
-
-static const struct ipv4_net never[] = { NET_BLOCKED(NET) };
+static const struct ipv4_net never[] = { NET_BLOCKED(IPV4_NET) };
 
 void net_egress_done(struct net_egress *egress)
 {

@@ -5,25 +5,16 @@
 #include "net/net.h"
 
 #include "base/buf.h"
+#include "base/ipv4.h"
 
 #include <stdatomic.h>
 
 enum { NET_BLOCK_BITS = 10, NET_BLOCK_SIZE = 1 << NET_BLOCK_BITS };
 static_assert(2 * NET_SLOTS_MAX == NET_BLOCK_SIZE, "a slot has a pair of the block's addresses");
 
-/* Where no guest may go, as X(a, b, c, d, prefix length): this host, private and shared networks,
- * link-local and metadata addresses, benchmarks, multicast, reserved. */
-#define NET_BLOCKED(X)                                                                             \
-	X(0, 0, 0, 0, 8)                                                                           \
-	X(10, 0, 0, 0, 8)                                                                          \
-	X(100, 64, 0, 0, 10)                                                                       \
-	X(127, 0, 0, 0, 8)                                                                         \
-	X(169, 254, 0, 0, 16)                                                                      \
-	X(172, 16, 0, 0, 12)                                                                       \
-	X(192, 168, 0, 0, 16)                                                                      \
-	X(198, 18, 0, 0, 15)                                                                       \
-	X(224, 0, 0, 0, 4)                                                                         \
-	X(240, 0, 0, 0, 4)
+/* Where no guest may go: this host, private and shared networks, link-local and metadata addresses,
+ * benchmarks, multicast, reserved. */
+#define NET_BLOCKED(X) IPV4_INTERNAL(X)
 
 /* One of them as an element of an nft set, which may end with a comma. */
 #define NET_ELEMENT(a, b, c, d, len) #a "." #b "." #c "." #d "/" #len ", "
