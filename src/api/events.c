@@ -42,6 +42,7 @@ struct follower {
 
 struct event_feed {
 	struct db *db;
+	struct db_watch watch;
 	struct follower *followers;
 	size_t n;
 };
@@ -300,7 +301,8 @@ struct event_feed *event_feed_new(struct manager *m)
 	struct event_feed *feed = xcalloc(1, sizeof(*feed));
 
 	feed->db = manager_store(m);
-	db_event_watch(feed->db, on_event, feed);
+	feed->watch = (struct db_watch){ .what = DB_WATCH_EVENTS, .fn = on_event, .arg = feed };
+	db_watch_add(feed->db, &feed->watch);
 	return feed;
 }
 

@@ -2,7 +2,7 @@
 /* What the files of the store share: the open database and its statements. */
 #pragma once
 
-#include "store/db.h"
+#include "store/events.h"
 
 #include <sqlite3.h>
 
@@ -28,6 +28,15 @@ enum db_stmt {
 	STMT_POOL_SET,
 	STMT_POOL_EACH,
 	STMT_POOL_DELETE,
+	STMT_WEBHOOK_INSERT,
+	STMT_WEBHOOK_UPDATE,
+	STMT_WEBHOOK_DELETE,
+	STMT_WEBHOOK_EACH,
+	STMT_DELIVERY_EACH,
+	STMT_DELIVERY_NEXT,
+	STMT_DELIVERY_DONE,
+	STMT_DELIVERY_HURRY,
+	STMT_EVENT_FACTS,
 	STMT_N
 };
 
@@ -35,10 +44,7 @@ struct db {
 	sqlite3 *sql;
 	char *path;
 	sqlite3_stmt *stmts[STMT_N]; /* prepared once; reset after each use */
-	struct {
-		void (*fn)(void *arg);
-		void *arg;
-	} watch; /* who is told of events */
+	struct db_watch *watches;    /* who is told of changes */
 };
 
 /* Migration N brings a file of version N to N + 1; never changed once released, only added to. */
@@ -69,6 +75,16 @@ must_check int events_prepare(struct db *db, struct err *e);
 
 /** pools_prepare() - prepare the statements of pools.c. Return: 0; -errno with @e set */
 must_check int pools_prepare(struct db *db, struct err *e);
+
+/** webhooks_prepare() - prepare the statements of webhooks.c. Return: 0; -errno with @e set */
+must_check int webhooks_prepare(struct db *db, struct err *e);
+
+/** db_text_at() - a column's text, "" for none; borrowed until the statement goes on */
+const char *db_text_at(sqlite3_stmt *stmt, int column);
+
+/** db_event_at() - the event that is in the first nine columns, in the order of its fields; its
+ * strings are borrowed until the statement goes on */
+struct db_event db_event_at(sqlite3_stmt *stmt);
 
 /** stmt_done() - clean-up handler: reset a statement and drop what was bound to it */
 void stmt_done(sqlite3_stmt **stmt);

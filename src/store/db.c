@@ -245,7 +245,9 @@ static int prepare_all(struct db *db, struct err *e)
 		r = keys_prepare(db, e);
 	if (r == 0)
 		r = events_prepare(db, e);
-	return r < 0 ? r : pools_prepare(db, e);
+	if (r == 0)
+		r = pools_prepare(db, e);
+	return r < 0 ? r : webhooks_prepare(db, e);
 }
 
 static int ensure_instance(struct db *db, struct err *e)

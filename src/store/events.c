@@ -19,11 +19,26 @@ int events_prepare(struct db *db, struct err *e)
 				  e);
 }
 
-static const char *text_at(sqlite3_stmt *stmt, int column)
+const char *db_text_at(sqlite3_stmt *stmt, int column)
 {
 	const char *text = (const char *)sqlite3_column_text(stmt, column);
 
 	return text != NULL ? text : "";
+}
+
+struct db_event db_event_at(sqlite3_stmt *stmt)
+{
+	return (struct db_event){
+		.id = (uint64_t)sqlite3_column_int64(stmt, 0),
+		.at_ms = (uint64_t)sqlite3_column_int64(stmt, 1),
+		.type = db_text_at(stmt, 2),
+		.sandbox = db_text_at(stmt, 3),
+		.name = db_text_at(stmt, 4),
+		.template_name = db_text_at(stmt, 5),
+		.cause = db_text_at(stmt, 6),
+		.error = db_text_at(stmt, 7),
+		.generation = (uint64_t)sqlite3_column_int64(stmt, 8),
+	};
 }
 
 int db_event_each(struct db *db, const struct db_event_query *q,
@@ -37,17 +52,7 @@ int db_event_each(struct db *db, const struct db_event_query *q,
 	if (q->sandbox != NULL)
 		sqlite3_bind_text(stmt, 3, q->sandbox, -1, SQLITE_STATIC);
 	while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
-		const struct db_event event = {
-			.id = (uint64_t)sqlite3_column_int64(stmt, 0),
-			.at_ms = (uint64_t)sqlite3_column_int64(stmt, 1),
-			.type = text_at(stmt, 2),
-			.sandbox = text_at(stmt, 3),
-			.name = text_at(stmt, 4),
-			.template_name = text_at(stmt, 5),
-			.cause = text_at(stmt, 6),
-			.error = text_at(stmt, 7),
-			.generation = (uint64_t)sqlite3_column_int64(stmt, 8),
-		};
+		const struct db_event event = db_event_at(stmt);
 		int r = fn(&event, arg);
 
 		if (r < 0)
@@ -70,16 +75,35 @@ static void on_change(void *arg, int operation, const char *database, const char
 		      sqlite3_int64 rowid)
 {
 	const struct db *db = arg;
+	enum db_watched what;
 
 	(void)database;
 	(void)rowid;
 	if (operation == SQLITE_INSERT && streq(table, "event"))
-		db->watch.fn(db->watch.arg);
+		what = DB_WATCH_EVENTS;
+	else if (streq(table, "webhook"))
+		what = DB_WATCH_WEBHOOKS;
+	else
+		return;
+	for (const struct db_watch *w = db->watches; w != NULL; w = w->next) {
+		if ((w->what & what) != 0)
+			w->fn(w->arg);
+	}
 }
 
-void db_event_watch(struct db *db, void (*fn)(void *arg), void *arg)
+void db_watch_add(struct db *db, struct db_watch *watch)
 {
-	db->watch.fn = fn;
-	db->watch.arg = arg;
-	sqlite3_update_hook(db->sql, fn != NULL ? on_change : NULL, db);
+	watch->next = db->watches;
+	db->watches = watch;
+	sqlite3_update_hook(db->sql, on_change, db);
+}
+
+void db_watch_remove(struct db *db, struct db_watch *watch)
+{
+	struct db_watch **at = &db->watches;
+
+	while (*at != NULL && *at != watch)
+		at = &(*at)->next;
+	if (*at != NULL)
+		*at = watch->next;
 }

@@ -25,6 +25,12 @@ struct db_event {
 	uint64_t generation; /* checkpoint that it was at, or came from last; 0 = none */
 };
 
+/* Before a type, to whom E2B's names are said: "sandbox.lifecycle.created". */
+#define EVENT_TYPE_PREFIX "sandbox.lifecycle."
+
+/* All types, one blank before and behind each. */
+#define EVENT_TYPES " created running paused resumed checkpointed stopped killed error "
+
 struct db_event_query {
 	uint64_t after;      /* only those with greater ids */
 	size_t limit;        /* at most so many, the oldest of them */
@@ -40,6 +46,19 @@ must_check int db_event_each(struct db *db, const struct db_event_query *q,
 /** db_event_last() - the newest event's id, 0 = there never was one. Return: 0; -errno, @e set */
 must_check int db_event_last(struct db *db, uint64_t *out, struct err *e);
 
-/** db_event_watch() - have a function called whenever an event is written; it must not use the
- * store itself. One at a time; NULL ends it */
-void db_event_watch(struct db *db, void (*fn)(void *arg), void *arg);
+enum db_watched { DB_WATCH_EVENTS = 1, DB_WATCH_WEBHOOKS = 2 };
+
+/* Who is told that an event is written, or a webhook (store/webhooks.h). */
+struct db_watch {
+	unsigned what;         /* of enum db_watched, any */
+	void (*fn)(void *arg); /* within the change: it must not use the store itself */
+	void *arg;
+	struct db_watch *next; /* the store's */
+};
+
+/** db_watch_add() - have somebody told; @watch is theirs, and stays until it is removed or the
+ * store closed */
+void db_watch_add(struct db *db, struct db_watch *watch);
+
+/** db_watch_remove() - tell no more; idempotent */
+void db_watch_remove(struct db *db, struct db_watch *watch);

@@ -259,15 +259,21 @@ START_TEST(test_they_are_told)
 	struct db *db = open_store();
 	struct db_sandbox row;
 	unsigned n = 0;
+	unsigned others = 0;
+	struct db_watch watch = { .what = DB_WATCH_EVENTS, .fn = count, .arg = &n };
+	struct db_watch other = { .what = DB_WATCH_WEBHOOKS, .fn = count, .arg = &others };
 
-	db_event_watch(db, count, &n);
+	db_watch_add(db, &watch);
+	db_watch_add(db, &other);
 	row = make(db, "");
 	ck_assert_uint_eq(n, 1);
 	GO(db, &row, DB_RUNNING, DB_PAUSING, DB_PAUSED);
 	ck_assert_uint_eq(n, 3);
-	db_event_watch(db, NULL, NULL);
+	db_watch_remove(db, &watch);
+	db_watch_remove(db, &watch);
 	ck_assert_int_eq(db_sandbox_delete(db, &row.id, NULL), 0);
 	ck_assert_uint_eq(n, 3);
+	ck_assert_uint_eq(others, 0);
 	db_sandbox_done(&row);
 	db_close(db);
 }
