@@ -58,9 +58,12 @@ __viv_offer() {
 # Offers the value of option $1.
 __viv_offer_value() {
 	case $1 in
-	--socket)
+	--socket | --secret-file)
 		compopt -o filenames 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		;;
+	--event)
+		__viv_offer created running paused resumed checkpointed stopped killed error
 		;;
 	-e | --env)
 		compopt -o nospace 2>/dev/null

@@ -10,6 +10,7 @@ set -eu
 # With all that the build looks for, so that it is the same build whatever is done next.
 run="gcc libc6-dev make meson ninja-build pkgconf scdoc check libhttp-parser-dev
 	libuv1-dev libjansson-dev libsqlite3-dev libmnl-dev libarchive-dev libssl-dev libxxhash-dev zlib1g-dev
+	libcurl4-openssl-dev
 	qemu-system-x86 qemu-utils mmdebstrap debian-archive-keyring e2fsprogs nftables iproute2
 	ca-certificates"
 tests="python3 python3-pytest procps clang-format shellcheck"

@@ -15,6 +15,8 @@ struct event_feed;
 struct api {
 	struct manager *m;
 	struct event_feed *events;
+	bool webhooks;       /* there is who posts to them */
+	bool any_address;    /* and does so wherever they are */
 	char *domain;        /* owned; NULL = sandboxes have no names but localhost's */
 	char *public_domain; /* the same as clients are told it, maybe with a port; owned */
 };
@@ -126,6 +128,11 @@ void metrics_get(struct http_exchange *x, const struct route_params *p, void *ar
 void metrics_latest(struct http_exchange *x, const struct route_params *p, void *arg);
 void metrics_prometheus(struct http_exchange *x, const struct route_params *p, void *arg);
 void events_get(struct http_exchange *x, const struct route_params *p, void *arg);
+void webhooks_create(struct http_exchange *x, const struct route_params *p, void *arg);
+void webhooks_list(struct http_exchange *x, const struct route_params *p, void *arg);
+void webhooks_get(struct http_exchange *x, const struct route_params *p, void *arg);
+void webhooks_patch(struct http_exchange *x, const struct route_params *p, void *arg);
+void webhooks_delete(struct http_exchange *x, const struct route_params *p, void *arg);
 void keys_create(struct http_exchange *x, const struct route_params *p, void *arg);
 void keys_list(struct http_exchange *x, const struct route_params *p, void *arg);
 void keys_delete(struct http_exchange *x, const struct route_params *p, void *arg);

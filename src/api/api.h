@@ -23,6 +23,10 @@ struct api *api_new(struct manager *m, const char *domain);
  * serves it was bound. 443 is what they take without being told */
 void api_set_domain_port(struct api *api, unsigned port);
 
+/** api_allow_webhooks() - from now on webhooks can be made: somebody posts to them
+ * @any_address:	also to loopback and private addresses */
+void api_allow_webhooks(struct api *api, bool any_address);
+
 /** api_check_keys() - whether TCP may be served. Return: 0; -errno with @e set: nobody has a key */
 must_check int api_check_keys(struct api *api, struct err *e);
 

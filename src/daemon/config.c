@@ -152,6 +152,9 @@ static const struct setting settings[] = {
 	  "ports of sandboxes have names PORT-ID.DOMAIN; with the port that clients use, if that "
 	  "is another; empty: only PORT-ID.localhost",
 	  FIELD(domain) },
+	{ "webhook_private", SETTING_CHOICE, "off",
+	  "whether webhooks may be at loopback and private addresses", FIELD(webhook_private),
+	  .choices = "off|on" },
 	{ "kvm_stand_in", SETTING_CHOICE, "kvm", "what does the work of kvm, for tests",
 	  FIELD(kvm_stand_in), .choices = "kvm|tcg", .hidden = true },
 	{ "fault", SETTING_TEXT, "", "fault point, for tests", FIELD(fault), .hidden = true },

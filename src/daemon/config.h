@@ -72,6 +72,7 @@ struct config {
 	const char *tls_cert;
 	const char *tls_key;
 	const char *domain;
+	const char *webhook_private; /* "on" or "off" */
 	const char *fault;
 	const char *kvm_stand_in;
 

@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "daemon/address.h"
+#include "daemon/helper.h"
+#include "daemon/hooks.h"
 #include "daemon/listen.h"
 #include "daemon/tls.h"
 
@@ -28,12 +30,6 @@ struct doors {
 	struct http_server *servers[DOOR_N]; /* NULL = not open */
 	struct tls *tls;                     /* NULL = not served */
 };
-
-/* Behind the ids that VMMs of any instance may have. */
-static unsigned tls_uid(const struct config *c)
-{
-	return c->vmm_uid_base + (1U << (31 - c->network_prefix)) + 1;
-}
 
 /* So that those from outside never take all descriptors, with one more each to a sandbox. */
 static unsigned connections_max(void)
@@ -107,7 +103,7 @@ static int open_tls(struct doors *d, const struct config *c, struct err *e)
 		.cert = c->tls_cert,
 		.key = c->tls_key,
 		.domain = c->domain,
-		.uid = tls_uid(c),
+		.uid = helper_uid(c, HELPER_TLS),
 		.max_connections = connections_max(),
 		.server = d->servers[DOOR_TLS],
 	};
@@ -147,6 +143,8 @@ int doors_open(uv_loop_t *loop, struct manager *m, const struct config *c, struc
 	*out = d;
 	d->loop = loop;
 	d->api = api_new(m, c->domain);
+	if (hooks_possible())
+		api_allow_webhooks(d->api, streq(c->webhook_private, "on"));
 	if (c->listen != NULL)
 		r = check_keys(d, "listen", c->listen, e);
 	if (r == 0 && c->listen != NULL)

@@ -12,6 +12,8 @@
 #include "daemon/config.h"
 #include "daemon/doctor.h"
 #include "daemon/doors.h"
+#include "daemon/helper.h"
+#include "daemon/hooks.h"
 #include "daemon/prepare.h"
 #include "daemon/program.h"
 #include "daemon/stop-all.h"
@@ -40,6 +42,7 @@ struct daemon {
 	uv_signal_t pause_all;
 	struct manager *manager;
 	struct doors *doors;
+	struct hooks *hooks;
 	bool stopping;
 	bool pausing_all; /* a signal's pauses are under way */
 	int stopped_all;  /* how --stop-all ended */
@@ -59,6 +62,7 @@ static void on_quiet(void *arg)
 	struct daemon *d = arg;
 
 	doors_close(d->doors);
+	hooks_close(take_ptr(&d->hooks));
 	close_signals(d);
 }
 
@@ -210,6 +214,14 @@ static void begin(struct daemon *d, const struct config *c)
 	say_ready(c);
 }
 
+static int open_hooks(struct daemon *d, const struct config *c, struct err *e)
+{
+	const struct hooks_spec spec = { .uid = helper_uid(c, HELPER_HOOK),
+					 .any_address = streq(c->webhook_private, "on") };
+
+	return hooks_open(&d->loop, manager_store(d->manager), &spec, &d->hooks, e);
+}
+
 static int serve(const struct config *c, struct err *e)
 {
 	auto_free char *tls_program = program_find("viv-tls");
@@ -223,6 +235,8 @@ static int serve(const struct config *c, struct err *e)
 	uv_loop_init(&d.loop);
 	watch_signals(&d);
 	r = manager_open(&d.loop, &config, &d.manager, e);
+	if (r == 0 && !c->stop_all)
+		r = open_hooks(&d, c, e);
 	if (r == 0 && !c->stop_all)
 		r = doors_open(&d.loop, d.manager, c, &d.doors, e);
 	if (r == 0)

@@ -7,21 +7,17 @@
 #include "base/op.h"
 #include "base/str.h"
 #include "base/tlswords.h"
+#include "daemon/helper.h"
 #include "daemon/program.h"
 #include "os/fdpass.h"
-#include "os/spawn.h"
 #include "os/work.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum {
@@ -32,13 +28,6 @@ enum {
 	WELL_MS = 60000,  /* who lived that long starts from there again */
 	START_MS = 30000, /* for viv-tls to take its certificate */
 	DAY_S = 24 * 60 * 60,
-};
-
-/* A viv-tls that runs. */
-struct worker {
-	struct process process;
-	int control;
-	uint64_t started_ns;
 };
 
 struct tls {
@@ -52,11 +41,11 @@ struct tls {
 	unsigned max_connections;
 	int listen_fd;
 	uv_poll_t accepting;
-	uv_timer_t timer;     /* ends a rest of accepting, or of starting */
-	struct worker worker; /* pid 0 = none */
-	uv_poll_t *control;   /* of the worker; they are memory of their own, for libuv's close */
+	uv_timer_t timer; /* ends a rest of accepting, or of starting */
+	struct helper worker;
+	uv_poll_t *control; /* of the worker; they are memory of their own, for libuv's close */
 	uv_poll_t *exit;
-	struct worker fresh;  /* what a start gave */
+	struct helper fresh;  /* what a start gave */
 	struct err start_err; /* or why it gave none */
 	unsigned back_off_ms;
 	unsigned handles; /* of accepting and timer, not closed yet */
@@ -64,7 +53,8 @@ struct tls {
 	bool closing;
 };
 
-static const struct worker no_worker = { .process = PROCESS_INIT, .control = -1 };
+static const struct helper no_worker = HELPER_INIT;
+static_assert((int)TLS_CONTROL_FD == HELPER_CONTROL_FD, "viv-tls finds it there");
 
 static void tls_free(struct tls *t)
 {
@@ -74,18 +64,6 @@ static void tls_free(struct tls *t)
 	free(t->key);
 	free(t->domain);
 	free(t);
-}
-
-/* Ends a worker without waiting for it: it was told by the end of its control socket. */
-static void worker_drop(struct worker *w)
-{
-	fd_close(&w->control);
-	if (w->process.pidfd >= 0)
-		syscall(SYS_pidfd_send_signal, w->process.pidfd, SIGKILL, NULL, 0);
-	if (w->process.pidfd >= 0)
-		waitid(P_PIDFD, (id_t)w->process.pidfd, &(siginfo_t){ 0 }, WEXITED);
-	fd_close(&w->process.pidfd);
-	*w = no_worker;
 }
 
 /* Opened by root, read by viv-tls alone. */
@@ -116,36 +94,12 @@ static int send_certificate(const struct tls *t, int control, struct err *e)
 	return r < 0 ? err_errno(e, -r, "give the certificate to viv-tls") : 0;
 }
 
-static int spawn_worker(const struct tls *t, struct worker *out, struct err *e)
+static int spawn_worker(const struct tls *t, struct helper *out, struct err *e)
 {
 	auto_free char *max = str_printf("%u", t->max_connections);
 	const char *argv[] = { t->program, "serve", max, t->domain, NULL };
-	struct spawn_spec spec = SPAWN_SPEC_INIT;
-	auto_close int ours = -1;
-	auto_close int theirs = -1;
-	struct spawn_fd fds[2];
-	int ends[2];
-	int r;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
-		return err_errno(e, errno, "make a socket pair for viv-tls");
-	ours = ends[0];
-	theirs = ends[1];
-	fds[0] = (struct spawn_fd){ .from = theirs, .to = TLS_CONTROL_FD };
-	fds[1] = (struct spawn_fd){ .from = STDERR_FILENO, .to = STDERR_FILENO };
-	spec.argv = argv;
-	spec.fds = fds;
-	spec.n_fds = ARRAY_SIZE(fds);
-	spec.uid = t->uid;
-	spec.gid = t->uid;
-	spec.jail = true;
-	spec.setsid = true;
-	r = spawn_process(&spec, &out->process, e);
-	if (r < 0)
-		return r;
-	out->control = take_fd(&ours);
-	out->started_ns = clock_now_ns();
-	return 0;
+	return helper_start(argv, t->uid, out, e);
 }
 
 static void log_certificate(const struct tls *t, const struct tls_message *m)
@@ -185,9 +139,9 @@ static int take_verdict(const struct tls *t, int control, struct err *e)
 }
 
 /* Starts a viv-tls that has its certificate. Blocks. */
-static int start_worker(const struct tls *t, struct worker *out, struct err *e)
+static int start_worker(const struct tls *t, struct helper *out, struct err *e)
 {
-	struct worker w = no_worker;
+	struct helper w = no_worker;
 	struct op op;
 	int r = spawn_worker(t, &w, e);
 
@@ -202,7 +156,7 @@ static int start_worker(const struct tls *t, struct worker *out, struct err *e)
 	if (r == 0)
 		r = fd_set_nonblock(w.control, true);
 	if (r < 0) {
-		worker_drop(&w);
+		helper_drop(&w);
 		return r;
 	}
 	*out = w;
@@ -274,25 +228,14 @@ static void on_accept(uv_poll_t *handle, int status, int events)
 	}
 }
 
-static void free_handle(uv_handle_t *h)
-{
-	free(h);
-}
-
-static void close_handle(uv_poll_t **h)
-{
-	if (*h != NULL)
-		uv_close((uv_handle_t *)take_ptr(h), free_handle);
-}
-
 static void worker_gone(struct tls *t, const char *why)
 {
 	uint64_t lived_ms = (clock_now_ns() - t->worker.started_ns) / NS_PER_MS;
 
 	uv_poll_stop(&t->accepting);
-	close_handle(&t->control);
-	close_handle(&t->exit);
-	worker_drop(&t->worker);
+	helper_unwatch(&t->control);
+	helper_unwatch(&t->exit);
+	helper_drop(&t->worker);
 	if (lived_ms >= WELL_MS)
 		t->back_off_ms = BACK_OFF_MS;
 	log_error("tls.worker_ended", kv_str("why", why), kv_u64("again_in_ms", t->back_off_ms));
@@ -331,30 +274,14 @@ static void on_exit_of_worker(uv_poll_t *handle, int status, int events)
 	worker_gone(handle->data, "viv-tls was killed or failed");
 }
 
-/* Return: 0, and *out is owned; -errno. */
-static int watch(struct tls *t, int fd, uv_poll_cb fn, uv_poll_t **out)
-{
-	uv_poll_t *h = xcalloc(1, sizeof(*h));
-	int r = uv_poll_init(t->loop, h, fd);
-
-	if (r < 0) {
-		free(h); /* libuv does not know a handle whose init failed */
-		return r;
-	}
-	h->data = t;
-	uv_poll_start(h, UV_READABLE, fn);
-	*out = h;
-	return 0;
-}
-
-static void worker_up(struct tls *t, const struct worker *w)
+static void worker_up(struct tls *t, const struct helper *w)
 {
 	int r;
 
 	t->worker = *w;
-	r = watch(t, w->control, on_control, &t->control);
+	r = helper_watch(t->loop, w->control, on_control, t, &t->control);
 	if (r == 0)
-		r = watch(t, w->process.pidfd, on_exit_of_worker, &t->exit);
+		r = helper_watch(t->loop, w->process.pidfd, on_exit_of_worker, t, &t->exit);
 	if (r < 0) {
 		worker_gone(t, "vivd cannot watch it: out of memory or of epoll watches");
 		return;
@@ -377,7 +304,7 @@ static void start_done(void *arg)
 
 	t->starting = false;
 	if (t->closing) {
-		worker_drop(&t->fresh);
+		helper_drop(&t->fresh);
 		if (t->handles == 0)
 			tls_free(t);
 		return;
@@ -418,7 +345,7 @@ int tls_open(uv_loop_t *loop, const struct tls_spec *spec, int listen_fd, struct
 	     struct err *e)
 {
 	struct tls *t = xcalloc(1, sizeof(*t));
-	struct worker w = no_worker;
+	struct helper w = no_worker;
 	int r;
 
 	*t = (struct tls){
@@ -445,7 +372,7 @@ int tls_open(uv_loop_t *loop, const struct tls_spec *spec, int listen_fd, struct
 			err_errno(e, -r, "watch the socket of tls_listen");
 	}
 	if (r < 0) {
-		worker_drop(&w);
+		helper_drop(&w);
 		tls_free(t);
 		return r;
 	}
@@ -471,9 +398,9 @@ void tls_reload(struct tls *t)
 void tls_close(struct tls *t)
 {
 	t->closing = true;
-	close_handle(&t->control);
-	close_handle(&t->exit);
-	worker_drop(&t->worker);
+	helper_unwatch(&t->control);
+	helper_unwatch(&t->exit);
+	helper_drop(&t->worker);
 	uv_close((uv_handle_t *)&t->accepting, handle_closed);
 	uv_close((uv_handle_t *)&t->timer, handle_closed);
 }

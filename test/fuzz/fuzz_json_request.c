@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The body of a create, in both generations: a wish that is whole, or a refusal that says why. */
+#include "api/body.h"
 #include "api/change-request.h"
 #include "api/create-request.h"
 #include "api/network-request.h"
+#include "api/webhook-request.h"
 #include "base/json.h"
 #include "base/str.h"
 #include "net/egress.h"
@@ -107,11 +109,31 @@ static void parse_network(const char *body, size_t n)
 	db_egress_done(&egress);
 }
 
+static void parse_webhook(const char *body, size_t n)
+{
+	struct webhook_request request = { .kinds = NULL };
+	auto_json *o = NULL;
+	struct err e = { 0 };
+
+	if (body_object(body, n, false, &o, &e) < 0)
+		return;
+	if (webhook_request_read(o, false, &request, &e) == 0) {
+		require(!err_is_set(&e));
+		require(request.url == NULL || strpbrk(request.url, " \r\n@#\\") == NULL ||
+			strchr(request.url + 8, '/') != NULL);
+		require(request.kinds == NULL || request.kinds[0] == ' ');
+	} else {
+		require(e.kind == ERR_INVALID && e.msg[0] != '\0');
+	}
+	webhook_request_done(&request);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	parse((const char *)data, size, false);
 	parse((const char *)data, size, true);
 	parse_change((const char *)data, size);
 	parse_network((const char *)data, size);
+	parse_webhook((const char *)data, size);
 	return 0;
 }

@@ -24,7 +24,9 @@ import vivarium
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = sorted(p.name.removesuffix(".scd") for p in (ROOT / "doc/man").glob("*.scd"))
 VERBS = [p[len("viv-") : -len(".1")] for p in PAGES if p.startswith("viv-") and p.endswith(".1")]
-LIBEXEC = ("viv-agent", "viv-build", "viv-tls")
+BUILD = pathlib.Path(os.environ.get("VIV_BUILD", ROOT / "build"))
+# viv-hook is built only where libcurl is.
+LIBEXEC = tuple(n for n in ("viv-agent", "viv-build", "viv-hook", "viv-tls") if (BUILD / "src" / n).exists())
 SHIM = "viv-vmm-shim.so"
 CONFINED = pathlib.Path(__file__).parent / "confined.py"
 

@@ -83,7 +83,7 @@ def test_each_verb_has_its_place_and_page(root, build):
 
 def test_no_page_of_what_is_gone(root, build):
     known = {f"viv-{v}.1.scd" for v in verbs(build)}
-    known |= {"viv.1.scd", "viv-agent.8.scd", "viv-build.8.scd", "viv-tls.8.scd", "vivd.8.scd", "vivd.conf.5.scd"}
+    known |= {"viv.1.scd", "viv-agent.8.scd", "viv-build.8.scd", "viv-hook.8.scd", "viv-tls.8.scd", "vivd.8.scd", "vivd.conf.5.scd"}
     assert {p.name for p in pages(root)} == known
 
 

@@ -11,7 +11,7 @@ LINES = [
     ["api"],
     ["daemon"],
 ]
-EXTRA = {"tls": {"base", "os"}, "cli": {"base", "os", "http"}, "agent": {"base", "os", "http"},
+EXTRA = {"tls": {"base", "os"}, "hook": {"base"}, "cli": {"base", "os", "http"}, "agent": {"base", "os", "http"},
          "build": {"base", "os", "template"}}
 INCLUDE = re.compile(r'^#include "([a-z]+)/[^"]+"', re.M)
 
