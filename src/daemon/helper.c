@@ -6,6 +6,7 @@
 #include "base/str.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -48,13 +49,22 @@ int helper_start(const char *const *argv, unsigned uid, struct helper *out, stru
 	return 0;
 }
 
+/* Kills and reaps. libuv may have made the pidfd non-blocking: then only poll(2) waits for it. */
+static void end_process(int pidfd)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+	while (poll(&p, 1, -1) < 0 && errno == EINTR)
+		;
+	waitid(P_PIDFD, (id_t)pidfd, &(siginfo_t){ 0 }, WEXITED);
+}
+
 void helper_drop(struct helper *helper)
 {
 	fd_close(&helper->control);
 	if (helper->process.pidfd >= 0)
-		syscall(SYS_pidfd_send_signal, helper->process.pidfd, SIGKILL, NULL, 0);
-	if (helper->process.pidfd >= 0)
-		waitid(P_PIDFD, (id_t)helper->process.pidfd, &(siginfo_t){ 0 }, WEXITED);
+		end_process(helper->process.pidfd);
 	fd_close(&helper->process.pidfd);
 	*helper = (struct helper)HELPER_INIT;
 }
