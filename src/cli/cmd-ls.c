@@ -8,16 +8,26 @@
 
 enum { MIB = 1024 * 1024 };
 
+/* Also what is wrong with one that runs. */
+static const char *state_of(const json_t *own)
+{
+	const char *condition = json_text(own, "condition");
+
+	if (str_starts(condition, "disk-"))
+		return "frozen";
+	return streq(condition, "silent") ? "silent" : json_text(own, "state");
+}
+
 static void print_row(const json_t *sandbox)
 {
 	const json_t *own = json_object_get(sandbox, "vivarium");
 	const char *name = json_text(own, "name");
-	bool frozen = str_starts(json_text(own, "condition"), "disk-");
+	const char *state = state_of(own);
 
 	printf("%-20s  %-16s  %-8s  %-12s  %4lld  %6lldM  %6lldM of %lldM\n",
-	       json_text(sandbox, "sandboxID"), name[0] != '\0' ? name : "-",
-	       frozen ? "frozen" : json_text(own, "state"), json_text(sandbox, "templateID"),
-	       (long long)json_number(own, "cpus"), (long long)json_number(own, "memoryMB"),
+	       json_text(sandbox, "sandboxID"), name[0] != '\0' ? name : "-", state,
+	       json_text(sandbox, "templateID"), (long long)json_number(own, "cpus"),
+	       (long long)json_number(own, "memoryMB"),
 	       (long long)json_number(own, "diskAllocatedBytes") / MIB,
 	       (long long)json_number(own, "diskSizeMB"));
 }

@@ -84,6 +84,13 @@ static const struct setting settings[] = {
 	  FIELD(agent_start_timeout_s), .min = 1, .max = 3600 },
 	{ "tcg_timeout_factor", SETTING_NUMBER, "3", "that much longer without KVM",
 	  FIELD(tcg_timeout_factor), .min = 1, .max = 100 },
+	{ "agent_probe_s", SETTING_NUMBER, "30",
+	  "seconds after which the agent of a sandbox that runs is asked whether it is well; 0: "
+	  "never",
+	  FIELD(agent_probe_s), .max = 3600 },
+	{ "agent_probe_timeout_s", SETTING_NUMBER, "10",
+	  "seconds that it has to answer; the third time that it does not, it counts as hung",
+	  FIELD(agent_probe_timeout_s), .min = 1, .max = 3600 },
 	{ "kvm_probe_timeout_s", SETTING_NUMBER, "8",
 	  "seconds in which a probe VM has to reach userspace under kvm",
 	  FIELD(kvm_probe_timeout_s), .min = 1, .max = 3600 },

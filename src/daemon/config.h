@@ -50,6 +50,8 @@ struct config {
 	unsigned agent_start_timeout_s;
 	unsigned tcg_timeout_factor;
 	unsigned kvm_probe_timeout_s;
+	unsigned agent_probe_s;
+	unsigned agent_probe_timeout_s;
 	unsigned pause_drain_ms;
 	unsigned pause_parallel;
 	uint32_t network_addr; /* host byte order */

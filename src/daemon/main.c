@@ -183,6 +183,8 @@ static struct manager_config manager_config_of(const struct config *c, const cha
 		.kvm_probe_timeout_ms = (uint64_t)c->kvm_probe_timeout_s * MS_PER_S,
 		.pause_drain_ms = c->pause_drain_ms,
 		.pause_parallel = c->pause_parallel,
+		.agent_probe_s = c->agent_probe_s,
+		.agent_probe_timeout_s = c->agent_probe_timeout_s,
 		.memory_overcommit = c->memory_overcommit,
 		.memory_reserve_mib = c->memory_reserve_mib,
 		.disk_reserve_mib = c->disk_reserve_mib,

@@ -23,7 +23,7 @@ static const char panic_words[] = "Kernel panic - not syncing";
 
 static const char *const names[] = {
 	[DEATH_EXIT] = "exit", [DEATH_PANIC] = "panic", [DEATH_OOM] = "oom",
-	[DEATH_VMM] = "vmm",   [DEATH_LOST] = "lost",
+	[DEATH_VMM] = "vmm",   [DEATH_LOST] = "lost",   [DEATH_HUNG] = "hung",
 };
 static_assert(ARRAY_SIZE(names) == DEATH_N, "every cause has a name");
 
@@ -60,6 +60,8 @@ static enum death_cause cause_of(const struct death *d, const char *panic)
 		return DEATH_PANIC;
 	if (d->by_guest)
 		return DEATH_EXIT;
+	if (d->was_silent)
+		return DEATH_HUNG;
 	if (d->oom_kills > 0 && (unknown || d->code == SIGNAL_BASE + SIGKILL))
 		return DEATH_OOM;
 	return DEATH_VMM;
@@ -87,6 +89,8 @@ static char *reason(const struct death *d, enum death_cause cause, const char *p
 		return str_dup("the guest ended itself (power off or reboot)");
 	case DEATH_OOM:
 		return str_dup("the host ran out of memory, and its kernel ended the VMM");
+	case DEATH_HUNG:
+		return str_dup("the guest agent did not answer any more, and its VM was ended");
 	case DEATH_VMM:
 	case DEATH_LOST:
 	case DEATH_N:

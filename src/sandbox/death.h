@@ -11,10 +11,11 @@ enum death_cause {
 	DEATH_OOM,   /* the host's kernel ended the VMM for want of memory */
 	DEATH_VMM,   /* the VMM crashed, or somebody ended it */
 	DEATH_LOST,  /* it was gone when vivd started */
+	DEATH_HUNG,  /* vivd ended it, since the guest did not answer, and is to be started again */
 	DEATH_N
 };
 
-/** death_name() - "exit", "panic", "oom", "vmm", "lost"; static storage */
+/** death_name() - "exit", "panic", "oom", "vmm", "lost", "hung"; static storage */
 const char *death_name(enum death_cause cause);
 
 /** death_is_failure() - whether nobody wanted it: all but DEATH_EXIT */
@@ -25,6 +26,7 @@ struct death {
 	int code;           /* vmm_reap() */
 	bool by_guest;      /* the VMM told of the guest's own end (VMM_EVENT_SHUTDOWN) */
 	uint64_t oom_kills; /* of the host's kernel since it ran, see death_oom_kills() */
+	bool was_silent;    /* vivd ended it for that */
 	const struct console *console; /* all that came of it */
 };
 

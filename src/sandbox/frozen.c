@@ -17,6 +17,7 @@ static const char *const texts[] = {
 	[SANDBOX_WELL] = "",
 	[SANDBOX_DISK_FULL] = "the host's disk is full; it stands still until there is room again",
 	[SANDBOX_DISK_FAILED] = "the host's disk cannot be used; it stands still, and tries again",
+	[SANDBOX_SILENT] = "",
 };
 static_assert(ARRAY_SIZE(texts) == SANDBOX_CONDITION_N, "every condition has a text");
 

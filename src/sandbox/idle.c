@@ -71,11 +71,17 @@ void sandbox_touch(struct sandbox *sb)
 	sb->idleness.touched_ns = clock_now_ns();
 }
 
+static void note_link(struct sandbox *sb)
+{
+	sb->idleness.link_bytes = link_bytes(sb);
+	sb->idleness.probes = sb->probe.sent;
+}
+
 void idle_begin(struct sandbox *sb)
 {
 	sandbox_touch(sb);
 	if (sb->row.idle_s > 0)
-		sb->idleness.link_bytes = link_bytes(sb);
+		note_link(sb);
 }
 
 /* A guest on a link has traffic of its own once in a while, which is no work. */
@@ -83,8 +89,10 @@ static bool link_worked(struct sandbox *sb)
 {
 	uint64_t before = sb->idleness.link_bytes;
 
-	sb->idleness.link_bytes = link_bytes(sb);
-	return sb->idleness.link_bytes > before + LINK_NOISE_BYTES;
+	uint64_t probed = (sb->probe.sent - sb->idleness.probes) * PROBE_BYTES;
+
+	note_link(sb);
+	return sb->idleness.link_bytes > before + LINK_NOISE_BYTES + probed;
 }
 
 static void on_removed(const struct err *e, void *arg)

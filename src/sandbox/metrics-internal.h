@@ -25,6 +25,9 @@ uint64_t meter_worked_ns(const struct sandbox *sb);
 /** meter_own_bytes() - memory that its VM had to itself when it was seen last */
 uint64_t meter_own_bytes(const struct sandbox *sb);
 
+/** meter_asked() - its agent is asked, or has answered: that is no work of the guest's own */
+void meter_asked(struct sandbox *sb);
+
 /** meter_load() - take the samples that an earlier daemon saved, if any */
 void meter_load(struct sandbox *sb);
 

@@ -103,6 +103,11 @@ uint64_t meter_own_bytes(const struct sandbox *sb)
 	return sb->meter->anon_bytes;
 }
 
+void meter_asked(struct sandbox *sb)
+{
+	sb->meter->asked = true;
+}
+
 struct meter *meter_new(void)
 {
 	struct meter *meter = xcalloc(1, sizeof(*meter));
@@ -171,7 +176,7 @@ static int look(struct sandbox *sb)
 		meter->worked = true;
 		meter->worked_ns = now_ns;
 	}
-	meter->asked = meter->fetch != NULL;
+	meter->asked = meter->fetch != NULL || sb->probe.fetch != NULL;
 	meter->h.cpu_ns += cpu_ns;
 	meter->anon_bytes = usage.anon_bytes;
 	meter->h.vm_cpu_ns = usage.cpu_ns;
@@ -221,6 +226,8 @@ static void on_answer(int status, const char *body, size_t n, void *arg)
 	else
 		r = err_set(&e, ERR_AGENT,
 			    "the guest agent answered GET /metrics with HTTP status %d", status);
+	if (status >= 0)
+		probe_answered(sb);
 	if (r == 0)
 		told(sb, &g);
 	else
@@ -296,6 +303,7 @@ static void on_tick(uv_timer_t *timer)
 			sample(*at);
 	}
 	arm(s);
+	probe_tick(s->m);
 	room_look(s->m, &disk);
 	frozen_tick(s->m, &disk); /* last: the meters that it stops may be all */
 }

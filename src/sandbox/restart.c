@@ -20,6 +20,18 @@ static bool tries_are_left(const struct sandbox *sb)
 	return sb->row.restart_tries < sb->row.restart_max;
 }
 
+static bool ran_long(const struct sandbox *sb)
+{
+	uint64_t now_ms = clock_realtime_ms();
+
+	return now_ms - MIN(sb->row.started_ms, now_ms) >= STABLE_MS;
+}
+
+bool restart_is_due(const struct sandbox *sb)
+{
+	return sb->row.restart_max > 0 && (ran_long(sb) || tries_are_left(sb));
+}
+
 static void note_given_up(struct sandbox *sb)
 {
 	log_error("sandbox.restart_given_up", kv_str("id", sb->row.id.s),
@@ -34,7 +46,7 @@ void restart_plan(struct sandbox *sb, enum death_cause cause)
 	sb->row.restarting = false;
 	if (sb->row.restart_max == 0 || !death_is_failure(cause))
 		return;
-	if (clock_realtime_ms() - MIN(sb->row.started_ms, clock_realtime_ms()) >= STABLE_MS)
+	if (ran_long(sb))
 		sb->row.restart_tries = 0;
 	sb->row.restarting = tries_are_left(sb);
 	if (!sb->row.restarting)

@@ -15,6 +15,7 @@
 #include "sandbox/images.h"
 #include "sandbox/journal.h"
 #include "sandbox/metrics.h"
+#include "sandbox/probe.h"
 #include "sandbox/sandbox.h"
 #include "template/kernel.h"
 #include "template/template.h"
@@ -85,6 +86,7 @@ struct expiry {
 struct idleness {
 	uint64_t touched_ns; /* by who asked for it, CLOCK_MONOTONIC */
 	uint64_t link_bytes; /* of its link, as seen last */
+	uint64_t probes;     /* that had been sent then */
 	uint64_t again_ns;   /* a pause failed, and is not tried before */
 	uint64_t wait_ms;    /* back-off */
 };
@@ -99,6 +101,7 @@ struct sandbox {
 	struct idleness idleness;
 	enum sandbox_condition condition; /* while it runs */
 	struct frozen frozen;
+	struct agent_probe probe;
 	struct journal journal;
 	bool busy;     /* an operation owns res */
 	bool goes_on;  /* but it only looks: the guest can be used meanwhile */
@@ -301,6 +304,9 @@ void sandbox_stopped(struct sandbox *sb, enum death_cause cause, const char *why
  * row keeps that, for a daemon that is killed meanwhile
  */
 void restart_plan(struct sandbox *sb, enum death_cause cause);
+
+/** restart_is_due() - whether its policy would start it again if its VM failed now */
+bool restart_is_due(const struct sandbox *sb);
 
 /** restart_later() - start it again after its back-off, if that is planned and it is at rest with
  * nothing leaked; harmless at any time */

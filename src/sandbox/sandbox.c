@@ -123,6 +123,7 @@ bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last
 		merge_forget(sb); /* its disk is about to be another one */
 		sb->condition = SANDBOX_WELL;
 		sb->frozen = (struct frozen){ 0 };
+		sb->probe.missed = 0;
 	}
 	sb->row.state = state;
 	if (last_error != NULL)
@@ -293,6 +294,7 @@ const char *sandbox_condition(const struct sandbox *sb)
 		[SANDBOX_WELL] = "",
 		[SANDBOX_DISK_FULL] = "disk-full",
 		[SANDBOX_DISK_FAILED] = "disk-failed",
+		[SANDBOX_SILENT] = "silent",
 	};
 	static_assert(ARRAY_SIZE(names) == SANDBOX_CONDITION_N, "every condition has a name");
 

@@ -60,6 +60,8 @@ struct manager_config {
 	unsigned memory_overcommit;  /* a sandbox is counted as that share of its memory; >= 1 */
 	uint64_t memory_reserve_mib; /* left to the host; 0 = a share of what it has */
 	uint64_t disk_reserve_mib;   /* the same of the file system with the sandboxes */
+	unsigned agent_probe_s;      /* how often agents are asked; 0 = never */
+	unsigned agent_probe_timeout_s;
 };
 
 /**
@@ -239,10 +241,11 @@ enum sandbox_condition {
 	SANDBOX_WELL,
 	SANDBOX_DISK_FULL,   /* it stands still until there is room on the host's disk */
 	SANDBOX_DISK_FAILED, /* it stands still, since the host's disk cannot be used */
+	SANDBOX_SILENT,      /* its agent does not answer */
 	SANDBOX_CONDITION_N
 };
 
-/** sandbox_condition() - "", "disk-full", "disk-failed"; static storage */
+/** sandbox_condition() - "", "disk-full", "disk-failed", "silent"; static storage */
 const char *sandbox_condition(const struct sandbox *sb);
 
 /** sandbox_row() - its intent; borrowed, for reading */

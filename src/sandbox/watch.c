@@ -56,6 +56,7 @@ void watch_stop(struct sandbox *sb)
 	if (w == NULL)
 		return;
 	meter_stop(sb);
+	probe_stop(sb);
 	if (w->open == 0) {
 		free(w);
 		return;
@@ -125,6 +126,8 @@ static void on_process(uv_poll_t *handle, int status, int events)
 	death.by_guest = vmm_guest_ended(sb->res.vmm);
 	death.code = vmm_reap(sb->res.vmm);
 	death.oom_kills = new_oom_kills(sb->m);
+	death.was_silent = sb->probe.ended;
+	sb->probe.ended = false;
 	why = death_explain(&death, &cause);
 	sandbox_stopped(sb, cause, why);
 }
@@ -262,4 +265,5 @@ void watch_start(struct sandbox *sb)
 	if (vmm_frozen(sb->res.vmm) != VMM_EVENT_NONE && sb->condition == SANDBOX_WELL)
 		frozen_note(sb, vmm_frozen(sb->res.vmm)); /* found so by a new vivd */
 	meter_start(sb);
+	probe_start(sb);
 }

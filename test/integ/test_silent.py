@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that does not answer is told apart from one that ended: it is marked, and, if that is wished for, replaced."""
+
+import os
+import signal
+
+import pytest
+import vivarium
+
+PROBE_S, TIMEOUT_S = 1, 3
+
+
+@pytest.fixture(scope="module")
+def instance(build, prepared):
+    i = vivarium.Instance(build, prepared, **vivarium.WARM, agent_probe_s=PROBE_S, agent_probe_timeout_s=TIMEOUT_S)
+    assert i.start(), i.log_text()
+    yield i
+    i.close()
+
+
+def create(instance, **own):
+    status, box = instance.request("POST", "/v2/sandboxes", {"templateID": "base", "timeout": None, "vivarium": own})
+    assert status == 201, box
+    return box["sandboxID"]
+
+
+def own(instance, box):
+    return instance.get(f"/sandboxes/{box}")["vivarium"]
+
+
+def events(instance, box):
+    return [(e["type"], e.get("cause", "")) for e in instance.get(f"/events?sandbox={box}&limit=1000")]
+
+
+def silence(instance, box):
+    pid = own(instance, box)["vmmPid"]
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
+def test_it_is_marked_until_it_answers(instance):
+    box = create(instance)
+    pid = silence(instance, box)
+    try:
+        vivarium.wait_for(lambda: own(instance, box).get("condition") == "silent", timeout=180, what="it is noticed")
+        assert own(instance, box)["state"] == "running" and "does not answer" in own(instance, box)["lastError"]
+        assert events(instance, box)[-1][0] == "error"
+        assert any(box in line and " silent " in line for line in instance.viv("ls").stdout.decode().splitlines())
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    vivarium.wait_for(lambda: "condition" not in own(instance, box), timeout=180, what="it answers again")
+    assert own(instance, box)["vmmPid"] == pid and "lastError" not in own(instance, box)
+    assert instance.viv("exec", box, "--", "true").returncode == 0
+    assert instance.request("DELETE", f"/sandboxes/{box}")[0] == 204
+
+
+def test_its_policy_starts_it_again(instance):
+    box = create(instance, restart="on-failure:1")
+    assert instance.viv("exec", box, "--", "sh", "-c", "echo kept > file; sync").returncode == 0
+    silence(instance, box)
+    vivarium.wait_for(lambda: ("running", "restart") in events(instance, box), timeout=240, what="it is started again")
+    assert ("stopped", "hung") in events(instance, box), events(instance, box)
+    assert instance.viv("exec", box, "--", "cat", "file").stdout == b"kept\n"
+    # Without a try that is left it is not ended: somebody may look at it.
+    pid = silence(instance, box)
+    vivarium.wait_for(lambda: own(instance, box).get("condition") == "silent", timeout=180, what="it is noticed")
+    assert own(instance, box)["vmmPid"] == pid and instance.log_text().count("event=sandbox.silent_ended") == 1
+    assert instance.request("DELETE", f"/sandboxes/{box}")[0] == 204
+
+
+def test_that_it_is_asked_is_no_use_of_it(instance):
+    box = create(instance, idle=8)
+    vivarium.wait_for(lambda: own(instance, box)["state"] == "paused", timeout=240, what="nobody uses it")
+    assert events(instance, box)[-1] == ("paused", "idle")
+    assert "event=sandbox.silent " not in "\n".join(l for l in instance.log_text().splitlines() if box in l)
+    assert instance.request("DELETE", f"/sandboxes/{box}")[0] == 204
