@@ -12,7 +12,7 @@
 
 #include <errno.h>
 
-enum { WEBHOOKS_MAX = 50, SECRET_HEX_LEN = 64 };
+enum { SECRET_HEX_LEN = 64 };
 
 static json_t *json_of_time(uint64_t ms)
 {
@@ -39,8 +39,12 @@ static json_t *json_of_kinds(const char *kinds)
 }
 
 /* The secret is shown by nobody. */
-static json_t *json_of_webhook(const struct db_webhook *w)
+static json_t *json_of_webhook(struct db *db, const struct db_webhook *w)
 {
+	uint64_t waiting = 0;
+
+	if (db_webhook_waiting(db, w->id, &waiting, NULL) < 0)
+		return NULL;
 	return json_pack("{s:s, s:s, s:s, s:b, s:o, s:o, s:{s:I, s:o, s:I, s:o, s:o, s:I, s:I}}",
 			 "id", w->id, "name", w->name, "url", w->url, "enabled", w->enabled,
 			 "events", json_of_kinds(w->kinds), "createdAt",
@@ -48,18 +52,33 @@ static json_t *json_of_webhook(const struct db_webhook *w)
 			 (json_int_t)w->delivered, "deliveredAt", json_of_time(w->delivered_ms),
 			 "failed", (json_int_t)w->failed, "failedAt", json_of_time(w->failed_ms),
 			 "lastError", json_of_text(w->last_error), "dropped",
-			 (json_int_t)w->dropped, "waiting", (json_int_t)w->waiting);
+			 (json_int_t)w->dropped, "waiting", (json_int_t)waiting);
 }
 
-static int set_json(const struct db_webhook *w, void *out)
+/* What a walk over webhooks makes JSON of. */
+struct view {
+	struct db *db;
+	json_t *json; /* owned; an array, or of the one that is asked for */
+};
+
+static void view_done(struct view *v)
 {
-	*(json_t **)out = json_of_webhook(w);
-	return 0;
+	json_decref(v->json);
 }
 
-static int add_json(const struct db_webhook *w, void *list)
+static int set_json(const struct db_webhook *w, void *arg)
 {
-	return json_array_append_new(list, json_of_webhook(w));
+	struct view *v = arg;
+
+	v->json = json_of_webhook(v->db, w);
+	return v->json != NULL ? 0 : -ENOMEM;
+}
+
+static int add_json(const struct db_webhook *w, void *arg)
+{
+	struct view *v = arg;
+
+	return json_array_append_new(v->json, json_of_webhook(v->db, w));
 }
 
 static int count(const struct db_webhook *w, void *n)
@@ -69,16 +88,16 @@ static int count(const struct db_webhook *w, void *n)
 	return 0;
 }
 
-/* The webhook as it is now; NULL with @e set. */
+/* The webhook as it is now, new reference; NULL with @e set. */
 static json_t *read_webhook(struct api *api, const char *id, struct err *e)
 {
-	json_t *o = NULL;
+	struct view v = { .db = manager_store(api->m) };
 
-	if (db_webhook_each(manager_store(api->m), id, set_json, &o, e) < 0)
-		return NULL;
-	if (o == NULL)
+	if (db_webhook_each(v.db, id, set_json, &v, e) < 0)
+		err_set(e, ERR_INTERNAL, "no memory for a webhook");
+	else if (v.json == NULL)
 		err_set(e, ERR_NOT_FOUND, "no webhook '%.80s'", id);
-	return o;
+	return v.json;
 }
 
 void api_allow_webhooks(struct api *api, bool any_address)
@@ -161,16 +180,16 @@ void webhooks_create(struct http_exchange *x, const struct route_params *p, void
 void webhooks_list(struct http_exchange *x, const struct route_params *p, void *arg)
 {
 	struct api *api = arg;
-	auto_json *list = json_array();
+	cleanup(view_done) struct view v = { manager_store(api->m), json_array() };
 	struct err e = { 0 };
 
 	(void)p;
-	if (db_webhook_each(manager_store(api->m), NULL, add_json, list, &e) < 0) {
+	if (db_webhook_each(v.db, NULL, add_json, &v, &e) < 0) {
 		err_set(&e, ERR_INTERNAL, "no memory for the list of webhooks");
 		reply_error(x, &e);
 		return;
 	}
-	reply_json(x, 200, NULL, json_incref(list));
+	reply_json(x, 200, NULL, take_ptr(&v.json));
 }
 
 void webhooks_get(struct http_exchange *x, const struct route_params *p, void *arg)

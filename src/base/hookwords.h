@@ -13,5 +13,5 @@ enum {
 	HOOK_CONTROL_FD = 3,
 	HOOK_MESSAGE_MAX = 128 * 1024, /* bytes; the kernel takes 200 KiB */
 	HOOK_RESULT_MAX = 1024,
-	HOOK_POSTS_MAX = 16, /* at a time */
+	HOOK_POSTS_MAX = 64, /* at a time */
 };

@@ -17,8 +17,9 @@
 #include <unistd.h>
 
 enum {
-	AT_ONCE_EACH = 4,   /* posts of one webhook, so that a slow one leaves room for others */
-	IDLE_MS = 30000,    /* without anything to post, until viv-hook is ended */
+	AT_ONCE_EACH = 4, /* posts of one webhook, and 1 while it fails */
+	MORE_MAX = 14,   /* posts beside the first ones of their webhooks: these have room always */
+	IDLE_MS = 30000, /* without anything to post, until viv-hook is ended */
 	STUCK_MS = 60000,   /* no post takes so long: viv-hook is at fault */
 	REST_MS = 10000,    /* when the store cannot be written */
 	BACK_OFF_MS = 1000, /* before viv-hook is started again; doubled each time */
@@ -26,6 +27,8 @@ enum {
 	WELL_MS = 60000,   /* who lived that long starts from there again */
 	STATUS_GONE = 410, /* the receiver wants no more */
 };
+
+static_assert((int)WEBHOOKS_MAX + MORE_MAX <= HOOK_POSTS_MAX, "the first of each has room");
 
 /* A post under way. */
 struct flight {
@@ -56,6 +59,7 @@ struct hooks {
 	unsigned back_off_ms;
 	struct flight flights[HOOK_POSTS_MAX];
 	size_t n_flights;
+	size_t n_more; /* those beside the first ones of their webhooks */
 	uint64_t last_n;
 	bool starting; /* a thread of the pool is at it */
 	bool wanted;   /* something is due, and there is no worker */
@@ -163,6 +167,7 @@ static void finish(struct hooks *h, struct flight *f, unsigned status, const cha
 	}
 	if (status == STATUS_GONE)
 		ignore_err(db_webhook_each(h->db, f->webhook, disable, h->db, NULL)); /* logged */
+	h->n_more -= flights_of(h, f->webhook) > 1;
 	*f = (struct flight){ .n = 0 };
 	h->n_flights--;
 	h->used_ns = clock_now_ns();
@@ -296,6 +301,7 @@ struct pump {
 	struct hooks *h;
 	const struct db_webhook *webhook;
 	unsigned under_way;
+	unsigned most; /* that may be */
 };
 
 /* Return: 0; -EAGAIN not now; -errno: it cannot be posted. */
@@ -341,7 +347,7 @@ static int post(const struct db_delivery *d, void *arg)
 		h->wanted = true;
 		return -ECANCELED;
 	}
-	if (f == NULL || p->under_way >= AT_ONCE_EACH)
+	if (f == NULL || p->under_way >= p->most || (p->under_way > 0 && h->n_more >= MORE_MAX))
 		return -ECANCELED;
 	r = send_delivery(p, d, h->last_n + 1);
 	if (r < 0) { /* a result, the end of viv-hook or the timer leads here again */
@@ -354,6 +360,7 @@ static int post(const struct db_delivery *d, void *arg)
 	str_copy(f->webhook, sizeof(f->webhook), p->webhook->id);
 	str_copy(f->sandbox.s, sizeof(f->sandbox.s), d->event.sandbox);
 	h->n_flights++;
+	h->n_more += p->under_way > 0;
 	p->under_way++;
 	h->used_ns = f->sent_ns;
 	return 0;
@@ -362,14 +369,17 @@ static int post(const struct db_delivery *d, void *arg)
 static int pump_webhook(const struct db_webhook *w, void *arg)
 {
 	struct hooks *h = arg;
-	struct pump p = { .h = h, .webhook = w, .under_way = flights_of(h, w->id) };
+	struct pump p = { .h = h,
+			  .webhook = w,
+			  .under_way = flights_of(h, w->id),
+			  .most = w->failed_ms > w->delivered_ms ? 1 : AT_ONCE_EACH };
 	int r;
 
 	if (!w->enabled || h->wanted || h->full || h->n_flights >= HOOK_POSTS_MAX)
 		return 0;
 	/* Those that are under way are due as well, and come first. */
-	r = db_delivery_each(h->db, w->id, clock_realtime_ms(), AT_ONCE_EACH + p.under_way, post,
-			     &p, NULL);
+	r = db_delivery_each(h->db, w->id, clock_realtime_ms(), p.most + p.under_way, post, &p,
+			     NULL);
 	return r == -ECANCELED ? 0 : r;
 }
 

@@ -19,8 +19,7 @@ static const struct {
 			       " enabled = ?6 WHERE id = ?1" },
 	{ STMT_WEBHOOK_DELETE, "DELETE FROM webhook WHERE id = ?1" },
 	{ STMT_WEBHOOK_EACH, "SELECT id, name, url, secret, kinds, enabled, created_ms, delivered,"
-			     " delivered_ms, failed, failed_ms, last_error, dropped,"
-			     " (SELECT count(*) FROM webhook_lane WHERE webhook = webhook.id)"
+			     " delivered_ms, failed, failed_ms, last_error, dropped"
 			     " FROM webhook WHERE ?1 IS NULL OR id = ?1 ORDER BY created_ms, id" },
 	{ STMT_DELIVERY_EACH, "SELECT e.id, e.at_ms, e.type, e.sandbox, e.name, e.template_name,"
 			      " e.cause, e.error, e.generation, l.tries"
@@ -28,7 +27,10 @@ static const struct {
 			      " WHERE l.webhook = ?1 AND l.due_ms <= ?2"
 			      " ORDER BY l.due_ms, l.event LIMIT ?3" },
 	{ STMT_DELIVERY_NEXT,
-	  "SELECT coalesce(min(due_ms), 0) FROM webhook_lane WHERE due_ms > ?1" },
+	  /* each webhook's is found in an index, however many there are */
+	  "SELECT coalesce(min((SELECT min(due_ms) FROM webhook_lane"
+	  "  WHERE webhook = w.id AND due_ms > ?1)), 0) FROM webhook w" },
+	{ STMT_WEBHOOK_WAITING, "SELECT count(*) FROM webhook_lane WHERE webhook = ?1" },
 	{ STMT_DELIVERY_DONE, "INSERT INTO webhook_result"
 			      " (webhook, sandbox, event, at_ms, due_ms, error)"
 			      " VALUES (?1, ?2, ?3, ?4, ?5, ?6)" },
@@ -126,7 +128,6 @@ int db_webhook_each(struct db *db, const char *id, int (*fn)(const struct db_web
 			.failed_ms = number_at(stmt, 10),
 			.last_error = db_text_at(stmt, 11),
 			.dropped = number_at(stmt, 12),
-			.waiting = number_at(stmt, 13),
 		};
 		int r = fn(&w, arg);
 
@@ -134,6 +135,17 @@ int db_webhook_each(struct db *db, const char *id, int (*fn)(const struct db_web
 			return r;
 	}
 	return rc == SQLITE_DONE ? 0 : db_fail(db, e, "read webhooks");
+}
+
+int db_webhook_waiting(struct db *db, const char *id, uint64_t *out, struct err *e)
+{
+	auto_stmt *stmt = db->stmts[STMT_WEBHOOK_WAITING];
+
+	sqlite3_bind_text(stmt, 1, id, -1, SQLITE_STATIC);
+	if (sqlite3_step(stmt) != SQLITE_ROW)
+		return db_fail(db, e, "count what waits for webhook %.80s", id);
+	*out = number_at(stmt, 0);
+	return 0;
 }
 
 int db_delivery_each(struct db *db, const char *webhook, uint64_t now_ms, size_t limit,

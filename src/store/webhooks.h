@@ -11,6 +11,7 @@
 #include "store/events.h"
 
 enum {
+	WEBHOOKS_MAX = 50,
 	WEBHOOK_ID_LEN = 13, /* 'w' and hex digits */
 	WEBHOOK_NAME_MAX = 100,
 	WEBHOOK_URL_MAX = 2048,
@@ -34,8 +35,7 @@ struct db_webhook {
 	uint64_t failed;       /* tries */
 	uint64_t failed_ms;    /* the last one; 0 = never */
 	const char *last_error;
-	uint64_t dropped; /* events that expired, and those behind a disabling are not counted */
-	uint64_t waiting; /* sandboxes that have events to be posted */
+	uint64_t dropped; /* events that expired; those that a disabling ended are not counted */
 };
 
 /* An event that is to be posted. */
@@ -85,6 +85,10 @@ must_check int db_webhook_delete(struct db *db, const char *id, struct err *e);
 must_check int db_webhook_each(struct db *db, const char *id,
 			       int (*fn)(const struct db_webhook *w, void *arg), void *arg,
 			       struct err *e);
+
+/** db_webhook_waiting() - count the sandboxes that have events to be posted to one. Return: 0; -errno
+ * with @e set */
+must_check int db_webhook_waiting(struct db *db, const char *id, uint64_t *out, struct err *e);
 
 /**
  * db_delivery_each() - what may be posted to a webhook now: of each sandbox its oldest event

@@ -259,6 +259,21 @@ def test_one_that_fails_for_ever_is_alone(hooked, receiver):
     assert sorted(mine) == ["created", "created", "killed", "killed"]
 
 
+def test_slow_ones_leave_room(hooked, receiver):
+    """However many webhooks take their time: another gets its events meanwhile."""
+    gate = threading.Event()
+    receiver.answer = lambda post: 200 if post["path"] == "/fast" or gate.wait(120) else 500
+    slow = [add(hooked, receiver.url) for _ in range(20)]
+    fast = add(hooked, receiver.url.replace("/hook?a=b", "/fast"))
+    ids = emit(hooked, *[(f"room{n}", "created") for n in range(20)])
+    drained(hooked, fast)
+    with receiver.lock:
+        assert sorted(p["event_data"]["vivarium"]["event"] for p in receiver.posts) == ids
+    for hook in (*slow, fast):
+        remove(hooked, hook)
+    gate.set()
+
+
 def test_nothing_is_lost_when_vivd_is_killed(make_hooked, receiver):
     """What was not written as delivered comes again, in order; viv-hook ends with vivd."""
     instance, gate = make_hooked(), threading.Event()
