@@ -20,6 +20,7 @@ import time
 
 import pytest
 import vivarium
+from receiver import Receiver
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = sorted(p.name.removesuffix(".scd") for p in (ROOT / "doc/man").glob("*.scd"))
@@ -199,16 +200,19 @@ def service(installed, prepared, tmp_path_factory):
     start.write_text("#!/bin/sh\n"
                      f"exec '{sys.executable}' '{CONFINED}' '{installed.unit}' '{installed.build}/src/vivd' \"$@\"\n")
     start.chmod(0o755)
-    instance = vivarium.Instance(build, prepared, acceleration="tcg")
+    instance = vivarium.Instance(build, prepared, acceleration="tcg", webhook_private="on")
     assert instance.start(), instance.log_text()
     yield instance
     instance.close()
 
 
 def test_sandboxes_live_in_the_service(service):
-    """Nothing that the unit takes away is needed to make, adopt, use, save and remove a sandbox."""
+    """Nothing that the unit takes away is needed to make, adopt, use, save and remove a sandbox, nor to tell of it."""
+    receiver = Receiver()
     status = open(f"/proc/{service.process.pid}/status").read()
     assert re.search(r"^NoNewPrivs:\s1$", status, re.M) and re.search(r"^Seccomp:\s2$", status, re.M)
+    hooked = "viv-hook" in LIBEXEC
+    assert service.viv("webhook", "add", receiver.url).returncode == (0 if hooked else 1)
     assert service.viv("create", "--name", "served").returncode == 0, service.log_text()
     service.stop()
     assert service.start(), service.log_text()
@@ -218,6 +222,11 @@ def test_sandboxes_live_in_the_service(service):
         assert service.viv(verb, "served").returncode == 0, (verb, service.log_text())
     assert service.viv("exec", "served", "--", "test", "-e", "x").returncode == 0
     assert service.viv("rm", "served").returncode == 0
+    if hooked:
+        told = [e["id"] for e in service.get("/events")]
+        vivarium.wait_for(lambda: sorted(set(receiver.of())) == told, what="all was posted")
+        assert service.viv("webhook", "rm", service.get("/events/webhooks")[0]["id"]).returncode == 0
+    receiver.close()
     assert not re.search("level=(warning|error)", service.log_text()), service.log_text()
 
 
@@ -258,6 +267,7 @@ def test_bash_knows_the_completion(installed):
     (["--"], ["--socket", "--help", "--version"]),
     (["--socket", "/nowhere", "ve"], ["version"]),
     (["--socket", "=", "/nowhere", "ve"], ["version"]),
+    (["webhook", "add", "--event", "ki"], ["killed"]),
     (["ls", "-"], ["--json", "-q", "--quiet", "--help"]),
     (["run", "--m"], ["--memory"]),
     (["run", "--name", "--m"], []),
