@@ -86,8 +86,8 @@ must_check int db_webhook_each(struct db *db, const char *id,
 			       int (*fn)(const struct db_webhook *w, void *arg), void *arg,
 			       struct err *e);
 
-/** db_webhook_waiting() - count the sandboxes that have events to be posted to one. Return: 0; -errno
- * with @e set */
+/** db_webhook_waiting() - count the sandboxes that have events to be posted to one. Return: 0;
+ * -errno with @e set */
 must_check int db_webhook_waiting(struct db *db, const char *id, uint64_t *out, struct err *e);
 
 /**
