@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/serve.h"
 
+#include "agent/clock.h"
 #include "agent/exec.h"
 #include "agent/files-tar.h"
 #include "agent/files.h"
@@ -36,6 +37,8 @@ static const struct route routes[] = {
 	{ "GET", GUEST_LOOPBACK_PATH "/{port}", loopback_serve },
 	{ "POST", "/freeze", freeze_serve },
 	{ "POST", "/unfreeze", freeze_serve_undo },
+	{ "GET", "/clock", clock_serve },
+	{ "POST", "/clock/{by}", clock_serve_set },
 	{ "GET", "/envs", identity_serve_envs },
 	{ "GET", "/metrics", metrics_serve },
 	{ "POST", "/exec", exec_serve },

@@ -17,9 +17,9 @@ static const char port_header[] = "E2b-Sandbox-Port";
 
 bool target_is_host_only(const struct target *t, const char *path)
 {
-	static const char *const paths[] = { "/init",     "/freeze",          "/unfreeze",
-					     "/collapse", "/fsfreeze",        "/fsthaw",
-					     "/upgrade",  GUEST_LOOPBACK_PATH };
+	static const char *const paths[] = { "/init",     "/freeze",           "/unfreeze",
+					     "/collapse", "/fsfreeze",         "/fsthaw",
+					     "/upgrade",  GUEST_LOOPBACK_PATH, "/clock" };
 	auto_free char *plain = NULL;
 	const char *from;
 

@@ -16,12 +16,17 @@ uint64_t clock_now_ns(void)
 	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
-uint64_t clock_realtime_ms(void)
+uint64_t clock_realtime_ns(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * MS_PER_S + (uint64_t)ts.tv_nsec / NS_PER_MS;
+	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t clock_realtime_ms(void)
+{
+	return clock_realtime_ns() / NS_PER_MS;
 }
 
 void clock_rfc3339(uint64_t realtime_ms, char out[CLOCK_RFC3339_SIZE])

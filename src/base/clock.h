@@ -9,6 +9,9 @@ static const uint64_t NS_PER_S = 1000000000;
 /** clock_now_ns() - CLOCK_MONOTONIC in nanoseconds; the only clock that deadlines use */
 uint64_t clock_now_ns(void);
 
+/** clock_realtime_ns() - nanoseconds since 1970; to hold other clocks against */
+uint64_t clock_realtime_ns(void);
+
 /** clock_realtime_ms() - milliseconds since 1970; for records and people only */
 uint64_t clock_realtime_ms(void);
 

@@ -180,11 +180,14 @@ static int write_request(struct http_fetch *f, const struct http_fetch_spec *spe
 		return r;
 	fields[n++] = (struct http_field){ "Host", host };
 	fields[n++] = (struct http_field){ "Connection", "close" };
+	if (spec->method != NULL)
+		fields[n++] = (struct http_field){ "Content-Length", "0" };
 	for (const struct http_field *i = spec->fields; i != NULL && i->name != NULL; i++) {
 		assert(n < FIELDS_MAX - 1);
 		fields[n++] = *i;
 	}
-	return http_write_request(&f->out, "GET", spec->target, fields);
+	return http_write_request(&f->out, spec->method != NULL ? spec->method : "GET",
+				  spec->target, fields);
 }
 
 /* What cannot even begin ends at the loop's next turn, as all else does. */

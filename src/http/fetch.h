@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One small GET on the loop, whose peer may be slow, silent or hostile: it occupies no worker, and
- * what it reads is bounded. client.h is for workers and for more than that.
+ * One small request without a body on the loop, whose peer may be slow, silent or hostile: it
+ * occupies no worker, and what it reads is bounded. client.h is for workers and for more than that.
  */
 #pragma once
 
@@ -15,6 +15,7 @@ struct http_fetch;
 /* Everything is borrowed for the call. */
 struct http_fetch_spec {
 	struct sockaddr_in addr;
+	const char *method; /* NULL = GET; not HEAD */
 	const char *target;
 	const struct http_field *fields; /* beside Host and Connection, ended by a NULL name */
 	size_t max_bytes;                /* of the body */

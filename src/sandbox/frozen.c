@@ -56,6 +56,7 @@ static void note_going(struct sandbox *sb)
 	sb->frozen.trying = false;
 	sb->frozen.since_ns = clock_now_ns();
 	sb->condition = SANDBOX_WELL;
+	probe_soon(sb); /* its clock stood still, too */
 	log_info("sandbox.goes_on", kv_str("id", sb->row.id.s));
 	sandbox_set_state(sb, sb->row.state, "");
 }

@@ -4,16 +4,21 @@
 #include "base/clock.h"
 #include "base/guestwords.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include "base/str.h"
 #include "http/fetch.h"
 #include "sandbox/metrics-internal.h"
 #include "sandbox/sandbox-internal.h"
 
 #include <arpa/inet.h>
+#include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/pidfd.h>
 
-enum { LATE_MS = 3000, BODY_MAX_BYTES = 4096 };
+enum { CLOCK_STEP_MS = 500, LATE_MS = 3000, BODY_MAX_BYTES = 4096 };
+static const int64_t CLOCK_ERROR_MAX_NS = 50 * (int64_t)NS_PER_MS;
+static const int64_t CLOCK_JUMP_NS = 200 * (int64_t)NS_PER_MS;
 
 static const char silent[] = "the guest agent does not answer any more";
 
@@ -47,7 +52,6 @@ void probe_stop(struct sandbox *sb)
 void probe_answered(struct sandbox *sb)
 {
 	sb->probe.missed = 0;
-	sb->probe.next_ns = MAX(sb->probe.next_ns, clock_now_ns() + every_ns(sb));
 	if (sb->condition != SANDBOX_SILENT)
 		return;
 	sb->condition = SANDBOX_WELL;
@@ -82,41 +86,123 @@ bool probe_is_miss(uint64_t took_ms, uint64_t timeout_ms)
 	return took_ms <= timeout_ms + LATE_MS;
 }
 
-static void on_answer(int status, const char *body, size_t n, void *arg)
+int64_t probe_clock_error(uint64_t guest_ns, uint64_t host_ns, uint64_t took_ns)
+{
+	/* When it looked at its clock is somewhere between the question and the answer. */
+	int64_t unsure_ns = (int64_t)(took_ns / 2) + CLOCK_ERROR_MAX_NS;
+	int64_t by_ns;
+
+	if (guest_ns > INT64_MAX || host_ns > INT64_MAX)
+		return 0;
+	by_ns = (int64_t)host_ns - (int64_t)(took_ns / 2) - (int64_t)guest_ns;
+	return -unsure_ns <= by_ns && by_ns <= unsure_ns ? 0 : by_ns;
+}
+
+static void ask_agent(struct sandbox *sb, const char *method, const char *target,
+		      void (*done)(int status, const char *body, size_t n, void *arg))
+{
+	const char *token = sb->row.access_token;
+	const struct http_field fields[] = {
+		{ token[0] != '\0' ? "X-Access-Token" : NULL, token },
+		{ NULL, NULL },
+	};
+	const struct http_fetch_spec spec = {
+		.addr = { .sin_family = AF_INET,
+			  .sin_port = htons(GUEST_PORT),
+			  .sin_addr = sb->res.slot.addr },
+		.method = method,
+		.target = target,
+		.fields = fields,
+		.max_bytes = BODY_MAX_BYTES,
+		.timeout_ms = sb->m->config.agent_probe_timeout_s * MS_PER_S,
+		.done = done,
+		.arg = sb,
+	};
+
+	sb->probe.begun_ns = clock_now_ns();
+	sb->probe.sent++;
+	meter_asked(sb);
+	sb->probe.fetch = http_fetch_start(sb->m->loop, &spec);
+}
+
+static uint64_t ms_of(int64_t ns)
+{
+	return (uint64_t)(ns < 0 ? -ns : ns) / NS_PER_MS;
+}
+
+static const char *side_of(int64_t by_ns)
+{
+	return by_ns > 0 ? "late" : "early";
+}
+
+/* A little takes the guest long, and is tried again and again: nobody has to read that. */
+static void on_clock_set(int status, const char *body, size_t n, void *arg)
 {
 	struct sandbox *sb = arg;
-	uint64_t took_ms = (clock_now_ns() - sb->probe.begun_ns) / NS_PER_MS;
+	uint64_t ms = ms_of(sb->probe.clock_by_ns);
 
 	(void)body;
 	(void)n;
 	sb->probe.fetch = NULL;
 	meter_asked(sb);
-	if (status >= 0)
-		probe_answered(sb);
-	else if (probe_is_miss(took_ms, sb->m->config.agent_probe_timeout_s * MS_PER_S))
-		missed(sb);
+	if (status != 204) /* the next probe tries again */
+		log_warning("sandbox.clock_wrong", kv_str("id", sb->row.id.s),
+			    kv_str("it_is", side_of(sb->probe.clock_by_ns)), kv_u64("ms", ms),
+			    kv_str("answer", status < 0 ? strerrordesc_np(-status) : "refused"));
+	else if (ms >= CLOCK_STEP_MS)
+		log_info("sandbox.clock_set", kv_str("id", sb->row.id.s),
+			 kv_str("it_was", side_of(sb->probe.clock_by_ns)), kv_u64("ms", ms));
 }
 
-static void ask(struct sandbox *sb, uint64_t now_ns)
+/* @text: what the guest says that the time is; anything. */
+static void check_clock(struct sandbox *sb, const char *text, uint64_t took_ns)
 {
-	static const struct http_field none[] = { { NULL, NULL } };
-	const struct http_fetch_spec spec = {
-		.addr = { .sin_family = AF_INET,
-			  .sin_port = htons(GUEST_PORT),
-			  .sin_addr = sb->res.slot.addr },
-		.target = "/health",
-		.fields = none,
-		.max_bytes = BODY_MAX_BYTES,
-		.timeout_ms = sb->m->config.agent_probe_timeout_s * MS_PER_S,
-		.done = on_answer,
-		.arg = sb,
-	};
+	uint64_t host_ns = clock_realtime_ns();
+	char target[40];
+	uint64_t guest_ns;
 
-	sb->probe.begun_ns = now_ns;
-	sb->probe.next_ns = now_ns + every_ns(sb);
-	sb->probe.sent++;
+	if (parse_u64(text, 0, UINT64_MAX, &guest_ns) < 0)
+		return;
+	sb->probe.clock_by_ns = probe_clock_error(guest_ns, host_ns, took_ns);
+	if (sb->probe.clock_by_ns == 0)
+		return;
+	snprintf(target, sizeof(target), "/clock/%" PRId64, sb->probe.clock_by_ns);
+	ask_agent(sb, "POST", target, on_clock_set);
+}
+
+static void on_answer(int status, const char *body, size_t n, void *arg)
+{
+	struct sandbox *sb = arg;
+	uint64_t took_ns = clock_now_ns() - sb->probe.begun_ns;
+
+	(void)n;
+	sb->probe.fetch = NULL;
 	meter_asked(sb);
-	sb->probe.fetch = http_fetch_start(sb->m->loop, &spec);
+	if (status >= 0)
+		probe_answered(sb);
+	else if (probe_is_miss(took_ns / NS_PER_MS, sb->m->config.agent_probe_timeout_s * MS_PER_S))
+		missed(sb);
+	if (status == 200) /* an agent of an older image does not know */
+		check_clock(sb, body, took_ns);
+}
+
+void probe_soon(struct sandbox *sb)
+{
+	sb->probe.next_ns = 0;
+}
+
+/* Also when the host has slept: CLOCK_MONOTONIC stands still then. */
+static bool clock_jumped(struct manager *m)
+{
+	int64_t now_ns = (int64_t)clock_realtime_ns() - (int64_t)clock_now_ns();
+	int64_t by_ns = m->clock_ns == 0 ? 0 : now_ns - m->clock_ns;
+
+	m->clock_ns = now_ns;
+	if (-CLOCK_JUMP_NS <= by_ns && by_ns <= CLOCK_JUMP_NS)
+		return false;
+	log_info("host.clock_jumped", kv_str("guests_are", side_of(by_ns)),
+		 kv_u64("ms", ms_of(by_ns)));
+	return true;
 }
 
 static bool can_ask(const struct sandbox *sb)
@@ -128,11 +214,17 @@ static bool can_ask(const struct sandbox *sb)
 void probe_tick(struct manager *m)
 {
 	uint64_t now_ns = clock_now_ns();
+	bool all;
 
 	if (m->config.agent_probe_s == 0)
 		return;
+	all = clock_jumped(m);
 	vec_foreach (at, &m->all) {
-		if (now_ns >= (*at)->probe.next_ns && can_ask(*at))
-			ask(*at, now_ns);
+		if (all)
+			probe_soon(*at);
+		if (now_ns < (*at)->probe.next_ns || !can_ask(*at))
+			continue;
+		(*at)->probe.next_ns = now_ns + every_ns(*at);
+		ask_agent(*at, NULL, "/clock", on_answer);
 	}
 }

@@ -172,6 +172,7 @@ struct manager {
 	uint64_t oom_kills; /* death_oom_kills(), as seen last */
 	bool merging;       /* layers of a disk, of one sandbox at a time */
 	bool disk_low;      /* less is free than the reserve; it was logged */
+	int64_t clock_ns;   /* CLOCK_REALTIME less CLOCK_MONOTONIC, as seen last; 0 = not yet */
 };
 
 /** sandbox_new() - put a sandbox into the table; @row moves into it */

@@ -749,3 +749,12 @@ def test_idle_agent_sleeps_and_is_small(own_agent):
     assert agent.status("VmRSS") < 4096
     agent.signal(stream.pid, 9)
     stream.rest()
+
+
+def test_the_time(agent):
+    """What the host asks for; that it sets it is for a guest (test_silent.py)."""
+    before = time.time_ns()
+    response, body = agent.request("GET", "/clock")
+    assert response.status == 200 and before <= int(body) <= time.time_ns(), body
+    for wrong in ("x", "-", "--1", "1.5", "99999999999999999999"):
+        assert agent.request("POST", f"/clock/{wrong}")[0].status == 400

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A guest that does not answer is told apart from one that ended: it is marked, and, if that is wished for, replaced."""
+"""A guest that does not answer is marked, and, if that is wished for, replaced. One whose clock is wrong is told."""
 
 import os
 import signal
+import time
 
 import pytest
 import vivarium
@@ -73,4 +74,31 @@ def test_that_it_is_asked_is_no_use_of_it(instance):
     vivarium.wait_for(lambda: own(instance, box)["state"] == "paused", timeout=240, what="nobody uses it")
     assert events(instance, box)[-1] == ("paused", "idle")
     assert "event=sandbox.silent " not in "\n".join(l for l in instance.log_text().splitlines() if box in l)
+    assert instance.request("DELETE", f"/sandboxes/{box}")[0] == 204
+
+
+def test_the_clock_is_kept(instance):
+    box = create(instance)
+
+    def root(command):
+        r = instance.viv("exec", "--user", "root", box, "--", "sh", "-c", command)
+        assert r.returncode == 0, r.stderr
+        return r.stdout.decode().strip()
+
+    def is_right():
+        before, guest = time.time(), float(root("date +%s.%N"))
+        return before - 1 < guest < time.time() + 1
+
+    assert is_right()
+    # Whoever set it wrong, in either direction: it comes right by itself.
+    for wrong in ("2001-09-09 01:46:40", "2040-01-01 00:00:00"):
+        before = instance.log_text().count("event=sandbox.clock_set ")
+        root(f"date -s '{wrong}'")
+        vivarium.wait_for(lambda: instance.log_text().count("event=sandbox.clock_set ") > before, timeout=180, what="it is set")
+        vivarium.wait_for(is_right, timeout=180, what="it is right")
+    # It stood still for a while, as with a host that slept.
+    pid = silence(instance, box)
+    time.sleep(3)
+    os.kill(pid, signal.SIGCONT)
+    vivarium.wait_for(is_right, timeout=180, what="it is right")
     assert instance.request("DELETE", f"/sandboxes/{box}")[0] == 204

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Why a VM ended, from what is left of it; and when a silent agent counts. */
+/* Why a VM ended, from what is left of it; when a silent agent counts, and when a
+ * guest's clock is wrong. */
 #include "sandbox/death.h"
 #include "sandbox/probe.h"
 
@@ -54,6 +55,22 @@ START_TEST(test_a_silent_one)
 }
 END_TEST
 
+START_TEST(test_clocks)
+{
+	static const uint64_t ms = 1000000, host = 1700000000000 * ms;
+
+	/* Right, as far as a way of 400 ms can tell; and an answer at once, which tells more. */
+	ck_assert_int_eq(probe_clock_error(host, host, 400 * ms), 0);
+	ck_assert_int_eq(probe_clock_error(host - 400 * ms, host, 400 * ms), 0);
+	ck_assert_int_eq(probe_clock_error(host - 40 * ms, host, 2 * ms), 0);
+	ck_assert_int_eq(probe_clock_error(host - 101 * ms, host, 2 * ms), 100 * (int64_t)ms);
+	ck_assert_int_eq(probe_clock_error(host + 99 * ms, host, 2 * ms), -100 * (int64_t)ms);
+	ck_assert_int_eq(probe_clock_error(0, host, 0), (int64_t)host);
+	/* What is no time of this age. */
+	ck_assert_int_eq(probe_clock_error(UINT64_MAX, host, 0), 0);
+}
+END_TEST
+
 /* A daemon that was held up blames nobody. */
 START_TEST(test_late_answers)
 {
@@ -72,6 +89,7 @@ int main(void)
 
 	tcase_add_test(c, test_causes);
 	tcase_add_test(c, test_a_silent_one);
+	tcase_add_test(c, test_clocks);
 	tcase_add_test(c, test_late_answers);
 	suite_add_tcase(s, c);
 	srunner_run_all(sr, CK_NORMAL);

@@ -140,9 +140,10 @@ END_TEST
 START_TEST(test_host_only)
 {
 	static const char *const only[] = {
-		"/init",    "/INIT",        "/init/",    "//init",       "/%69nit",   "/init%2f",
-		"/%2Finit", "/freeze",      "/unfreeze", "/collapse",    "/fsfreeze", "/fsthaw",
-		"/upgrade", "/loopback/80", "/loopback", "//LOOPBACK/1", "/%zz",      "/init%00"
+		"/init",        "/INIT",     "/init/",       "//init",    "/%69nit",
+		"/init%2f",     "/%2Finit",  "/freeze",      "/unfreeze", "/collapse",
+		"/fsfreeze",    "/fsthaw",   "/upgrade",     "/clock",    "/clock/-1",
+		"/loopback/80", "/loopback", "//LOOPBACK/1", "/%zz",      "/init%00"
 	};
 	static const char *const open[] = { "/", "/health", "/files", "/initial", "/x/init" };
 	struct target agent = { .id = "i1", .port = 49983 };
