@@ -82,8 +82,8 @@ static void add_kernel(struct qemu_args *args, const struct vmm_spec *spec)
 
 	if (spec->accel != VMM_ACCEL_KVM) {
 		free_ptr(&clock);
-		clock = str_printf(" tsc_early_khz=%ju lpj=%ju mitigations=off", (uintmax_t)khz,
-				   (uintmax_t)(khz * 1000 / GUEST_HZ));
+		clock = str_printf(" tsc_early_khz=%ju lpj=%ju mitigations=off norandmaps",
+				   (uintmax_t)khz, (uintmax_t)(khz * 1000 / GUEST_HZ));
 	}
 	add(args, "-kernel", str_printf("/proc/self/fd/%d", QEMU_FD_KERNEL));
 	if (spec->initrd != NULL)

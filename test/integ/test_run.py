@@ -33,6 +33,15 @@ def test_streams_are_kept_apart(shared, box):
     assert (r.returncode, r.stdout, r.stderr) == (7, b"out\n", b"err\n")
 
 
+def test_programs_are_not_translated_each_time(shared, box):
+    """Under TCG: what is loaded at another address is."""
+    r = shared.viv("exec", "box", "--", "sh", "-c", "cat /proc/sys/kernel/randomize_va_space; "
+                   "ldd /bin/true; ldd /bin/true")
+    first, *maps = r.stdout.splitlines()
+    assert r.returncode == 0 and first == b"0", r.stderr
+    assert len(maps) > 2 and maps[:len(maps) // 2] == maps[len(maps) // 2:]
+
+
 def test_stdin_of_any_bytes(shared, box):
     data = bytes(range(256)) * 4096 + b"no newline at the end"
     r = shared.viv("exec", "box", "--", "cat", stdin=data)
