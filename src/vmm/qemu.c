@@ -489,8 +489,10 @@ static int qemu_probe(const char *binary, char *out_version, size_t size, struct
 	const char *version[] = { program, "--version", NULL };
 	const char *machines[] = { program, "-M", "help", NULL };
 	auto_buf text = BUF_INIT(1 << 16);
-	int r = spawn_run(version, NULL, &text, op);
+	int r;
 
+	tsc_begin(); /* the programs take longer */
+	r = spawn_run(version, NULL, &text, op);
 	if (r < 0)
 		return r;
 	if (parse_version(&text, out_version, size) < 0)

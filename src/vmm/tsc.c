@@ -5,8 +5,9 @@
  * The kernel knows the rate and gives it away in the page that perf events are mapped with:
  * nanoseconds = cycles * time_mult >> time_shift. That is exact, but absent where perf is forbidden
  * or where the host is itself a guest with a paravirtual clock. Then the counter is read twice, 50
- * ms apart, each time between two readings of CLOCK_MONOTONIC_RAW, of several such the one with the
- * narrowest bracket: a bracket of 200 ns makes an error of 4 ppm at most.
+ * ms apart at least, each time between two readings of CLOCK_MONOTONIC_RAW, of several such the one
+ * with the narrowest bracket: a bracket of 200 ns makes an error of 4 ppm at most. What the process
+ * does between tsc_begin() and tsc_khz() counts as part of these 50 ms.
  */
 #include "vmm/tsc.h"
 
@@ -24,7 +25,13 @@
 
 enum { TSC_SPAN_MS = 50, TSC_TRIES = 32 };
 
+struct reading {
+	uint64_t ns;
+	uint64_t cycles;
+};
+
 static uint64_t found_khz;
+static struct reading first; /* while the kernel does not tell */
 
 static uint64_t rate_of_page(const struct perf_event_mmap_page *page)
 {
@@ -57,11 +64,6 @@ static uint64_t rate_of_perf(void)
 	return khz;
 }
 
-struct reading {
-	uint64_t ns;
-	uint64_t cycles;
-};
-
 static uint64_t raw_ns(void)
 {
 	struct timespec ts;
@@ -91,23 +93,39 @@ static struct reading read_both(void)
 
 static uint64_t rate_by_clock(void)
 {
-	struct reading a = read_both();
-	struct reading b;
+	uint64_t passed_ms = (raw_ns() - first.ns) / NS_PER_MS;
+	struct reading last;
 	struct op span;
 	uint64_t ns;
 
-	op_init(&span, TSC_SPAN_MS, -1);
-	ignore_err(op_wait_fd(&span, -1, 0, -1)); /* time has to pass: that is what is measured */
-	b = read_both();
-	if (b.ns <= a.ns || b.cycles <= a.cycles)
+	if (passed_ms < TSC_SPAN_MS) {
+		op_init(&span, TSC_SPAN_MS - passed_ms, -1);
+		ignore_err(op_wait_fd(&span, -1, 0, -1)); /* time has to pass: it is measured */
+	}
+	last = read_both();
+	if (last.ns <= first.ns || last.cycles <= first.cycles)
 		return 0;
-	ns = b.ns - a.ns;
-	return (uint64_t)(((__uint128_t)(b.cycles - a.cycles) * NS_PER_MS + ns / 2) / ns);
+	ns = last.ns - first.ns;
+	return (uint64_t)(((__uint128_t)(last.cycles - first.cycles) * NS_PER_MS + ns / 2) / ns);
+}
+
+static void begin(void)
+{
+	found_khz = rate_of_perf();
+	if (found_khz == 0)
+		first = read_both();
+}
+
+void tsc_begin(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, begin);
 }
 
 static void find_rate(void)
 {
-	found_khz = rate_of_perf();
+	tsc_begin();
 	if (found_khz == 0)
 		found_khz = rate_by_clock();
 }
