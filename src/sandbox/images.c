@@ -22,7 +22,8 @@
 #define IMAGE_PREFIX "image-"
 #define IMAGE_NAME   IMAGE_PREFIX "%016" PRIx64
 
-enum { NAME_SIZE = 32 };
+/* A vivd that was just started has other work. Whoever needs an image sooner reads it himself. */
+enum { NAME_SIZE = 32, CHECK_AFTER_MS = 5000 };
 
 static void close_dir(DIR **d)
 {
@@ -162,10 +163,12 @@ void image_note(struct known_images *known, int fd, uint64_t id)
 	atomic_store(place_of(known, number), number);
 }
 
-/* The reading of all images. */
+/* The reading of all images: first the timer waits, then a worker reads. */
 struct images_check {
 	struct manager *m;
 	int cancel_fd; /* owned */
+	uv_timer_t later;
+	bool reads;
 	struct op op;
 };
 
@@ -205,16 +208,32 @@ static void check_work(void *arg)
 	templates_done(&all);
 }
 
+static void on_closed(uv_handle_t *handle)
+{
+	struct images_check *k = handle->data;
+
+	fd_close(&k->cancel_fd);
+	free(k);
+}
+
 static void check_done(void *arg)
 {
 	struct images_check *k = arg;
 	struct manager *m = k->m;
 
 	m->images_check = NULL;
-	fd_close(&k->cancel_fd);
-	free(k);
+	uv_close((uv_handle_t *)&k->later, on_closed);
 	m->n_busy--;
 	manager_operation_ended(m);
+}
+
+static void on_later(uv_timer_t *timer)
+{
+	struct images_check *k = timer->data;
+
+	k->reads = true;
+	k->m->n_busy++;
+	work_submit(k->m->loop, check_work, check_done, k);
 }
 
 void images_start(struct manager *m)
@@ -225,12 +244,20 @@ void images_start(struct manager *m)
 	k->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); /* -1: it is waited for */
 	op_init(&k->op, 0, k->cancel_fd);
 	m->images_check = k;
-	m->n_busy++;
-	work_submit(m->loop, check_work, check_done, k);
+	uv_timer_init(m->loop, &k->later);
+	k->later.data = k;
+	uv_timer_start(&k->later, on_later, CHECK_AFTER_MS, 0);
 }
 
 void images_cancel(struct manager *m)
 {
-	if (m->images_check != NULL)
-		ignore_err(eventfd_write(m->images_check->cancel_fd, 1)); /* by ones it fits */
+	struct images_check *k = m->images_check;
+
+	if (k != NULL && k->reads) {
+		ignore_err(eventfd_write(k->cancel_fd, 1)); /* by ones it fits */
+		return;
+	}
+	m->images_check = NULL;
+	if (k != NULL)
+		uv_close((uv_handle_t *)&k->later, on_closed);
 }

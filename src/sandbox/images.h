@@ -50,8 +50,8 @@ must_check int image_check(struct known_images *known, int dirfd, uint64_t id, s
 /** image_note() - an image was read, from this very file, and is whole */
 void image_note(struct known_images *known, int fd, uint64_t id);
 
-/** images_start() - read the images of all templates, so that nobody has to wait for it. Thread:
- * loop; it ends by itself, or by images_cancel() */
+/** images_start() - read the images of all templates, a while after the start, so that nobody has
+ * to wait for it. Thread: loop; it ends by itself, or by images_cancel() */
 void images_start(struct manager *m);
 
 /** images_cancel() - at shutdown: end that */
