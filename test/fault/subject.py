@@ -15,16 +15,19 @@ SOURCES = pathlib.Path(__file__).parents[2] / "src" / "sandbox"
 STEP = re.compile(r'\{ "(\w+)", STEP_\w+, \w+, (\w+),')
 GONE = (ConnectionError, http.client.HTTPException, OSError)
 WAYS = [("before", "fail"), ("after", "kill"), ("after", "fail"), ("before", "kill")]
+# Counts in /dev/shm/count, and runs no other program for it: each costs an emulated guest much.
 COUNTER = """
-import os, time
-mark, n = os.urandom(8).hex(), 0
-while True:
-    n += 1
-    with open('/dev/shm/count.tmp', 'w') as f:
-        f.write(f'{mark} {n}')
-    os.rename('/dev/shm/count.tmp', '/dev/shm/count')
-    time.sleep(0.05)
+mkfifo /dev/shm/tick
+exec 3<>/dev/shm/tick
+mark=$SRANDOM$SRANDOM n=0
+while :; do
+    n=$((n + 1))
+    printf '%s %09d\\n' $mark $n 1<>/dev/shm/count
+    read -t 0.1 -u 3
+done
 """
+# What it says; a shell reads it by itself.
+COUNT = "read -r line </dev/shm/count; echo $line"
 
 
 def steps_of(file, table):
@@ -40,16 +43,17 @@ def ways(steps, first=0):
 
 
 class World:
-    """A daemon with one sandbox, on whose disk is a file, and in whose memory a process counts."""
+    """A daemon with one sandbox, on whose disk is a file, and in whose memory a process counts. It was booted, or,
+    with the default size and vivarium.WARM, made of an image."""
 
-    def __init__(self, instance):
+    def __init__(self, instance, **size):
         self.instance = instance
         assert instance.start(), instance.log_text()
-        status, box = instance.create(name="subject", memoryMB=256)
+        status, box = instance.create(name="subject", **size)
         assert status == 201, box
         self.id = box["sandboxID"]
         self.mark, self.count = None, 0
-        self.sum = self.sh("head -c 3000000 /dev/urandom > /home/user/file; sync;"
+        self.sum = self.sh("head -c 1000000 /dev/urandom > /home/user/file; sync;"
                            " sha256sum < /home/user/file")
         self.count_anew()
 
@@ -59,8 +63,8 @@ class World:
         return r.stdout.decode().strip()
 
     def count_anew(self):
-        self.sh("cat > /tmp/counter.py; nohup python3 /tmp/counter.py >/dev/null 2>&1 &", stdin=COUNTER.encode())
-        said = vivarium.wait_for(lambda: self.sh("cat /dev/shm/count || true"), what="it counts")
+        self.sh("cat > /tmp/counter; nohup bash /tmp/counter >/dev/null 2>&1 &", stdin=COUNTER.encode())
+        said = vivarium.wait_for(lambda: self.sh(f"test -e /dev/shm/count && {COUNT} || true"), what="it counts")
         self.mark, self.count = said.split()
 
     def restart(self, fault=""):
@@ -147,9 +151,9 @@ class World:
 
     def check_memory(self):
         """What ran goes on, and knows what it knew."""
-        mark, count = self.sh("cat /dev/shm/count").split()
+        mark, count = self.sh(COUNT).split()
         assert mark == self.mark and int(count) >= int(self.count)
-        vivarium.wait_for(lambda: int(self.sh("cat /dev/shm/count").split()[1]) > int(count), what="it counts on")
+        vivarium.wait_for(lambda: int(self.sh(COUNT).split()[1]) > int(count), what="it counts on")
         self.count = count
 
     def check_disk(self):

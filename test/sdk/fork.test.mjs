@@ -2,7 +2,7 @@
 // Forks: sandboxes that go on from where one is.
 import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
-import { isError, Sandbox, sdk, test, until } from './lib.mjs'
+import { counter, isError, Sandbox, sdk, test, until } from './lib.mjs'
 
 let sbx
 
@@ -20,8 +20,7 @@ async function countsOn(box) {
 }
 
 test('children go on from where it is', async () => {
-  await sbx.commands.run(
-    'n=0; while :; do n=$((n+1)); echo $n > /tmp/c; mv /tmp/c /tmp/count; sleep 0.05; done', { background: true })
+  await sbx.commands.run(counter, { background: true })
   await until(() => sbx.files.exists('/tmp/count'), 'it counts')
   await sbx.files.write('file', 'common')
   const before = await count(sbx)

@@ -26,6 +26,11 @@ export function shared() {
   return Sandbox.connect(process.env.SDK_SANDBOX, { timeoutMs: 3_600_000 })
 }
 
+/** A command that counts in /tmp/count, and runs no other program for it: each costs an emulated guest much. */
+export const counter =
+  'mkfifo /tmp/tick; exec 3<>/tmp/tick; n=0; ' +
+  'while :; do n=$((n+1)); printf %08d $n 1<>/tmp/count; read -t 0.1 -u 3; done'
+
 /** A name that nothing else has. */
 export function unique(prefix = 't') {
   return `${prefix}${randomBytes(4).toString('hex')}`
@@ -50,6 +55,28 @@ export function isError(name, ...patterns) {
     for (const pattern of patterns) assert.match(error.message, pattern)
     return true
   }
+}
+
+/**
+ * A command that answers each request at a port: with Python's `answer`, made of its `head`. Python's own server
+ * takes seconds to be imported where guests are emulated.
+ */
+export function serve(answer, port, address = '') {
+  return `exec python3 -c '
+import socket
+server = socket.create_server(("${address}", ${port}))
+while True:
+    client, _ = server.accept()
+    head = b""
+    while not head.endswith(b"\\r\\n\\r\\n"):
+        data = client.recv(4096)
+        if not data:
+            break
+        head += data
+    answer = ${answer}
+    client.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\nConnection: close\\r\\n\\r\\n" % len(answer) + answer)
+    client.close()
+'`
 }
 
 /** A sandbox whose getHost gives names that lead to it: E2B_DOMAIN's, or else localhost's. */

@@ -3,7 +3,7 @@
 // nothing beyond the host.
 import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
-import { getByHost, isError, Sandbox, sdk, test, until } from './lib.mjs'
+import { getByHost, isError, Sandbox, sdk, serve, test, until } from './lib.mjs'
 
 let sbx
 
@@ -75,16 +75,7 @@ test('ports that are not public ask for the token, and servers see the host they
     const token = { 'e2b-traffic-access-token': box.trafficAccessToken }
     const host = (await Sandbox.connect(box.sandboxId, { domain: 'localhost' })).getHost(3000)
     assert.deepEqual((await box.getInfo()).network.allowPublicTraffic, false)
-    await box.files.write('/tmp/server.py', [
-      'import http.server',
-      'class Server(http.server.BaseHTTPRequestHandler):',
-      '    def do_GET(self):',
-      '        self.send_response(200)',
-      '        self.end_headers()',
-      "        self.wfile.write(str(self.headers).encode())",
-      "http.server.HTTPServer(('', 3000), Server).serve_forever()",
-    ].join('\n'))
-    await box.commands.run('exec python3 /tmp/server.py', { background: true, timeoutMs: 0 })
+    await box.commands.run(serve('head', 3000), { background: true, timeoutMs: 0 })
     const page = await until(async () => {
       const r = await getByHost(host, '/', token)
       return r.status === 200 && r

@@ -2,7 +2,7 @@
 // Pausing, and going on.
 import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
-import { isError, Sandbox, test, until } from './lib.mjs'
+import { counter, isError, Sandbox, test, until } from './lib.mjs'
 
 let sbx
 
@@ -21,8 +21,7 @@ async function states(box, state) {
 }
 
 test('pause keeps processes, memory and files', async () => {
-  await sbx.commands.run(
-    'n=0; while :; do n=$((n+1)); echo $n > /tmp/c; mv /tmp/c /tmp/count; sleep 0.05; done', { background: true })
+  await sbx.commands.run(counter, { background: true })
   await until(() => sbx.files.exists('/tmp/count'), 'it counts')
   await sbx.files.write('file', 'kept')
   const boot = await bootId(sbx)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
-import { agentUrl, getByHost, isError, named, Sandbox, shared, test, unique, until } from './lib.mjs'
+import { agentUrl, getByHost, isError, named, Sandbox, serve, shared, test, unique, until } from './lib.mjs'
 
 const tag = unique()
 let sbx
@@ -130,16 +130,13 @@ test('getHost names a port', () => {
 
 test('getHost leads to a server in the sandbox', async () => {
   const local = await named(sbx)
-  const server = await sbx.commands.run(
-    'mkdir -p /tmp/www && cd /tmp/www && echo served > page && exec python3 -m http.server 3000',
-    { background: true, timeoutMs: 0 },
-  )
+  const server = await sbx.commands.run(serve('b"served"', 3000), { background: true, timeoutMs: 0 })
   try {
     const page = await until(async () => {
       const r = await getByHost(local.getHost(3000), '/page')
       return r.status === 200 && r
     }, 'the server answers')
-    assert.equal(page.body, 'served\n')
+    assert.equal(page.body, 'served')
   } finally {
     await server.kill()
   }
@@ -147,16 +144,13 @@ test('getHost leads to a server in the sandbox', async () => {
 
 test('getHost leads to a server on the loopback of the sandbox', async () => {
   const local = await named(sbx)
-  const server = await sbx.commands.run(
-    'mkdir -p /tmp/www && cd /tmp/www && echo served > page && exec python3 -m http.server -b 127.0.0.1 3001',
-    { background: true, timeoutMs: 0 },
-  )
+  const server = await sbx.commands.run(serve('b"served"', 3001, '127.0.0.1'), { background: true, timeoutMs: 0 })
   try {
     const page = await until(async () => {
       const r = await getByHost(local.getHost(3001), '/page')
       return r.status === 200 && r
     }, 'the server answers')
-    assert.equal(page.body, 'served\n')
+    assert.equal(page.body, 'served')
   } finally {
     await server.kill()
   }

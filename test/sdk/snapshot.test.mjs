@@ -2,15 +2,14 @@
 // Snapshots: sandboxes from what another one was.
 import assert from 'node:assert/strict'
 import { after, before } from 'node:test'
-import { isError, Sandbox, test, unique, until } from './lib.mjs'
+import { counter, isError, Sandbox, test, unique, until } from './lib.mjs'
 
 let sbx
 const name = unique('snap')
 
 before(async () => {
   sbx = await Sandbox.create({ timeoutMs: 900_000, metadata: { a: 'b' }, envs: { WHO: 'me', COLOUR: 'red' } })
-  await sbx.commands.run(
-    'n=0; while :; do n=$((n+1)); echo $n > /tmp/c; mv /tmp/c /tmp/count; sleep 0.05; done', { background: true })
+  await sbx.commands.run(counter, { background: true })
   await until(() => sbx.files.exists('/tmp/count'), 'it counts')
 })
 
