@@ -23,14 +23,15 @@ def test_the_steps_were_found():
 @pytest.fixture(scope="module")
 def world(build, prepared):
     instance = vivarium.Instance(build, prepared)
-    yield World(instance)
+    yield World(instance, memoryMB=256)
     instance.close()
 
 
 @pytest.fixture
 def fresh(build, prepared):
-    """A world of its own: each snapshot of one that runs on is a layer more of its disk."""
-    instance = vivarium.Instance(build, prepared)
+    """A world of its own: each snapshot of one that runs on is a layer more of its disk. Of an image, beside the other,
+    which was booted."""
+    instance = vivarium.Instance(build, prepared, **vivarium.WARM)
     yield World(instance)
     instance.close()
 
