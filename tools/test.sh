@@ -27,6 +27,10 @@ export PYTHONDONTWRITEBYTECODE=1
 # Debian's own, which has the packages that deps.sh installs.
 python=/usr/bin/python3
 fuzz_seconds=${FUZZ_SECONDS:-30}
+# The parts that take longest, the longest first.
+slowest=(test/sdk test/fault/test_{checkpoint,snapshot,pause}_faults.py test/integ/test_{guest_limits,daemon,warm}.py
+	test/fault/test_create.py test/integ/test_{fork,chain,checkpoint}.py test/fault/test_{flatten,ready}_faults.py
+	test/integ/test_{metrics,ready,snapshot,rest,flatten,death,idle}.py)
 passed=0 failed=0 skipped=0
 
 # Adds what a run gave: counts, and its exit code, which may tell of more than the counts.
@@ -94,16 +98,22 @@ run_meson() {
 }
 
 # What of some folders is run by itself: the folders whose tests share a daemon or are short, else
-# their files. What takes long comes first, as nearly as sizes tell.
+# their files. What takes long comes first: the slowest by name, the others as nearly as sizes tell.
 parts_of() {
-	local folder
+	local folder part all
 
-	for folder in "$@"; do
+	all=$(for folder in "$@"; do
 		case $folder in
 		test/sdk | test/lint) echo "$folder" ;;
 		*) (cd "$root" && ls -S "$folder"/test_*.py) ;;
 		esac
-	done
+	done)
+	{
+		for part in "${slowest[@]}"; do
+			grep -xF "$part" <<<"$all"
+		done
+		echo "$all"
+	} | awk '!seen[$0]++'
 }
 
 # Runs pytest on one part, and shows what it said when it is done.
@@ -205,7 +215,11 @@ run_analysis() {
 		test/lint/test_analysis.py)
 }
 
+# What VMs need is made meanwhile; run_pytest() sees whether it is there.
+"$build/src/vivd" prepare --state-dir="$VIV_TEST_STATE" >"$build/prepare.log" 2>&1 &
+preparing=$!
 run_meson "$build" 1
+wait "$preparing"
 if [ -n "$all" ]; then # what takes long is done once, with the build that others get
 	export VIV_BOOTS=${VIV_BOOTS:-51} VIV_TEST_LONG=1 VIV_FAULT_ALL=1
 fi
