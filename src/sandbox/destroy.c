@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The ends of a sandbox: destroy (everything goes, data too), the end of its VM (what is volatile
- * goes, data stays), and the reaper, which tries again what could not be released.
+ * goes, data stays), and the reaper, which tries again what could not be released or written.
  */
 #include "base/clock.h"
 #include "base/log.h"
@@ -128,8 +128,13 @@ static void on_reap(uv_timer_t *timer)
 	for (size_t i = m->all.n; i-- > 0;) {
 		struct sandbox *sb = m->all.at[i];
 
-		if (sb->busy)
+		if (sb->busy) {
+			if (sb->unwritten)
+				reap_later(m);
 			continue;
+		}
+		if (sb->unwritten && sandbox_write(sb))
+			m->reap_ms = 0;
 		if (sb->unsure)
 			adopt_again(sb);
 		else if (sb->row.leaked)

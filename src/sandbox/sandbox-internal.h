@@ -103,13 +103,14 @@ struct sandbox {
 	struct frozen frozen;
 	struct agent_probe probe;
 	struct journal journal;
-	bool busy;     /* an operation owns res */
-	bool goes_on;  /* but it only looks: the guest can be used meanwhile */
-	bool wanted;   /* what is done with it: nobody who waits for its end hurries that */
-	bool doomed;   /* destroy as soon as it is not busy */
-	bool changing; /* its agent is being told of a change of the row */
-	bool unsure;   /* adoption could not be decided yet; nothing of it is touched */
-	int cancel_fd; /* eventfd that ends a create, a pause or a flattening of what is removed,
+	bool busy;      /* an operation owns res */
+	bool goes_on;   /* but it only looks: the guest can be used meanwhile */
+	bool wanted;    /* what is done with it: nobody who waits for its end hurries that */
+	bool doomed;    /* destroy as soon as it is not busy */
+	bool changing;  /* its agent is being told of a change of the row */
+	bool unsure;    /* adoption could not be decided yet; nothing of it is touched */
+	bool unwritten; /* the store could not take its row, which the reaper tries again */
+	int cancel_fd;  /* eventfd that ends a create, a pause or a flattening of what is removed,
 			* or what a pause does at leisure; owned; -1 */
 	uv_timer_t *restart;                 /* armed while it waits to be started again; NULL */
 	struct member *member;               /* of the pool, where it waits; NULL = it does not */
@@ -157,7 +158,7 @@ struct manager {
 	bool closing;
 	void (*closed)(void *arg);
 	void *closed_arg;
-	uv_timer_t *reaper; /* armed while something is leaked or unsure */
+	uv_timer_t *reaper; /* armed while something is leaked, unsure or unwritten */
 	uint64_t reap_ms;   /* its current back-off */
 	struct pool *pool;  /* keeps slots ready; NULL = none are wanted */
 	struct snapshots *snapshots;
@@ -218,11 +219,18 @@ void spec_take_sizes(struct db_sandbox *spec, const struct checkpoint *origin);
 struct sandbox *sandbox_by_id(struct manager *m, const struct sandbox_id *id);
 
 /**
+ * sandbox_write() - bring a sandbox's row into the store as it is in memory
+ *
+ * Return: whether the store has it. If not, because its disk is full for one, the row holds in
+ * memory, and is written by the reaper or with the next change, whichever comes first.
+ */
+bool sandbox_write(struct sandbox *sb);
+
+/**
  * sandbox_set_state() - the one place where a state changes: checks the table, writes the row
  * @last_error:	why, for people; NULL leaves what is there
  *
- * Return: whether the store has it; in memory it holds in any case, and the next change writes the
- * whole row again.
+ * Return: as sandbox_write().
  */
 bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last_error);
 

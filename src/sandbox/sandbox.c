@@ -110,10 +110,23 @@ static bool is_lasting(enum db_state state)
 	return state == DB_RUNNING || state == DB_PAUSED || state == DB_STOPPED;
 }
 
-bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last_error)
+bool sandbox_write(struct sandbox *sb)
 {
 	struct err e = { 0 };
 
+	sb->unwritten = db_sandbox_update(sb->m->db, &sb->row, &e) < 0;
+	if (!sb->unwritten) {
+		if (is_lasting(sb->row.state))
+			db_set_str(&sb->row.cause, ""); /* of what comes next nobody knows yet */
+		return true;
+	}
+	log_error("store.write_failed", kv_str("id", sb->row.id.s), kv_str("error", e.msg));
+	reap_later(sb->m);
+	return false;
+}
+
+bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last_error)
+{
 	assert(state == sb->row.state || state == DB_DELETING ||
 	       (followers[sb->row.state] & 1U << state) != 0);
 	log_info("sandbox.state", kv_str("id", sb->row.id.s),
@@ -128,13 +141,7 @@ bool sandbox_set_state(struct sandbox *sb, enum db_state state, const char *last
 	sb->row.state = state;
 	if (last_error != NULL)
 		db_set_str(&sb->row.last_error, last_error);
-	if (db_sandbox_update(sb->m->db, &sb->row, &e) == 0) {
-		if (is_lasting(state))
-			db_set_str(&sb->row.cause, ""); /* of what comes next nobody knows yet */
-		return true;
-	}
-	log_error("store.write_failed", kv_str("id", sb->row.id.s), kv_str("error", e.msg));
-	return false;
+	return sandbox_write(sb);
 }
 
 void sandbox_begin(struct sandbox *sb)
