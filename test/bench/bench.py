@@ -28,6 +28,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "test"))
 import checkpoints  # noqa: E402
+import crowd  # noqa: E402
 import streams  # noqa: E402
 import vivarium  # noqa: E402
 from wire import CPUS, DISK_MIB, OUTPUT, TIMEOUT_S, create, p50_p95, remove, rss_kib, start, through_vivd  # noqa: E402
@@ -36,7 +37,7 @@ MEMORY_MIB = 512
 SMALL_MIB, SMALL_N = 128, 10
 COMMAND = {"process": {"cmd": "/bin/sh", "args": ["-c", "true; echo"], "envs": {}}, "stdin": True}
 # What the name of a figure ends with, and its unit; all others are milliseconds.
-UNITS = {"_kib": "KiB", "mb_per_s": "MB/s", "_ms": "ms"}
+UNITS = {"_kib": "KiB", "mb_per_s": "MB/s", "_ms": "ms", "percent": "%"}
 COUNTS = {"busiest_ratio", "ratio", "open", "failed"}
 ACCEL = os.environ.get("BENCH_ACCEL", "tcg")
 
@@ -239,6 +240,7 @@ class Run:
         "children": {"fork_20_all_answer"},
         "idle_memory": {"warm_memory"},
         "deaths": {"vmm_death_to_event"},
+        "crowd": {"adopt_0", "adopt_10", "adopt_50", "idle_cpu_50", "start_1000_paused"},
     }
     OF_IMAGES = {
         "warm": {"warm_exec", "manager_share_warm"},
@@ -320,6 +322,8 @@ class Run:
             checkpoints.idle_memory(instance, self.rows)
         if self.has("deaths"):
             checkpoints.deaths(instance, self.n, self.rows)
+        if self.has("crowd"):
+            crowd.measure(instance, self.rows)
 
     def measure(self):
         subprocess.run([self.build / "src" / "vivd", "prepare", f"--state-dir={self.prepared}"], check=True)
