@@ -9,7 +9,7 @@ ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 VIV := $(strip $(ROOT) $(BUILD)/src/viv)
 DEMO := import platform; print(platform.uname(), sum(range(10**6)))
 
-.PHONY: all run test test-all bench install uninstall clean help
+.PHONY: all run test test-all fault bench install uninstall clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -43,6 +43,14 @@ test-all:
 	@$(MAKE) --no-print-directory all
 	@$(ROOT) tools/test.sh --all $(BUILD)
 
+# Every operation meets every fault at every step, which takes hours; FAULT="pause or resume" is a part of it. Prints
+# the matrix; doc/theory/tests.md says how to read it.
+fault:
+	@tools/deps.sh test
+	@$(MAKE) --no-print-directory all
+	@$(ROOT) env VIV_BUILD=$(abspath $(BUILD)) VIV_FAULT_ALL=1 PYTHONDONTWRITEBYTECODE=1 \
+		/usr/bin/python3 -m pytest -q -p no:cacheprovider test/fault/test_matrix.py -k "$(FAULT)"
+
 # Figures, against bare QEMU in the same run; doc/theory/bench.md says how to read them.
 bench:
 	@tools/deps.sh test
@@ -65,6 +73,7 @@ help:
 	@echo "make run        install what is needed, build, prepare, run a program in a microVM"
 	@echo "make test       install what the tests need, build, test"
 	@echo "make test-all   the same with sanitizers, fuzzing and static analysis"
+	@echo "make fault      every fault at every step of every operation, as a matrix"
 	@echo "make bench      measure, against bare QEMU"
 	@echo "make install    install into PREFIX ($(PREFIX)); uninstall undoes it"
 	@echo "make clean      remove the build directories"

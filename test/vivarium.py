@@ -74,6 +74,14 @@ class Instance:
         self.launcher = []  # what vivd is started by, if by anything
         self.process = None
         self.log = self.dir / "vivd.log"
+        self.small = False
+
+    def on_small_disk(self, mib):
+        """The state on a file system of its own, which can be full."""
+        assert run("mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(self.state)).returncode == 0
+        self.small = True
+        (self.state / "templates").symlink_to(self.prepared / "templates")
+        (self.state / "kernels").symlink_to(self.prepared / "kernels")
 
     def own_templates(self):
         """The base template in a directory of the instance's own, where images may be added."""
@@ -139,6 +147,8 @@ class Instance:
             self.request("DELETE", f"/sandboxes/{sandbox['sandboxID']}")
         tag = self.tag
         self.stop()
+        if self.small:
+            assert run("umount", str(self.state)).returncode == 0
         left = {k: v for k, v in inventory(self, tag).items() if v and k != "files"}
         assert left == {}, left
         shutil.rmtree(self.dir)

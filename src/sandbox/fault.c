@@ -13,7 +13,8 @@ bool fault_valid(const char *rule)
 
 	for (const char *p = rule; action != NULL && p < action; p++)
 		dots += *p == '.';
-	return dots == 2 && (streq(action, "=fail") || streq(action, "=kill"));
+	return dots == 2 &&
+	       (streq(action, "=fail") || streq(action, "=kill") || streq(action, "=stop"));
 }
 
 int fault_point(const char *rule, const char *plan, const char *step, const char *when,
@@ -26,6 +27,10 @@ int fault_point(const char *rule, const char *plan, const char *step, const char
 	if (str_fit(point, sizeof(point), "%s.%s.%s=", plan, step, when) < 0 ||
 	    !str_starts(rule, point))
 		return 0;
+	if (streq(rule + strlen(point), "stop")) {
+		raise(SIGSTOP);
+		return 0;
+	}
 	if (streq(rule + strlen(point), "kill"))
 		kill(getpid(), SIGKILL);
 	return err_set(e, ERR_INTERNAL, "fault injected at %s.%s.%s", plan, step, when);

@@ -8,8 +8,10 @@
 
 #include <check.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { WAIT_MS = 5 };
@@ -187,10 +189,28 @@ START_TEST(test_fault_points)
 }
 END_TEST
 
+START_TEST(test_a_stop_is_a_pause)
+{
+	struct err e = { 0 };
+	int status;
+	pid_t child = fork();
+
+	ck_assert_int_ge(child, 0);
+	if (child == 0)
+		_exit(-fault_point("create.slot.before=stop", "create", "slot", "before", &e));
+	ck_assert_int_eq(waitpid(child, &status, WUNTRACED), child);
+	ck_assert(WIFSTOPPED(status));
+	ck_assert_int_eq(kill(child, SIGCONT), 0);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+END_TEST
+
 START_TEST(test_fault_rules)
 {
 	ck_assert(fault_valid("create.slot.before=fail"));
 	ck_assert(fault_valid("release.vmm.after=kill"));
+	ck_assert(fault_valid("create.vmm.before=stop"));
 	ck_assert(!fault_valid("create.slot=fail"));
 	ck_assert(!fault_valid("create.slot.before"));
 	ck_assert(!fault_valid("create.slot.before=explode"));
@@ -243,6 +263,7 @@ int main(void)
 	tcase_add_test(t, test_release_without_data);
 	tcase_add_test(t, test_cancelled_between_steps);
 	tcase_add_test(t, test_fault_points);
+	tcase_add_test(t, test_a_stop_is_a_pause);
 	tcase_add_test(t, test_fault_rules);
 	tcase_add_test(t, test_adopt);
 	tcase_add_test(t, test_real_plan_ends_the_vmm_before_what_it_uses);

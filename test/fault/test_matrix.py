@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cells of the fault matrix (matrix.py), one test each."""
+
+import pytest
+import vivarium
+from matrix import FAILS, OPERATIONS, OTHERS, World, cells
+
+
+@pytest.fixture(scope="module")
+def world(build, prepared):
+    instance = vivarium.Instance(build, prepared)
+    try:
+        yield World(instance)
+    finally:
+        instance.close()
+
+
+def allowed(operation, way, answer):
+    """The states in which the subject may be."""
+    states = {operation.begins, operation.ends, *operation.between}
+    if way == "VMM killed":
+        return states | {"stopped"}
+    if answer is None:
+        return states
+    return {operation.ends} if answer[0] in operation.answers else states
+
+
+@pytest.mark.parametrize("operation, plan, step, way",
+                         [pytest.param(*cell, id=f"{cell[0].name}-{cell[1]}.{cell[2]}-{cell[3]}".replace(" ", "_"),
+                                       marks=pytest.mark.cell(cell[0].name, f"{cell[1]}.{cell[2]}", cell[3]))
+                          for cell in cells()])
+def test_cell(world, operation, plan, step, way):
+    world.begin(operation)
+    sums = world.checkpoint_sums()
+    answer = world.meet(operation, plan, step, way)
+    if way in FAILS:
+        assert f"fault injected at {plan}.{step}" in answer[1] + world.instance.log_text(), answer
+        world.restart()
+    world.check_host()
+    assert world.state() in allowed(operation, way, answer), answer
+    kept = {path: digest for path, digest in world.checkpoint_sums().items() if path in sums}
+    assert kept == {path: sums[path] for path in kept}
+    if way in OTHERS:
+        world.restart()  # the fault would be met again
+    world.check_subject(operation.remembers)
+    world.forget()
+    again(world, operation)
+
+
+def again(world, operation):
+    """Without a fault it succeeds."""
+    world.begin(operation)
+    answer = world.try_it(operation)
+    assert answer is not None and answer[0] in operation.answers, answer
+    world.check_host()
+    assert world.state() == operation.ends
+    if not operation.remembers and operation.ends == "running":
+        world.count_anew()
+    world.forget()
+
+
+def test_each_operation_and_each_way_is_there():
+    met = cells()
+    assert {operation.name for operation, _, _, _ in met} == {o.name for o in OPERATIONS}
+    assert {way for _, _, _, way in met} >= {"killed within", *OTHERS}
+    for operation in OPERATIONS:
+        assert len(set(operation.points)) == len(operation.points)
