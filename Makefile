@@ -9,7 +9,7 @@ ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 VIV := $(strip $(ROOT) $(BUILD)/src/viv)
 DEMO := import platform; print(platform.uname(), sum(range(10**6)))
 
-.PHONY: all run test test-all fault bench install uninstall clean help
+.PHONY: all run test test-all fault chaos bench install uninstall clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -51,6 +51,12 @@ fault:
 	@$(ROOT) env VIV_BUILD=$(abspath $(BUILD)) VIV_FAULT_ALL=1 PYTHONDONTWRITEBYTECODE=1 \
 		/usr/bin/python3 -m pytest -q -p no:cacheprovider test/fault/test_matrix.py -k "$(FAULT)"
 
+# Operations, kills and full disks at random, over 20 sandboxes: CHAOS="--seed 7 --rounds 500".
+chaos:
+	@tools/deps.sh test
+	@$(MAKE) --no-print-directory all
+	@$(ROOT) env VIV_BUILD=$(abspath $(BUILD)) PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 test/fault/chaos.py $(CHAOS)
+
 # Figures, against bare QEMU in the same run; doc/theory/bench.md says how to read them.
 bench:
 	@tools/deps.sh test
@@ -74,6 +80,7 @@ help:
 	@echo "make test       install what the tests need, build, test"
 	@echo "make test-all   the same with sanitizers, fuzzing and static analysis"
 	@echo "make fault      every fault at every step of every operation, as a matrix"
+	@echo "make chaos      operations, kills and full disks at random, over 20 sandboxes"
 	@echo "make bench      measure, against bare QEMU"
 	@echo "make install    install into PREFIX ($(PREFIX)); uninstall undoes it"
 	@echo "make clean      remove the build directories"
