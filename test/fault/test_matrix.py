@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cells of the fault matrix (matrix.py), one test each."""
 
+import os
+import signal
+import subprocess
+import time
+
 import pytest
 import vivarium
 from matrix import FAILS, OPERATIONS, OTHERS, World, cells
@@ -57,6 +62,46 @@ def again(world, operation):
     if not operation.remembers and operation.ends == "running":
         world.count_anew()
     world.forget()
+
+
+WORK = """
+echo begun
+for n in $(seq 40); do echo $n > /home/user/work; sync; sleep 0.1; done
+echo done
+"""
+
+
+@pytest.mark.parametrize("way", [pytest.param(way, marks=pytest.mark.cell("exec", "a stream", way))
+                                 for way in ("killed within", *OTHERS)])
+def test_exec(world, way):
+    """An exec has no steps; its command goes on whoever listens, and its client is told if it cannot."""
+    if world.id is None:
+        world.make_subject()
+    world.bring_to("running")
+    client = world.instance.popen("exec", world.id, "--", "sh", "-c", WORK,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert client.stdout.readline() == b"begun\n"
+    if way == "killed within":
+        world.instance.stop(signal.SIGKILL)
+        assert client.wait(60) == 125, client.stderr.read()
+        assert world.instance.start(**world.usual()), world.instance.log_text()
+    elif way == "VMM killed":
+        os.kill(world.detail()["vmmPid"], signal.SIGKILL)
+        assert client.wait(60) == 125, client.stderr.read()
+        vivarium.wait_for(lambda: world.state() == "stopped", what="it is stopped")
+    elif way == "disk full":
+        with world.full_disk():
+            time.sleep(1)
+        assert (client.wait(120), client.stdout.read()) == (0, b"done\n"), client.stderr.read()
+    else:
+        client.kill()
+        client.wait()
+    client.stdout.close()
+    client.stderr.close()
+    world.check_host()
+    if way != "VMM killed":
+        vivarium.wait_for(lambda: world.sh("cat /home/user/work") == "40", what="the command went on")
+    world.check_subject(True)
 
 
 def test_each_operation_and_each_way_is_there():
