@@ -66,6 +66,20 @@ static void restore_instead(struct create *c)
 	c->result = plan_run(c->plan, sb, &c->op, &c->timing, &c->leaks);
 }
 
+/* One that could not be restored can be booted, unless the disk is full: a guest that cannot write
+ * is as silent then, and for longer. */
+static bool can_boot(struct create *c)
+{
+	struct room_disk disk;
+
+	if (!c->may_boot || c->leaks > 0 || op_check(&c->op) < 0)
+		return false;
+	if (room_disk(&c->sb->m->config, &disk) < 0 || disk.free >= disk.reserve)
+		return true;
+	err_wrap(&c->op.err, "the host's disk is full");
+	return false;
+}
+
 static void create_work(void *arg)
 {
 	struct create *c = arg;
@@ -74,7 +88,7 @@ static void create_work(void *arg)
 	if (c->result < 0 && c->plan == &claim_plan)
 		restore_instead(c);
 	fd_close(&c->sb->res.origin_fd);
-	if (c->result < 0 && c->may_boot && c->leaks == 0 && op_check(&c->op) == 0)
+	if (c->result < 0 && can_boot(c))
 		boot_instead(c);
 	durable_end(&c->sb->res);
 }
