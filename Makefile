@@ -48,7 +48,7 @@ test-all:
 fault:
 	@tools/deps.sh test
 	@$(MAKE) --no-print-directory all
-	@$(ROOT) env VIV_BUILD=$(abspath $(BUILD)) VIV_FAULT_ALL=1 PYTHONDONTWRITEBYTECODE=1 \
+	@$(ROOT) env VIV_BUILD=$(abspath $(BUILD)) VIV_MATRIX_ALL=1 PYTHONDONTWRITEBYTECODE=1 \
 		/usr/bin/python3 -m pytest -q -p no:cacheprovider test/fault/test_matrix.py -k "$(FAULT)"
 
 # Operations, kills and full disks at random, over 20 sandboxes: CHAOS="--seed 7 --rounds 500".

@@ -3,7 +3,7 @@
 The fault matrix: operations, the steps that each of them takes, and what can go wrong at a step. Whatever does, the
 host then holds what the rows say, nothing is lost, and the operation succeeds when it is asked for again.
 
-A cell is one operation, one step of it and one way. All of them are run with VIV_FAULT_ALL=1 (`make fault`), else a
+A cell is one operation, one step of it and one way. All of them are run with VIV_MATRIX_ALL=1 (`make fault`), else a
 part: steps that fail, and a daemon killed before or behind them, are met in the tests of each operation beside this.
 """
 
@@ -149,7 +149,7 @@ def cells():
     for number, operation in enumerate(OPERATIONS):
         some = turns(operation, number)
         found += [(operation, *point, way) for i, point in enumerate(operation.points) for way in WAYS
-                  if applies(operation, i, way) and (os.environ.get("VIV_FAULT_ALL") == "1" or (i, way) in some)]
+                  if applies(operation, i, way) and (os.environ.get("VIV_MATRIX_ALL") == "1" or (i, way) in some)]
     return found
 
 
