@@ -345,8 +345,10 @@ class Run:
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was made is removed on the way out
     run = Run(sys.argv[1:])
-    run.measure()
-    run.tell()
+    try:
+        run.measure()
+    finally:  # what was measured before something failed is no less true
+        run.tell()
 
 
 if __name__ == "__main__":

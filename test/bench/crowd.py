@@ -10,7 +10,7 @@ import statistics
 import time
 
 import vivarium
-from checkpoints import SMALL_MIB, pause, warm_box
+from checkpoints import SMALL_MIB, own, pause, warm_box
 from wire import remove
 
 CROWD, FEW, RESTING = 50, 10, 1000
@@ -32,8 +32,8 @@ def idle_cpu(instance):
     return 100 * (cpu_s(instance.process.pid) - used) / (time.monotonic() - begin)
 
 
-def start_again(instance, expected):
-    """Ends vivd with -9 and starts it. Milliseconds until its API answers, and until each sandbox is as before."""
+def start_again(instance, known):
+    """Ends vivd with -9 and starts it. Milliseconds until its API answers, and until the sandboxes are as before."""
     instance.stop(signal.SIGKILL)
     begin = time.monotonic()
     if not instance.start(settle=False):
@@ -41,24 +41,21 @@ def start_again(instance, expected):
     instance.get("/version")
     answered = time.monotonic()
 
-    def all_there():
-        boxes = instance.get("/v2/sandboxes?all=true")
-        return sum(b["vivarium"]["state"] in ("running", "paused", "stopped") for b in boxes) == expected
-
-    vivarium.wait_for(all_there, timeout=120, what=f"{expected} sandboxes are there")
+    for sandbox, state in known.items():
+        vivarium.wait_for(lambda: own(instance, {"sandboxID": sandbox})["state"] == state, what=f"{sandbox} is {state}")
     return (answered - begin) * 1e3, (time.monotonic() - begin) * 1e3
 
 
-def starts(instance, expected):
+def starts(instance, known):
     """p50 of several starts."""
-    answered, adopted = zip(*(start_again(instance, expected) for _ in range(STARTS)))
+    answered, adopted = zip(*(start_again(instance, known) for _ in range(STARTS)))
     return {"answers_p50": statistics.median(answered), "p50": statistics.median(adopted)}
 
 
 def multiply(instance, sandbox, n):
     """
-    As if a sandbox at rest had been made n times: what the store and the disk have of it, with other ids. Making them
-    one by one would take longer than all else.
+    As if a sandbox at rest had been made n times more: what the store and the disk have of it, with other ids. Making
+    them one by one would take longer than all else. Returns the last one's id.
     """
     instance.stop()
     db = sqlite3.connect(instance.state / "vivarium.db")
@@ -74,18 +71,31 @@ def multiply(instance, sandbox, n):
     db.commit()
     db.close()
     instance.start()
+    return other
+
+
+def states(sandboxes, state):
+    return {sandbox["sandboxID"]: state for sandbox in sandboxes}
 
 
 def measure(instance, rows):
-    rows["adopt_0"] = starts(instance, 0)
+    rows["adopt_0"] = starts(instance, {})
     crowd = [warm_box(instance, SMALL_MIB) for _ in range(FEW)]
-    rows["adopt_10"] = starts(instance, len(crowd))
+    rows["adopt_10"] = starts(instance, states(crowd, "running"))
     crowd += [warm_box(instance, SMALL_MIB) for _ in range(CROWD - FEW)]
     rows["idle_cpu_50"] = {"percent": idle_cpu(instance)}
-    rows["adopt_50"] = starts(instance, len(crowd))
+    rows["adopt_50"] = starts(instance, states(crowd, "running"))
     for sandbox in crowd:
         remove(instance, sandbox)
     resting = warm_box(instance, SMALL_MIB)
     pause(instance, resting)
-    multiply(instance, resting["sandboxID"], RESTING - 1)
-    rows["start_1000_paused"] = starts(instance, RESTING)
+    last = multiply(instance, resting["sandboxID"], RESTING - 1)
+    rows["start_1000_paused"] = starts(instance, {resting["sandboxID"]: "paused", last: "paused"})
+    forget(instance)
+
+
+def forget(instance):
+    """A page of them after the other."""
+    while boxes := instance.get("/v2/sandboxes?all=true"):
+        for box in boxes:
+            instance.request("DELETE", f"/sandboxes/{box['sandboxID']}")
