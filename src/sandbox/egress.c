@@ -89,11 +89,9 @@ static void change_work(void *arg)
 static void take_back(struct egress_change *c)
 {
 	struct sandbox *sb = c->sb;
-	struct err e = { 0 };
 
 	swap_egress(&sb->row.egress, &c->previous);
-	if (db_sandbox_update(sb->m->db, &sb->row, &e) < 0)
-		log_error("store.write_failed", kv_str("id", sb->row.id.s), kv_str("error", e.msg));
+	sandbox_write(sb);
 }
 
 static void change_done(void *arg)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who a guest is: its row, as its agent is told, at the start and when it changes. */
 #include "base/json.h"
-#include "base/log.h"
 #include "base/str.h"
 #include "os/work.h"
 #include "sandbox/sandbox-internal.h"
@@ -61,12 +60,9 @@ static void tell_work(void *arg)
 /* The agent does not know: what the row says is not so. */
 static void take_back(struct sandbox *sb, const struct change *c)
 {
-	struct err e = { 0 };
-
 	db_set_str(&sb->row.user, c->old_user);
 	db_set_str(&sb->row.env_json, c->old_env_json);
-	if (db_sandbox_update(sb->m->db, &sb->row, &e) < 0)
-		log_error("store.write_failed", kv_str("id", sb->row.id.s), kv_str("error", e.msg));
+	sandbox_write(sb);
 }
 
 static void tell_done(void *arg)

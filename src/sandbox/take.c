@@ -161,12 +161,8 @@ static void log_taken(const struct take *t, uint64_t stall_ns)
 
 static void note_generation(struct sandbox *sb)
 {
-	struct err e = { 0 };
-
 	sb->row.generation = sb->res.draft.generation;
-	/* The next change of the row writes it, or the next daemon finds it. */
-	if (db_sandbox_update(sb->m->db, &sb->row, &e) < 0)
-		log_error("store.write_failed", kv_str("id", sb->row.id.s), kv_str("error", e.msg));
+	sandbox_write(sb); /* if it cannot be, the next daemon finds the checkpoint */
 }
 
 static struct taken taken_of(const struct take *t)
