@@ -12,9 +12,7 @@
 
 #include <arpa/inet.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
-#include <sys/pidfd.h>
 
 enum { CLOCK_STEP_MS = 500, LATE_MS = 3000, BODY_MAX_BYTES = 4096 };
 static const int64_t CLOCK_ERROR_MAX_NS = 50 * (int64_t)NS_PER_MS;
@@ -64,7 +62,7 @@ static void end_vm(struct sandbox *sb)
 {
 	sb->probe.ended = true;
 	log_warning("sandbox.silent_ended", kv_str("id", sb->row.id.s));
-	ignore_err(pidfd_send_signal(vmm_pidfd(sb->res.vmm), SIGKILL, NULL, 0)); /* gone: as well */
+	ignore_err(vmm_kill(sb->res.vmm));
 }
 
 static void missed(struct sandbox *sb)

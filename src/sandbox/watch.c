@@ -12,10 +12,8 @@
 #include "sandbox/sandbox-internal.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/pidfd.h>
 #include <unistd.h>
 
 enum { CONSOLE_CHUNK_BYTES = 4096 };
@@ -151,7 +149,7 @@ static void on_ending(uv_timer_t *timer)
 	struct sandbox *sb = ((struct watch *)timer->data)->sb;
 
 	log_warning("sandbox.vmm_hangs", kv_str("id", sb->row.id.s), kv_u64("after_ms", ENDING_MS));
-	ignore_err(pidfd_send_signal(vmm_pidfd(sb->res.vmm), SIGKILL, NULL, 0)); /* gone: as well */
+	ignore_err(vmm_kill(sb->res.vmm));
 }
 
 static void await_end(struct watch *w)

@@ -297,14 +297,20 @@ int vmm_reap(struct vmm *vmm)
 	return vmm->exit_code;
 }
 
+int vmm_kill(const struct vmm *vmm)
+{
+	if (vmm->process.pidfd < 0 ||
+	    pidfd_send_signal(vmm->process.pidfd, SIGKILL, NULL, 0) == 0 || errno == ESRCH)
+		return 0;
+	return -errno;
+}
+
 int vmm_base_kill(struct vmm *vmm, const struct op *op)
 {
-	int r;
+	int r = vmm_kill(vmm);
 
-	if (vmm->process.pidfd < 0)
-		return 0;
-	if (pidfd_send_signal(vmm->process.pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
-		return -errno;
+	if (r < 0 || vmm->process.pidfd < 0)
+		return r;
 	r = op_wait_fd(op, vmm->process.pidfd, POLLIN, -1);
 	if (r < 0)
 		return r;

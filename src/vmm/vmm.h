@@ -218,6 +218,10 @@ bool vmm_guest_ended(const struct vmm *vmm);
  * signal, or -1 when unknown (it was not our child) */
 int vmm_reap(struct vmm *vmm);
 
+/** vmm_kill() - end the VM, and leave it to who watches vmm_pidfd() to see that; one that is gone is
+ * none any more. Return: 0; -errno */
+must_check int vmm_kill(const struct vmm *vmm);
+
 /** vmm_stop() - end the VM now and wait until its process is gone. Return: 0; -errno, op->err set
  */
 must_check int vmm_stop(struct vmm *vmm, struct op *op);
