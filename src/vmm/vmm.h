@@ -218,8 +218,8 @@ bool vmm_guest_ended(const struct vmm *vmm);
  * signal, or -1 when unknown (it was not our child) */
 int vmm_reap(struct vmm *vmm);
 
-/** vmm_kill() - end the VM, and leave it to who watches vmm_pidfd() to see that. Return: 0, also when
- * it is gone; -errno */
+/** vmm_kill() - end the VM, and leave it to who watches vmm_pidfd() to see that.
+ * Return: 0, also when it is gone; -errno */
 must_check int vmm_kill(const struct vmm *vmm);
 
 /** vmm_stop() - end the VM now and wait until its process is gone. Return: 0; -errno, op->err set
