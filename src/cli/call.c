@@ -24,6 +24,16 @@ json_int_t json_number(const json_t *o, const char *key)
 	return json_integer_value(json_object_get(o, key));
 }
 
+uint64_t json_bytes(const json_t *o, const char *key)
+{
+	return (uint64_t)MAX(json_number(o, key), 0);
+}
+
+uint64_t json_mib(const json_t *o, const char *key)
+{
+	return json_bytes(o, key) << 20;
+}
+
 /* vivd's own words for what went wrong. */
 static int refused(int status, struct buf *reply, struct op *op)
 {
@@ -136,17 +146,6 @@ int cli_pages(struct cli *cli, const char *first, json_t *all, struct op *op)
 	}
 }
 
-char *cli_plain_text(const char *text)
-{
-	char *plain = str_dup(text);
-
-	for (char *p = plain; *p != '\0'; p++) {
-		if (((unsigned char)*p < ' ' && *p != '\n' && *p != '\t') || *p == 0x7f)
-			*p = '?';
-	}
-	return plain;
-}
-
 int cli_print_json(const json_t *o)
 {
 	json_dumpf(o, stdout, JSON_INDENT(2));
@@ -169,7 +168,7 @@ bool cli_take_json(int argc, char **argv, bool *out_json)
 
 int cli_fail(struct cli *cli, const struct op *op, int code)
 {
-	auto_free char *message = cli_plain_text(op->err.msg);
+	auto_free char *message = plain_text(op->err.msg);
 	struct signalfd_siginfo info;
 
 	if (op->err.kind == ERR_CANCELLED &&

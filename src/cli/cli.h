@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/op.h"
+#include "cli/text.h"
 #include "http/client.h"
 
 /* Exit codes: a command's own is passed on; these are viv's. */
@@ -103,10 +104,6 @@ must_check int cli_list(struct cli *cli, const char *query, json_t *all, struct 
  * @first:	target of its first page, with a '?' in it */
 must_check int cli_pages(struct cli *cli, const char *first, json_t *all, struct op *op);
 
-/** cli_plain_text() - words of a guest's for a terminal, with '?' for what would command it; caller
- * frees */
-char *cli_plain_text(const char *text);
-
 /** cli_print_json() - print what --json is for. Return: EXIT_OK */
 int cli_print_json(const json_t *o);
 
@@ -126,3 +123,7 @@ const char *json_text(const json_t *o, const char *key);
 
 /** json_number() - an integer member, 0 when absent */
 json_int_t json_number(const json_t *o, const char *key);
+
+/** json_bytes(), json_mib() - a member that counts bytes, or MiB: in bytes, 0 when absent */
+uint64_t json_bytes(const json_t *o, const char *key);
+uint64_t json_mib(const json_t *o, const char *key);

@@ -10,8 +10,6 @@
 
 enum { OPTION_JSON = 256, OPTION_REMOVE };
 
-static const double mib_bytes = 1024 * 1024;
-
 static int run_checkpoint(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { { 0 } };
@@ -45,18 +43,17 @@ static void print_row(const json_t *c, json_int_t current)
 	json_int_t parent = json_number(c, "parent");
 	auto_free char *from =
 		parent != 0 ? str_printf("%" JSON_INTEGER_FORMAT, parent) : str_dup("-");
-	auto_free char *fault = cli_plain_text(json_text(c, "error"));
+	auto_free char *fault = plain_text(json_text(c, "error"));
 
 	if (fault[0] != '\0') {
 		printf("%10" JSON_INTEGER_FORMAT "  damaged: %s\n", generation, fault);
 		return;
 	}
-	printf("%10" JSON_INTEGER_FORMAT "  %6s  %-20.19s  %-4s  %8.1fM  %8.1fM%s\n", generation,
-	       from, json_text(c, "createdAt"),
+	printf("%10" JSON_INTEGER_FORMAT "  %6s  %-20.19s  %-4s  %6s  %7s%s\n", generation, from,
+	       json_text(c, "createdAt"),
 	       json_is_true(json_object_get(c, "kept")) ? "hand" : "auto",
-	       (double)json_number(c, "memoryBytes") / mib_bytes,
-	       (double)json_number(c, "allocatedBytes") / mib_bytes,
-	       generation == current ? "  *" : "");
+	       size_text(json_bytes(c, "memoryBytes")).s,
+	       size_text(json_bytes(c, "allocatedBytes")).s, generation == current ? "  *" : "");
 }
 
 static void print_checkpoints(const json_t *all, json_int_t current)
@@ -64,7 +61,7 @@ static void print_checkpoints(const json_t *all, json_int_t current)
 	const json_t *c;
 	size_t i;
 
-	printf("%10s  %6s  %-20s  %-4s  %9s  %9s\n", "GENERATION", "PARENT", "CREATED", "BY",
+	printf("%10s  %6s  %-20s  %-4s  %6s  %7s\n", "GENERATION", "PARENT", "CREATED", "BY",
 	       "MEMORY", "ON DISK");
 	json_array_foreach(all, i, c)
 	{

@@ -304,7 +304,7 @@ static int receive(struct copy *c, struct unpack *u)
 
 static void on_special(const char *path, void *arg)
 {
-	auto_free char *plain = cli_plain_text(path);
+	auto_free char *plain = plain_text(path);
 
 	(void)arg;
 	fprintf(stderr, "viv: left out %s, a device or pipe\n", plain);

@@ -6,20 +6,15 @@
 #include <getopt.h>
 #include <stdio.h>
 
-static double mib(json_int_t bytes)
+static void print_row(const char *kind, const char *name, uint64_t bytes, const char *note)
 {
-	return (double)bytes / (1024 * 1024);
+	printf("%-10s  %-44s  %6s%s%s\n", kind, name, size_text(bytes).s,
+	       note[0] != '\0' ? "  " : "", note);
 }
 
-static void print_row(const char *kind, const char *name, json_int_t bytes, const char *note)
+static uint64_t print_items(const json_t *items)
 {
-	printf("%-10s  %-44s  %9.1fM%s%s\n", kind, name, mib(bytes), note[0] != '\0' ? "  " : "",
-	       note);
-}
-
-static json_int_t print_items(const json_t *items)
-{
-	json_int_t unused = 0;
+	uint64_t unused = 0;
 	const json_t *item;
 	size_t i;
 
@@ -28,8 +23,8 @@ static json_int_t print_items(const json_t *items)
 		bool is_unused = json_is_true(json_object_get(item, "unused"));
 
 		print_row(json_text(item, "kind"), json_text(item, "name"),
-			  json_number(item, "bytes"), is_unused ? "unused" : "");
-		unused += is_unused ? json_number(item, "bytes") : 0;
+			  json_bytes(item, "bytes"), is_unused ? "unused" : "");
+		unused += is_unused ? json_bytes(item, "bytes") : 0;
 	}
 	return unused;
 }
@@ -43,7 +38,7 @@ static void print_sandbox(const json_t *s)
 
 	if (!json_is_true(json_object_get(s, "known")))
 		note = "no row of the store knows it";
-	print_row("sandbox", name, json_number(s, "bytes"), note);
+	print_row("sandbox", name, json_bytes(s, "bytes"), note);
 }
 
 static void print_sandboxes(const json_t *sandboxes)
@@ -61,38 +56,37 @@ static void print_snapshots(const json_t *snapshots)
 
 	json_array_foreach(snapshots, i, s)
 	{
-		print_row("snapshot", json_text(s, "snapshotID"), json_number(s, "bytes"), "");
+		print_row("snapshot", json_text(s, "snapshotID"), json_bytes(s, "bytes"), "");
 	}
 }
 
 static void print_memory(const json_t *m)
 {
-	printf("Sandboxes have %lldM of memory to themselves, and are counted as %lldM of at most "
-	       "%lldM.\n",
-	       (long long)json_number(m, "ownMB"), (long long)json_number(m, "countedMB"),
-	       (long long)json_number(m, "mostMB"));
+	printf("Sandboxes have %s of memory to themselves, and are counted as %s of at most %s.\n",
+	       size_text(json_mib(m, "ownMB")).s, size_text(json_mib(m, "countedMB")).s,
+	       size_text(json_mib(m, "mostMB")).s);
 }
 
 static void print_all(const json_t *o)
 {
 	const json_t *state = json_object_get(o, "stateDir");
 	const json_t *run = json_object_get(o, "runDir");
-	json_int_t unused;
+	uint64_t unused;
 
-	printf("%-10s  %-44s  %10s\n", "KIND", "NAME", "SIZE");
+	printf("%-10s  %-44s  %6s\n", "KIND", "NAME", "SIZE");
 	unused = print_items(json_object_get(o, "items"));
 	print_sandboxes(json_object_get(o, "sandboxes"));
 	print_snapshots(json_object_get(o, "snapshots"));
-	print_row("run", json_text(run, "path"), json_number(o, "runBytes"), "");
-	printf("\n%.1fM are free in %s, %.1fM in %s.\n", mib(json_number(state, "freeBytes")),
-	       json_text(state, "path"), mib(json_number(run, "freeBytes")),
+	print_row("run", json_text(run, "path"), json_bytes(o, "runBytes"), "");
+	printf("\n%s are free in %s, %s in %s.\n", size_text(json_bytes(state, "freeBytes")).s,
+	       json_text(state, "path"), size_text(json_bytes(run, "freeBytes")).s,
 	       json_text(run, "path"));
 	if (json_number(state, "freeBytes") < json_number(o, "reserveBytes"))
-		printf("That is less than the %.1fM of disk_reserve: nothing new is made.\n",
-		       mib(json_number(o, "reserveBytes")));
+		printf("That is less than the %s of disk_reserve: nothing new is made.\n",
+		       size_text(json_bytes(o, "reserveBytes")).s);
 	print_memory(json_object_get(o, "memory"));
 	if (unused > 0)
-		printf("viv prune would free %.1fM.\n", mib(unused));
+		printf("viv prune would free %s.\n", size_text(unused).s);
 }
 
 static int run(struct cli *cli, int argc, char **argv)

@@ -22,7 +22,7 @@ static void print_event(const json_t *event, bool json)
 {
 	const char *name = json_text(event, "name");
 	const char *cause = json_text(event, "cause");
-	auto_free char *error = cli_plain_text(json_text(event, "error"));
+	auto_free char *error = plain_text(json_text(event, "error"));
 	json_int_t generation = json_number(event, "generation");
 
 	if (json) {

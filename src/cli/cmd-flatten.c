@@ -6,8 +6,6 @@
 #include <getopt.h>
 #include <stdio.h>
 
-static const double mib_bytes = 1024 * 1024;
-
 static int run(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { { 0 } };
@@ -31,9 +29,8 @@ static int run(struct cli *cli, int argc, char **argv)
 	target = str_printf("/sandboxes/%s/flatten", json_text(detail, "sandboxID"));
 	if (cli_call(cli, "POST", target, body, &made, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
-	printf("%s  %.1fM\n", json_text(made, "templateID"),
-	       (double)json_number(json_object_get(made, "vivarium"), "allocatedBytes") /
-		       mib_bytes);
+	printf("%s  %s\n", json_text(made, "templateID"),
+	       size_text(json_bytes(json_object_get(made, "vivarium"), "allocatedBytes")).s);
 	return EXIT_OK;
 }
 

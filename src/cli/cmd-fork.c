@@ -47,7 +47,7 @@ static int print_children(const json_t *children)
 	{
 		const json_t *sandbox = json_object_get(child, "sandbox");
 		auto_free char *why =
-			cli_plain_text(json_text(json_object_get(child, "error"), "message"));
+			plain_text(json_text(json_object_get(child, "error"), "message"));
 
 		if (sandbox != NULL) {
 			puts(json_text(sandbox, "sandboxID"));

@@ -6,8 +6,6 @@
 #include <getopt.h>
 #include <stdio.h>
 
-enum { MIB = 1024 * 1024 };
-
 /* Also what is wrong with one that runs. */
 static const char *state_of(const json_t *own)
 {
@@ -24,12 +22,12 @@ static void print_row(const json_t *sandbox)
 	const char *name = json_text(own, "name");
 	const char *state = state_of(own);
 
-	printf("%-20s  %-16s  %-8s  %-12s  %4lld  %6lldM  %6lldM of %lldM\n",
+	printf("%-20s  %-16s  %-8s  %-12s  %4lld  %6s  %6s of %s\n",
 	       json_text(sandbox, "sandboxID"), name[0] != '\0' ? name : "-", state,
 	       json_text(sandbox, "templateID"), (long long)json_number(own, "cpus"),
-	       (long long)json_number(own, "memoryMB"),
-	       (long long)json_number(own, "diskAllocatedBytes") / MIB,
-	       (long long)json_number(own, "diskSizeMB"));
+	       size_text(json_mib(own, "memoryMB")).s,
+	       size_text(json_bytes(own, "diskAllocatedBytes")).s,
+	       size_text(json_mib(own, "diskSizeMB")).s);
 }
 
 static int run(struct cli *cli, int argc, char **argv)
@@ -59,7 +57,7 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (json)
 		return cli_print_json(all);
 	if (!quiet)
-		printf("%-20s  %-16s  %-8s  %-12s  %4s  %7s  %s\n", "ID", "NAME", "STATE",
+		printf("%-20s  %-16s  %-8s  %-12s  %4s  %6s  %s\n", "ID", "NAME", "STATE",
 		       "TEMPLATE", "CPUS", "MEMORY", "DISK");
 	json_array_foreach(all, i, sandbox)
 	{

@@ -12,8 +12,8 @@ static void print_removed(const json_t *items)
 	size_t i;
 
 	json_array_foreach(items, i, item)
-		printf("%-10s  %-44s  %9.1fM\n", json_text(item, "kind"), json_text(item, "name"),
-		       (double)json_number(item, "bytes") / (1024 * 1024));
+		printf("%-10s  %-44s  %6s\n", json_text(item, "kind"), json_text(item, "name"),
+		       size_text(json_bytes(item, "bytes")).s);
 }
 
 static int print_failed(const json_t *items)
@@ -30,7 +30,7 @@ static int print_failed(const json_t *items)
 static int print_all(const json_t *o, bool dry_run)
 {
 	print_removed(json_object_get(o, "removed"));
-	printf("%.1fM %s.\n", (double)json_number(o, "bytes") / (1024 * 1024),
+	printf("%s %s.\n", size_text(json_bytes(o, "bytes")).s,
 	       dry_run ? "would be removed" : "were removed");
 	return print_failed(json_object_get(o, "failed"));
 }

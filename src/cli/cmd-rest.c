@@ -63,7 +63,7 @@ static bool tell(const json_t *result)
 {
 	const json_t *error = json_object_get(result, "error");
 	const char *name = json_text(result, "name");
-	auto_free char *message = cli_plain_text(json_text(error, "message"));
+	auto_free char *message = plain_text(json_text(error, "message"));
 
 	if (name[0] == '\0')
 		name = json_text(result, "sandboxID");

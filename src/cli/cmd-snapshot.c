@@ -6,8 +6,6 @@
 #include <getopt.h>
 #include <stdio.h>
 
-static const double mib_bytes = 1024 * 1024;
-
 static int run_make(struct cli *cli, int argc, char **argv)
 {
 	auto_json *made = NULL;
@@ -25,25 +23,24 @@ static int run_make(struct cli *cli, int argc, char **argv)
 	if (cli_call(cli, "POST", target, body, &made, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	own = json_object_get(made, "vivarium");
-	printf("%s  %.1fM\n", json_text(made, "snapshotID"),
-	       (double)json_number(own, "allocatedBytes") / mib_bytes);
+	printf("%s  %s\n", json_text(made, "snapshotID"),
+	       size_text(json_bytes(own, "allocatedBytes")).s);
 	return EXIT_OK;
 }
 
 static void print_row(const json_t *s)
 {
 	const json_t *own = json_object_get(s, "vivarium");
-	auto_free char *fault = cli_plain_text(json_text(own, "error"));
+	auto_free char *fault = plain_text(json_text(own, "error"));
 
 	if (fault[0] != '\0') {
 		printf("%-32s  damaged: %s\n", json_text(s, "snapshotID"), fault);
 		return;
 	}
-	printf("%-32s  %.19sZ  %-20s  %4" JSON_INTEGER_FORMAT "  %6" JSON_INTEGER_FORMAT
-	       "M  %8.1fM\n",
+	printf("%-32s  %.19sZ  %-20s  %4" JSON_INTEGER_FORMAT "  %6s  %7s\n",
 	       json_text(s, "snapshotID"), json_text(own, "createdAt"), json_text(own, "sandboxID"),
-	       json_number(own, "cpus"), json_number(own, "memoryMB"),
-	       (double)json_number(own, "allocatedBytes") / mib_bytes);
+	       json_number(own, "cpus"), size_text(json_mib(own, "memoryMB")).s,
+	       size_text(json_bytes(own, "allocatedBytes")).s);
 }
 
 static int run_ls(struct cli *cli, int argc, bool json)
@@ -60,7 +57,7 @@ static int run_ls(struct cli *cli, int argc, bool json)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	if (json)
 		return cli_print_json(all);
-	printf("%-32s  %-20s  %-20s  %4s  %7s  %9s\n", "NAME", "CREATED", "SANDBOX", "CPUS",
+	printf("%-32s  %-20s  %-20s  %4s  %6s  %7s\n", "NAME", "CREATED", "SANDBOX", "CPUS",
 	       "MEMORY", "ON DISK");
 	json_array_foreach(all, i, s)
 	{

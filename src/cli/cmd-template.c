@@ -24,17 +24,12 @@ static char *target_of(const char *name, const char *rest, struct op *op)
 	return cli_target("/templates/", name, rest, "template", op);
 }
 
-static double mib(json_int_t bytes)
-{
-	return (double)bytes / (1024 * 1024);
-}
-
 static void print_snapshot(const json_t *t, const json_t *snapshot)
 {
-	printf("%-24s  %.19sZ  %8.0fM  %6s  %8.1fM  %6s  snapshot of %s\n",
-	       json_text(t, "templateID"), json_text(t, "createdAt"),
-	       (double)json_number(t, "diskSizeMB"), "-",
-	       mib(json_number(snapshot, "allocatedBytes")), "-", json_text(snapshot, "sandboxID"));
+	printf("%-24s  %.19sZ  %6s  %6s  %6s  %6s  snapshot of %s\n", json_text(t, "templateID"),
+	       json_text(t, "createdAt"), size_text(json_mib(t, "diskSizeMB")).s, "-",
+	       size_text(json_bytes(snapshot, "allocatedBytes")).s, "-",
+	       json_text(snapshot, "sandboxID"));
 }
 
 static void print_template(const json_t *t)
@@ -43,17 +38,17 @@ static void print_template(const json_t *t)
 	const json_t *images = json_object_get(own, "images");
 	const json_t *pool = json_object_get(own, "pool");
 	char ready[16] = "-";
-	json_int_t bytes = 0;
+	uint64_t bytes = 0;
 	const json_t *image;
 	size_t i;
 
-	json_array_foreach(images, i, image) bytes += json_number(image, "bytes");
+	json_array_foreach(images, i, image) bytes += json_bytes(image, "bytes");
 	if (pool != NULL)
 		snprintf(ready, sizeof(ready), "%lld/%lld", json_number(pool, "ready"),
 			 json_number(pool, "size"));
-	printf("%-24s  %.19sZ  %8.0fM  %6zu  %8.1fM  %6s%s\n", json_text(t, "templateID"),
-	       json_text(t, "createdAt"), mib(json_number(own, "rootBytes")),
-	       json_array_size(images), mib(bytes), ready,
+	printf("%-24s  %.19sZ  %6s  %6zu  %6s  %6s%s\n", json_text(t, "templateID"),
+	       json_text(t, "createdAt"), size_text(json_bytes(own, "rootBytes")).s,
+	       json_array_size(images), size_text(bytes).s, ready,
 	       json_is_true(json_object_get(own, "making")) ? "  one is being made" : "");
 }
 
@@ -71,7 +66,7 @@ static int run_ls(struct cli *cli, int argc, const struct wish *w)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	if (w->json)
 		return cli_print_json(templates);
-	printf("%-24s  %-20s  %9s  %6s  %9s  %6s\n", "NAME", "BUILT", "DISK", "IMAGES", "SIZE",
+	printf("%-24s  %-20s  %6s  %6s  %6s  %6s\n", "NAME", "BUILT", "DISK", "IMAGES", "SIZE",
 	       "READY");
 	json_array_foreach(templates, i, t)
 	{
@@ -103,9 +98,9 @@ static int run_inspect(struct cli *cli, int argc, char **argv)
 
 static void print_image(const json_t *image)
 {
-	printf("    %lld CPUs, %lldM memory, %lldM disk: %s, made %.19sZ, used %.19sZ\n",
-	       json_number(image, "cpus"), json_number(image, "memoryMB"),
-	       json_number(image, "diskSizeMB"),
+	printf("    %lld CPUs, %s memory, %s disk: %s, made %.19sZ, used %.19sZ\n",
+	       json_number(image, "cpus"), size_text(json_mib(image, "memoryMB")).s,
+	       size_text(json_mib(image, "diskSizeMB")).s,
 	       json_is_true(json_object_get(image, "usable")) ? "ready" : "of no use any more",
 	       json_text(image, "createdAt"), json_text(image, "usedAt"));
 }
@@ -125,9 +120,10 @@ static bool has_usable(const json_t *images)
 
 static void print_pool(const json_t *pool)
 {
-	printf("    pool: %lld of %lld ready, %.1fM of memory, %.1fM of disk\n",
+	printf("    pool: %lld of %lld ready, %s of memory, %s of disk\n",
 	       json_number(pool, "ready"), json_number(pool, "size"),
-	       mib(json_number(pool, "memoryBytes")), mib(json_number(pool, "diskBytes")));
+	       size_text(json_bytes(pool, "memoryBytes")).s,
+	       size_text(json_bytes(pool, "diskBytes")).s);
 	if (json_text(pool, "lastError")[0] != '\0')
 		printf("    the pool is not full: %s; tried again after %.19sZ\n",
 		       json_text(pool, "lastError"), json_text(pool, "retryAt"));

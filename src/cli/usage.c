@@ -13,25 +13,15 @@
 enum {
 	BATCH = 100, /* vivd's most */
 	TARGET_MAX = 8192,
-	SIZE_TEXT = 16,
 	REFRESH_MS = 1000,
-	MIB = 1024 * 1024,
-	KIB = 1024,
 };
-
-static uint64_t bytes_of(const json_t *o, const char *key)
-{
-	json_int_t n = json_number(o, key);
-
-	return n > 0 ? (uint64_t)n : 0;
-}
 
 static void add_row(struct usage_rows *rows, const json_t *sandbox)
 {
 	const json_t *own = json_object_get(sandbox, "vivarium");
 	struct usage_row row = {
-		.mem_limit = bytes_of(own, "memoryMB") * MIB,
-		.disk_limit = bytes_of(own, "diskSizeMB") * MIB,
+		.mem_limit = json_mib(own, "memoryMB"),
+		.disk_limit = json_mib(own, "diskSizeMB"),
 	};
 
 	str_copy(row.id, sizeof(row.id), json_text(sandbox, "sandboxID"));
@@ -49,10 +39,10 @@ static void take_sample(struct usage_row *row, const json_t *sample)
 	row->told = row->sampled && !streq(json_text(own, "guest"), "none");
 	row->cpu = json_number_value(json_object_get(sample, "cpuUsedPct")) *
 		   (double)json_number(sample, "cpuCount");
-	row->host_mem = bytes_of(own, "hostMemBytes");
-	row->host_disk = bytes_of(own, "hostDiskBytes");
-	row->mem_used = bytes_of(sample, "memUsed");
-	row->disk_used = bytes_of(sample, "diskUsed");
+	row->host_mem = json_bytes(own, "hostMemBytes");
+	row->host_disk = json_bytes(own, "hostDiskBytes");
+	row->mem_used = json_bytes(sample, "memUsed");
+	row->disk_used = json_bytes(sample, "diskUsed");
 }
 
 /* Samples of @n rows, BATCH at most. */
@@ -114,45 +104,28 @@ int usage_fetch(struct cli *cli, char *const *names, size_t n_names, struct usag
 	return r;
 }
 
-static void print_size(char out[SIZE_TEXT], uint64_t bytes)
-{
-	static const char units[] = "KMGTP";
-	double n = (double)bytes / KIB;
-	size_t unit = 0;
-
-	while (n >= KIB && units[unit + 1] != '\0') {
-		n /= KIB;
-		unit++;
-	}
-	ignore_err(str_fit(out, SIZE_TEXT, "%.*f%c", n < 10 && unit > 0 ? 1 : 0, n,
-			   units[unit])); /* fits */
-}
-
 void usage_print_head(FILE *to)
 {
 	fprintf(to, "%-20s  %-16s  %-8s  %7s  %15s  %9s  %15s  %10s", "ID", "NAME", "STATE",
 		"CPU %", "MEMORY / LIMIT", "IN GUEST", "DISK / SIZE", "IN GUEST");
 }
 
+static struct size_text if_known(bool known, uint64_t bytes)
+{
+	return known ? size_text(bytes) : (struct size_text){ "-" };
+}
+
 void usage_print_row(FILE *to, const struct usage_row *row)
 {
-	char cpu[SIZE_TEXT] = "-";
-	char sizes[6][SIZE_TEXT] = { "-", "", "-", "-", "", "-" };
+	char cpu[16] = "-";
 
-	print_size(sizes[1], row->mem_limit);
-	print_size(sizes[4], row->disk_limit);
-	if (row->sampled) {
+	if (row->sampled)
 		ignore_err(str_fit(cpu, sizeof(cpu), "%.1f", row->cpu)); /* fits */
-		print_size(sizes[0], row->host_mem);
-		print_size(sizes[3], row->host_disk);
-	}
-	if (row->told) {
-		print_size(sizes[2], row->mem_used);
-		print_size(sizes[5], row->disk_used);
-	}
 	fprintf(to, "%-20.20s  %-16.16s  %-8.8s  %7s  %6s / %6s  %9s  %6s / %6s  %10s", row->id,
-		row->name[0] != '\0' ? row->name : "-", row->state, cpu, sizes[0], sizes[1],
-		sizes[2], sizes[3], sizes[4], sizes[5]);
+		row->name[0] != '\0' ? row->name : "-", row->state, cpu,
+		if_known(row->sampled, row->host_mem).s, size_text(row->mem_limit).s,
+		if_known(row->told, row->mem_used).s, if_known(row->sampled, row->host_disk).s,
+		size_text(row->disk_limit).s, if_known(row->told, row->disk_used).s);
 }
 
 int usage_wait(struct cli *cli, int key_fd)

@@ -86,7 +86,7 @@ def test_little_disk(instance):
         # Said once, here and where people look.
         assert count(instance, "disk.low") == 1 and count(instance, "disk.enough") == 0
         assert f"less than {RESERVE_MIB} MiB nothing new" in instance.viv("doctor").stdout.decode()
-        assert f"less than the {RESERVE_MIB}.0M of disk_reserve" in instance.viv("df").stdout.decode()
+        assert f"less than the {RESERVE_MIB}M of disk_reserve" in instance.viv("df").stdout.decode()
         # All at once, as at the host's end, are paused as long as there is any room.
         leave(where, RESERVE_MIB - 1)
         assert all("error" not in r for r in instance.request("POST", "/sandboxes/pause", {"memory": True})[1])
