@@ -9,8 +9,8 @@ struct size_text {
 	char s[8];
 };
 
-/** size_text() - @bytes in the largest unit that leaves a number, of 1024 each: "0K", "1.5M", "512M"
- * or "74G" */
+/** size_text() - @bytes in the largest unit that leaves a number, of 1024 each: "0K", "1.5M" or
+ * "512M" */
 struct size_text size_text(uint64_t bytes);
 
 /** plain_text() - words of a guest's for a terminal, with '?' for what would command it; caller
