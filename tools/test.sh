@@ -126,8 +126,8 @@ run_part() {
 	return "$code"
 }
 
-# Two parts at a time, since most of a test is a wait for a VM: what they are called together, the
-# build directory, the folders.
+# A part more at a time than there are processors, since much of a test is a wait: what they are called
+# together, the build directory, the folders.
 run_pytest() {
 	local name=$1 dir=$2 code=0
 
@@ -139,7 +139,7 @@ run_pytest() {
 	fi
 	rm -rf "$dir/reports"
 	mkdir -p "$dir/reports"
-	parts_of "$@" | xargs -P 2 -I '{}' bash -c 'run_part "$@"' part "$dir" '{}' || code=$?
+	parts_of "$@" | xargs -P "$(($(nproc) + 1))" -I '{}' bash -c 'run_part "$@"' part "$dir" '{}' || code=$?
 	add "$(count_pytest "$dir/reports")" "$code"
 }
 export -f run_part

@@ -63,6 +63,29 @@ int guest_fields_init(struct guest_fields *f, const struct guest *g, const char 
 	return 0;
 }
 
+/* vivd's own answer when no VM runs: that of one that runs names the port, an agent's no sandbox. */
+static bool is_at_rest(int status, const json_t *o)
+{
+	return status == 502 && json_object_get(o, "sandboxId") != NULL &&
+	       json_object_get(o, "port") == NULL;
+}
+
+/* Says what to do, by the state in which it was found. */
+static int at_rest(const struct guest *g, struct op *op)
+{
+	const char *state = json_text(json_object_get(g->sandbox, "vivarium"), "state");
+	const char *verb = streq(state, "paused")    ? "resume"
+			   : streq(state, "stopped") ? "start"
+						     : NULL;
+
+	if (verb == NULL)
+		return err_set(&op->err, ERR_CONFLICT,
+			       "sandbox %s does not run any more; `viv ls` shows those that do",
+			       g->id);
+	return err_set(&op->err, ERR_CONFLICT, "sandbox %s is %s; `viv %s %s` has it run again",
+		       g->id, state, verb, g->id);
+}
+
 /* The agent's words, or those of vivd, for why it does not do what was asked. */
 static int explain(const struct guest *g, int status, struct buf *body, const char *what,
 		   struct op *op)
@@ -71,6 +94,8 @@ static int explain(const struct guest *g, int status, struct buf *body, const ch
 	const char *message = json_text(o, "message");
 	bool none = status == 404 && streq(json_text(o, "code"), "not_found");
 
+	if (is_at_rest(status, o))
+		return at_rest(g, op);
 	if (message[0] == '\0')
 		return err_set(&op->err, ERR_AGENT, "sandbox %s: %s is answered with %d", g->id,
 			       what, status);

@@ -27,10 +27,9 @@ def world(build, prepared):
     instance.close()
 
 
-@pytest.fixture
-def fresh(build, prepared):
-    """A world of its own: each snapshot of one that runs on is a layer more of its disk. Of an image, beside the other,
-    which was booted."""
+@pytest.fixture(scope="module")
+def warm(build, prepared):
+    """Of an image, beside the other, which was booted. Each snapshot is a layer more of its disk: they are merged."""
     instance = vivarium.Instance(build, prepared, **vivarium.WARM)
     yield World(instance)
     instance.close()
@@ -109,14 +108,14 @@ def test_snapshot(world, state, step, when, action, replaces):
 
 
 @pytest.mark.parametrize("step, when, action", ways(TAKING, 2))
-def test_taking(fresh, step, when, action):
+def test_taking(warm, step, when, action):
     """Its checkpoint is not made: there is no snapshot, and the sandbox goes on."""
     fault = f"checkpoint.{step}.{when}"
-    fresh.ready("running", f"{fault}={action}")
-    fresh.try_it(lambda: take(fresh), action, fault)
-    assert directories(fresh) == [] and listed(fresh) == {}
-    check_source(fresh, "running")
-    fresh.restart()
-    assert take(fresh)[0] == 201
-    check_snapshot(fresh)
-    delete(fresh)
+    warm.ready("running", f"{fault}={action}")
+    warm.try_it(lambda: take(warm), action, fault)
+    assert directories(warm) == [] and listed(warm) == {}
+    check_source(warm, "running")
+    warm.restart()
+    assert take(warm)[0] == 201
+    check_snapshot(warm)
+    delete(warm)

@@ -415,7 +415,7 @@ def test_prune_and_df(make_instance, prepared):
     assert not list(kernels.glob("*/.initramfs-*"))
     lock.kill()
     lock.wait()
-    assert instance.viv("prune").stdout.endswith(b"M were removed.\n")
+    assert instance.viv("prune").stdout == b"0K were removed.\n"
     assert instance.viv("exec", "a", "--", "true").returncode == 0
 
 

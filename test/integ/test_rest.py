@@ -2,6 +2,7 @@
 """Sandboxes that come to rest and go on: by viv, at their deadline, by requests."""
 
 import http.client
+import re
 import threading
 import time
 
@@ -95,7 +96,9 @@ def test_verbs(shared):
     assert steps[0] == "drain" and "memory" in steps and steps[-2:] == ["commit", "release"]
     assert "agent" in [step["step"] for step in own["createSteps"]]
     line = next(l for l in viv(shared, "ls").splitlines() if l.startswith(box))
-    assert " paused " in line and f" {own['diskAllocatedBytes'] >> 20}M of " in line
+    assert " paused " in line and re.search(r" [0-9.]+M of 5\.0G$", line), line
+    for verb in (["exec", "verbs", "--", "true"], ["cp", "verbs:/etc/passwd", "-"], ["ps", "verbs"]):
+        assert f"is paused; `viv resume {box}`" in shared.viv(*verb).stderr.decode()
     assert "generation           1\n" in viv(shared, "inspect", "verbs")
     usage = next(u for u in shared.get("/df")["sandboxes"] if u["sandboxID"] == box)
     assert usage["bytes"] >= own["checkpointBytes"]
