@@ -63,7 +63,7 @@ int guest_fields_init(struct guest_fields *f, const struct guest *g, const char 
 	return 0;
 }
 
-/* vivd's own answer when no VM runs: that of one that runs names the port, an agent's no sandbox. */
+/* vivd's own answer when no VM runs: that of one that runs names the port, an agent's none. */
 static bool is_at_rest(int status, const json_t *o)
 {
 	return status == 502 && json_object_get(o, "sandboxId") != NULL &&
