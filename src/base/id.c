@@ -104,6 +104,17 @@ bool name_valid(const char *s)
 	return strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_.-") == n;
 }
 
+int name_check(const char *what, const char *name, struct err *e)
+{
+	if (name_valid(name))
+		return 0;
+	return err_set(
+		e, ERR_INVALID,
+		"\"%.80s\" can be no %s's name: that is 1 to %d characters of a-z 0-9 _ . -, "
+		"a letter or digit first",
+		name, what, NAME_MAX_LEN);
+}
+
 void random_hex(char *out, size_t n_chars)
 {
 	static const char digits[] = "0123456789abcdef";

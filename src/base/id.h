@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "base/err.h"
 #include "base/macros.h"
 
 enum { SANDBOX_ID_LEN = 20, NAME_MAX_LEN = 63, TAG_LEN = 4 };
@@ -38,6 +39,14 @@ must_check int tag_parse(const char *s, struct instance_tag *out);
  * [a-z0-9_.-], the first of them [a-z0-9]
  */
 bool name_valid(const char *s);
+
+/**
+ * name_check() - refuse what name_valid() does not take
+ * @what:	whose name it is to be, as "template"
+ *
+ * Return: 0; -EINVAL with @e set (ERR_INVALID: what a name is).
+ */
+must_check int name_check(const char *what, const char *name, struct err *e);
 
 /** random_hex() - fill @out with @n_chars random hex digits and a NUL; aborts without getrandom */
 void random_hex(char *out, size_t n_chars);

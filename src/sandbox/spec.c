@@ -8,12 +8,7 @@ enum { MIN_MEMORY_MIB = 64, MAX_DISK_MIB = 16 * 1024 * 1024, MIB = 1024 * 1024 }
 
 int spec_check_name(const char *name, struct err *e)
 {
-	if (name[0] == '\0' || name_valid(name))
-		return 0;
-	return err_set(e, ERR_INVALID,
-		       "name '%s': a name is 1 to %d characters of a-z 0-9 _ . - and begins with a "
-		       "letter or digit",
-		       name, NAME_MAX_LEN);
+	return name[0] == '\0' ? 0 : name_check("sandbox", name, e);
 }
 
 static int check_cpus(const struct manager *m, unsigned cpus, struct err *e)

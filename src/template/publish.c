@@ -41,13 +41,10 @@ static int is_snapshot(int dirfd, const char *name)
 
 int template_check_name(int dirfd, const char *name, struct err *e)
 {
-	int r;
+	int r = name_check("template", name, e);
 
-	if (!name_valid(name))
-		return err_set(e, ERR_INVALID,
-			       "name '%.80s' can be no template's: 1 to %d of a-z 0-9 _ . -, a "
-			       "letter or digit first",
-			       name, NAME_MAX_LEN);
+	if (r < 0)
+		return r;
 	r = is_snapshot(dirfd, name);
 	if (r < 0)
 		return err_errno(e, -r, "look for snapshots");

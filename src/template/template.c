@@ -212,13 +212,10 @@ int template_open(const char *state_dir, const char *name, struct template *out,
 {
 	auto_free char *dir = NULL;
 	struct template t = { .root_bytes = 0 };
-	int r;
+	int r = name_check("template", name, e);
 
-	if (!name_valid(name))
-		return err_set(e, ERR_INVALID,
-			       "\"%.80s\" can be no template's name: 1 to %d of a-z 0-9 _ . -, a "
-			       "letter or digit first",
-			       name, NAME_MAX_LEN);
+	if (r < 0)
+		return r;
 	r = build_dir(state_dir, name, &dir);
 	if (r == -ENOENT)
 		return err_set(e, ERR_NOT_FOUND,

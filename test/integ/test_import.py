@@ -287,4 +287,4 @@ def test_usage(shared, tmp_path):
     r = shared.viv("template", "import", "x", tmp_path / "nowhere")
     assert r.returncode == 1 and b"nowhere" in r.stderr and b"No such file" in r.stderr, r.stderr
     r = shared.viv("template", "import", "No Name", tmp_path)
-    assert r.returncode == 1 and b"can be no template's:" in r.stderr, r.stderr
+    assert r.returncode == 1 and b"can be no template's name" in r.stderr, r.stderr

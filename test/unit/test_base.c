@@ -357,6 +357,19 @@ START_TEST(test_name_valid)
 }
 END_TEST
 
+START_TEST(test_name_check)
+{
+	struct err e = { 0 };
+
+	ck_assert_int_eq(name_check("template", "a", &e), 0);
+	ck_assert(!err_is_set(&e));
+	ck_assert_int_lt(name_check("template", "No Name", &e), 0);
+	ck_assert_int_eq(e.kind, ERR_INVALID);
+	ck_assert_ptr_nonnull(strstr(e.msg, "\"No Name\" can be no template's name"));
+	ck_assert_ptr_nonnull(strstr(e.msg, "1 to 63 characters"));
+}
+END_TEST
+
 /* parse */
 
 START_TEST(test_parse_u64)
@@ -543,6 +556,7 @@ int main(void)
 	tcase_add_test(tc, test_tag_and_hex);
 	tcase_add_test(tc, test_hex_does_not_repeat);
 	tcase_add_test(tc, test_name_valid);
+	tcase_add_test(tc, test_name_check);
 	tcase_add_test(tc, test_parse_u64);
 	tcase_add_test(tc, test_parse_hex);
 	tcase_add_test(tc, test_parse_size);
