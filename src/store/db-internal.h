@@ -83,6 +83,9 @@ must_check int webhooks_prepare(struct db *db, struct err *e);
 /** db_text_at() - a column's text, "" for none; borrowed until the statement goes on */
 const char *db_text_at(sqlite3_stmt *stmt, int column);
 
+/** db_number_at() - a column's number, 0 for none */
+uint64_t db_number_at(sqlite3_stmt *stmt, int column);
+
 /** db_event_at() - the event that is in the first nine columns, in the order of its fields; its
  * strings are borrowed until the statement goes on */
 struct db_event db_event_at(sqlite3_stmt *stmt);

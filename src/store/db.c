@@ -321,7 +321,7 @@ int db_instance_get(struct db *db, struct db_instance *out, struct err *e)
 		return err_set(e, ERR_SYSTEM, "store %s: '%s' is no instance tag", db->path,
 			       text != NULL ? text : "");
 	out->tag = tag;
-	out->net_block = (uint32_t)sqlite3_column_int64(stmt, 1);
+	out->net_block = (uint32_t)db_number_at(stmt, 1);
 	return 0;
 }
 

@@ -26,18 +26,23 @@ const char *db_text_at(sqlite3_stmt *stmt, int column)
 	return text != NULL ? text : "";
 }
 
+uint64_t db_number_at(sqlite3_stmt *stmt, int column)
+{
+	return (uint64_t)sqlite3_column_int64(stmt, column);
+}
+
 struct db_event db_event_at(sqlite3_stmt *stmt)
 {
 	return (struct db_event){
-		.id = (uint64_t)sqlite3_column_int64(stmt, 0),
-		.at_ms = (uint64_t)sqlite3_column_int64(stmt, 1),
+		.id = db_number_at(stmt, 0),
+		.at_ms = db_number_at(stmt, 1),
 		.type = db_text_at(stmt, 2),
 		.sandbox = db_text_at(stmt, 3),
 		.name = db_text_at(stmt, 4),
 		.template_name = db_text_at(stmt, 5),
 		.cause = db_text_at(stmt, 6),
 		.error = db_text_at(stmt, 7),
-		.generation = (uint64_t)sqlite3_column_int64(stmt, 8),
+		.generation = db_number_at(stmt, 8),
 	};
 }
 
@@ -67,7 +72,7 @@ int db_event_last(struct db *db, uint64_t *out, struct err *e)
 
 	if (sqlite3_step(stmt) != SQLITE_ROW)
 		return db_fail(db, e, "read the last event");
-	*out = (uint64_t)sqlite3_column_int64(stmt, 0);
+	*out = db_number_at(stmt, 0);
 	return 0;
 }
 

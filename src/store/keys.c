@@ -59,8 +59,8 @@ static int read_key(struct db *db, sqlite3_stmt *stmt, struct db_key *out, struc
 {
 	const void *hash = sqlite3_column_blob(stmt, 3);
 
-	*out = (struct db_key){ .created_ms = (uint64_t)sqlite3_column_int64(stmt, 4),
-				.last_used_ms = (uint64_t)sqlite3_column_int64(stmt, 5) };
+	*out = (struct db_key){ .created_ms = db_number_at(stmt, 4),
+				.last_used_ms = db_number_at(stmt, 5) };
 	read_text(stmt, 0, out->id, sizeof(out->id));
 	read_text(stmt, 1, out->name, sizeof(out->name));
 	read_text(stmt, 2, out->prefix, sizeof(out->prefix));

@@ -56,10 +56,10 @@ int db_pool_each(struct db *db, int (*fn)(const struct db_pool *pool, void *arg)
 	while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
 		const char *name = (const char *)sqlite3_column_text(stmt, 0);
 		struct db_pool pool = {
-			.cpus = (unsigned)sqlite3_column_int64(stmt, 1),
-			.memory_mib = (uint64_t)sqlite3_column_int64(stmt, 2),
-			.disk_mib = (uint64_t)sqlite3_column_int64(stmt, 3),
-			.size = (unsigned)sqlite3_column_int64(stmt, 4),
+			.cpus = (unsigned)db_number_at(stmt, 1),
+			.memory_mib = db_number_at(stmt, 2),
+			.disk_mib = db_number_at(stmt, 3),
+			.size = (unsigned)db_number_at(stmt, 4),
 		};
 		int r;
 

@@ -254,13 +254,13 @@ static int read_column(sqlite3_stmt *stmt, int at, struct db_sandbox *row, const
 	case COLUMN_STATE:
 		return state_parse(text, &row->state);
 	case COLUMN_UNSIGNED:
-		*(unsigned *)field = (unsigned)sqlite3_column_int64(stmt, at);
+		*(unsigned *)field = (unsigned)db_number_at(stmt, at);
 		return 0;
 	case COLUMN_U64:
-		*(uint64_t *)field = (uint64_t)sqlite3_column_int64(stmt, at);
+		*(uint64_t *)field = db_number_at(stmt, at);
 		return 0;
 	case COLUMN_BOOL:
-		*(bool *)field = sqlite3_column_int64(stmt, at) != 0;
+		*(bool *)field = db_number_at(stmt, at) != 0;
 		return 0;
 	}
 	return -EINVAL;

@@ -100,11 +100,6 @@ int db_webhook_delete(struct db *db, const char *id, struct err *e)
 	return sqlite3_changes(db->sql) > 0 ? 0 : no_webhook(id, e);
 }
 
-static uint64_t number_at(sqlite3_stmt *stmt, int column)
-{
-	return (uint64_t)sqlite3_column_int64(stmt, column);
-}
-
 int db_webhook_each(struct db *db, const char *id, int (*fn)(const struct db_webhook *w, void *arg),
 		    void *arg, struct err *e)
 {
@@ -120,14 +115,14 @@ int db_webhook_each(struct db *db, const char *id, int (*fn)(const struct db_web
 			.url = db_text_at(stmt, 2),
 			.secret = db_text_at(stmt, 3),
 			.kinds = db_text_at(stmt, 4),
-			.enabled = sqlite3_column_int(stmt, 5) != 0,
-			.created_ms = number_at(stmt, 6),
-			.delivered = number_at(stmt, 7),
-			.delivered_ms = number_at(stmt, 8),
-			.failed = number_at(stmt, 9),
-			.failed_ms = number_at(stmt, 10),
+			.enabled = db_number_at(stmt, 5) != 0,
+			.created_ms = db_number_at(stmt, 6),
+			.delivered = db_number_at(stmt, 7),
+			.delivered_ms = db_number_at(stmt, 8),
+			.failed = db_number_at(stmt, 9),
+			.failed_ms = db_number_at(stmt, 10),
 			.last_error = db_text_at(stmt, 11),
-			.dropped = number_at(stmt, 12),
+			.dropped = db_number_at(stmt, 12),
 		};
 		int r = fn(&w, arg);
 
@@ -144,7 +139,7 @@ int db_webhook_waiting(struct db *db, const char *id, uint64_t *out, struct err 
 	sqlite3_bind_text(stmt, 1, id, -1, SQLITE_STATIC);
 	if (sqlite3_step(stmt) != SQLITE_ROW)
 		return db_fail(db, e, "count what waits for webhook %.80s", id);
-	*out = number_at(stmt, 0);
+	*out = db_number_at(stmt, 0);
 	return 0;
 }
 
@@ -160,7 +155,7 @@ int db_delivery_each(struct db *db, const char *webhook, uint64_t now_ms, size_t
 	while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
 		const struct db_delivery d = {
 			.event = db_event_at(stmt),
-			.tries = (unsigned)sqlite3_column_int64(stmt, 9),
+			.tries = (unsigned)db_number_at(stmt, 9),
 		};
 		int r = fn(&d, arg);
 
@@ -177,7 +172,7 @@ int db_delivery_next(struct db *db, uint64_t now_ms, uint64_t *out_ms, struct er
 	sqlite3_bind_int64(stmt, 1, (sqlite3_int64)now_ms);
 	if (sqlite3_step(stmt) != SQLITE_ROW)
 		return db_fail(db, e, "read when webhooks are tried next");
-	*out_ms = number_at(stmt, 0);
+	*out_ms = db_number_at(stmt, 0);
 	return 0;
 }
 
@@ -216,10 +211,10 @@ int db_event_facts(struct db *db, const char *sandbox, uint64_t event, struct db
 		return db_fail(db, e, "read what is known of sandbox %s", sandbox);
 	*out = (struct db_event_facts){
 		.metadata_json = str_dup(db_text_at(stmt, 0)),
-		.cpus = (unsigned)sqlite3_column_int64(stmt, 1),
-		.memory_mib = number_at(stmt, 2),
-		.execution = number_at(stmt, 3),
-		.running_ms = number_at(stmt, 4),
+		.cpus = (unsigned)db_number_at(stmt, 1),
+		.memory_mib = db_number_at(stmt, 2),
+		.execution = db_number_at(stmt, 3),
+		.running_ms = db_number_at(stmt, 4),
 	};
 	return 0;
 }
