@@ -7,6 +7,7 @@
 /* In a sandbox's directory of the state directory: its samples, over a restart of vivd. */
 #define METRICS_FILE "metrics"
 
+struct http_fetch_spec;
 struct meter;
 
 /** meter_new() - without samples; meter_free() frees it when it is stopped */
@@ -27,6 +28,10 @@ uint64_t meter_own_bytes(const struct sandbox *sb);
 
 /** meter_asked() - its agent is asked, or has answered: that is no work of the guest's own */
 void meter_asked(struct sandbox *sb);
+
+/** meter_ask_agent() - ask its agent on the loop, as http_fetch_start() does
+ * @wish:	borrowed for the call; address, fields and argument (the sandbox) are set here */
+struct http_fetch *meter_ask_agent(struct sandbox *sb, const struct http_fetch_spec *wish);
 
 /** meter_load() - take the samples that an earlier daemon saved, if any */
 void meter_load(struct sandbox *sb);

@@ -108,6 +108,24 @@ void meter_asked(struct sandbox *sb)
 	sb->meter->asked = true;
 }
 
+struct http_fetch *meter_ask_agent(struct sandbox *sb, const struct http_fetch_spec *wish)
+{
+	const char *token = sb->row.access_token;
+	const struct http_field fields[] = {
+		{ token[0] != '\0' ? "X-Access-Token" : NULL, token },
+		{ NULL, NULL },
+	};
+	struct http_fetch_spec spec = *wish;
+
+	spec.addr = (struct sockaddr_in){ .sin_family = AF_INET,
+					  .sin_port = htons(GUEST_PORT),
+					  .sin_addr = sb->res.slot.addr };
+	spec.fields = fields;
+	spec.arg = sb;
+	meter_asked(sb);
+	return http_fetch_start(sb->m->loop, &spec);
+}
+
 struct meter *meter_new(void)
 {
 	struct meter *meter = xcalloc(1, sizeof(*meter));
@@ -245,29 +263,18 @@ static bool can_ask(const struct sandbox *sb, uint64_t now_ns)
 
 static void ask(struct sandbox *sb, uint64_t now_ns)
 {
-	struct meter *meter = sb->meter;
-	const char *token = sb->row.access_token;
-	struct http_field fields[] = {
-		{ token[0] != '\0' ? "X-Access-Token" : NULL, token },
-		{ NULL, NULL },
-	};
-	struct http_fetch_spec spec = {
-		.addr = { .sin_family = AF_INET,
-			  .sin_port = htons(GUEST_PORT),
-			  .sin_addr = sb->res.slot.addr },
+	static const struct http_fetch_spec question = {
 		.target = "/metrics",
-		.fields = fields,
 		.max_bytes = GUEST_METRICS_MAX_BYTES,
 		.timeout_ms = GUEST_TIMEOUT_MS,
 		.done = on_answer,
-		.arg = sb,
 	};
+	struct meter *meter = sb->meter;
 
 	meter->requests++;
 	meter->worked = false;
-	meter->asked = true;
 	meter->ask_next_ns = now_ns + GUEST_EVERY_MS * (uint64_t)NS_PER_MS;
-	meter->fetch = http_fetch_start(sb->m->loop, &spec);
+	meter->fetch = meter_ask_agent(sb, &question);
 }
 
 static void sample(struct sandbox *sb)

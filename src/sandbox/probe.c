@@ -2,7 +2,6 @@
 #include "sandbox/probe.h"
 
 #include "base/clock.h"
-#include "base/guestwords.h"
 #include "base/log.h"
 #include "base/parse.h"
 #include "base/str.h"
@@ -10,7 +9,6 @@
 #include "sandbox/metrics-internal.h"
 #include "sandbox/sandbox-internal.h"
 
-#include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -99,28 +97,17 @@ int64_t probe_clock_error(uint64_t guest_ns, uint64_t host_ns, uint64_t took_ns)
 static void ask_agent(struct sandbox *sb, const char *method, const char *target,
 		      void (*done)(int status, const char *body, size_t n, void *arg))
 {
-	const char *token = sb->row.access_token;
-	const struct http_field fields[] = {
-		{ token[0] != '\0' ? "X-Access-Token" : NULL, token },
-		{ NULL, NULL },
-	};
-	const struct http_fetch_spec spec = {
-		.addr = { .sin_family = AF_INET,
-			  .sin_port = htons(GUEST_PORT),
-			  .sin_addr = sb->res.slot.addr },
+	const struct http_fetch_spec question = {
 		.method = method,
 		.target = target,
-		.fields = fields,
 		.max_bytes = BODY_MAX_BYTES,
 		.timeout_ms = sb->m->config.agent_probe_timeout_s * MS_PER_S,
 		.done = done,
-		.arg = sb,
 	};
 
 	sb->probe.begun_ns = clock_now_ns();
 	sb->probe.sent++;
-	meter_asked(sb);
-	sb->probe.fetch = http_fetch_start(sb->m->loop, &spec);
+	sb->probe.fetch = meter_ask_agent(sb, &question);
 }
 
 static uint64_t ms_of(int64_t ns)
