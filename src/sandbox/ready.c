@@ -207,6 +207,7 @@ static void drop_old(struct manager *m, const struct tended *pool, const struct 
 /* Has one made that is missing. */
 static void fill(struct ready *rd, struct tended *pool, struct ready_present *p)
 {
+	const struct room_wish room = { .vms = 1, .memory_mib = p->image.memory_mib, .disk = true };
 	struct manager *m = rd->m;
 	struct err e = { 0 };
 	int r;
@@ -216,7 +217,7 @@ static void fill(struct ready *rd, struct tended *pool, struct ready_present *p)
 		return;
 	r = check_bound(m, p->image.memory_mib, &e);
 	if (r == 0)
-		r = room_check(m, &(struct room_wish){ 1, p->image.memory_mib, true, false }, &e);
+		r = room_check(m, &room, &e);
 	if (r == 0)
 		r = begin(m, p, &e);
 	if (r < 0)

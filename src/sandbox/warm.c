@@ -224,6 +224,7 @@ static int begin(struct manager *m, const struct wish *wish, struct err *e)
 	struct template t;
 	struct making *mk;
 	struct warm_wish size = wish->size;
+	const struct room_wish room = { .vms = 1, .memory_mib = size.memory_mib, .disk = true };
 	int r = template_open(m->config.state_dir, wish->template_name, &t, e);
 
 	if (r < 0)
@@ -234,7 +235,7 @@ static int begin(struct manager *m, const struct wish *wish, struct err *e)
 	found = warm_find(m, &t, size, &c);
 	if (found >= 0)
 		return 1;
-	r = room_check(m, &(struct room_wish){ 1, size.memory_mib, true, false }, e);
+	r = room_check(m, &room, e);
 	if (r < 0)
 		return r;
 	mk = making_new(m, wish, &t, take_fd(&cancel_fd));
