@@ -156,12 +156,9 @@ static int check_can_remove(const struct sandbox *sb, uint64_t generation, struc
 
 	if (sb->row.state == DB_RUNNING)
 		return sandbox_check_idle(sb, e);
-	r = manager_check_open(sb->m, e);
+	r = sandbox_check_at_rest(sb, e);
 	if (r < 0)
 		return r;
-	if (sb->doomed || sb->unsure || (sb->row.state != DB_PAUSED && sb->row.state != DB_STOPPED))
-		return err_set(e, ERR_CONFLICT, "sandbox %s is %s; try again", sb->row.id.s,
-			       db_state_name(sb->row.state));
 	if (sb->row.state == DB_PAUSED && sb->row.generation == generation)
 		return err_set(e, ERR_CONFLICT,
 			       "sandbox %s is paused at checkpoint %ju, which is all that there is "

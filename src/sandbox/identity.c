@@ -112,10 +112,7 @@ int sandbox_change(struct sandbox *sb, const char *user, const char *env_json,
 		   struct err *e)
 {
 	struct change *c;
-	int r = frozen_check(sb, e);
-
-	if (r == 0)
-		r = sandbox_check_idle(sb, e);
+	int r = sandbox_check_usable(sb, e);
 
 	if (r < 0)
 		return r;

@@ -42,6 +42,13 @@ int sandbox_check_idle(const struct sandbox *sb, struct err *e)
 	return 0;
 }
 
+int sandbox_check_usable(const struct sandbox *sb, struct err *e)
+{
+	int r = frozen_check(sb, e);
+
+	return r < 0 ? r : sandbox_check_idle(sb, e);
+}
+
 int sandbox_check_paused(const struct sandbox *sb, struct err *e)
 {
 	int r = manager_check_open(sb->m, e);

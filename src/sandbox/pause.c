@@ -215,22 +215,18 @@ static int check_can_rest(const struct sandbox *sb, const struct plan *plan, str
 	if (sb->row.state == DB_PAUSED || sb->row.state == DB_STOPPED)
 		return err_set(e, ERR_CONFLICT, "sandbox %s is %s already", sb->row.id.s,
 			       db_state_name(sb->row.state));
-	r = frozen_check(sb, e);
-	if (r == 0)
-		r = sandbox_check_idle(sb, e);
+	r = sandbox_check_usable(sb, e);
 	if (r == 0 && plan == &pause_plan)
 		r = manager_check_can_save(sb->m, e);
 	return r;
 }
 
+/* One that can rest (check_can_rest()). */
 static int rest(struct sandbox *sb, const struct plan *plan, sandbox_done_fn done, void *arg,
 		struct err *e)
 {
 	struct pause *p;
-	int r = check_can_rest(sb, plan, e);
 
-	if (r < 0)
-		return r;
 	if (!sandbox_set_state(sb, DB_PAUSING, NULL)) {
 		sandbox_set_state(sb, DB_RUNNING, NULL);
 		return err_set(e, ERR_SYSTEM,
@@ -253,7 +249,9 @@ static int rest(struct sandbox *sb, const struct plan *plan, sandbox_done_fn don
 
 int pause_anyway(struct sandbox *sb, sandbox_done_fn done, void *arg, struct err *e)
 {
-	return rest(sb, &pause_plan, done, arg, e);
+	int r = check_can_rest(sb, &pause_plan, e);
+
+	return r < 0 ? r : rest(sb, &pause_plan, done, arg, e);
 }
 
 int sandbox_pause(struct sandbox *sb, sandbox_done_fn done, void *arg, struct err *e)
@@ -262,12 +260,14 @@ int sandbox_pause(struct sandbox *sb, sandbox_done_fn done, void *arg, struct er
 
 	if (r == 0)
 		r = room_check_disk(sb->m, e);
-	return r < 0 ? r : pause_anyway(sb, done, arg, e);
+	return r < 0 ? r : rest(sb, &pause_plan, done, arg, e);
 }
 
 int sandbox_stop(struct sandbox *sb, sandbox_done_fn done, void *arg, struct err *e)
 {
-	return rest(sb, &stop_plan, done, arg, e);
+	int r = check_can_rest(sb, &stop_plan, e);
+
+	return r < 0 ? r : rest(sb, &stop_plan, done, arg, e);
 }
 
 /* The whole checkpoint that the pause made, and the row does not know of yet: the only one that

@@ -115,7 +115,7 @@ void rests_close(struct manager *m)
 {
 	struct err e = { 0 };
 
-	err_set(&e, ERR_EXHAUSTED, "vivd is shutting down; try again when it is back");
+	ignore_err(manager_check_open(m, &e)); /* it says why not */
 	while (m->rests.waiting.n > 0) {
 		struct resting *r = take_first(&m->rests.waiting);
 

@@ -246,6 +246,10 @@ must_check int manager_check_can_save(const struct manager *m, struct err *e);
  * @e set, as sandbox_check_running() and manager_check_open() */
 must_check int sandbox_check_idle(const struct sandbox *sb, struct err *e);
 
+/** sandbox_check_usable() - whether a running sandbox can begin an operation that its agent has a
+ * part in. Return: 0; -errno with @e set, as frozen_check() and sandbox_check_idle() */
+must_check int sandbox_check_usable(const struct sandbox *sb, struct err *e);
+
 /** sandbox_check_paused() - whether a paused sandbox can begin an operation. Return: 0; -errno with
  * @e set, as manager_check_open(), or ERR_CONFLICT */
 must_check int sandbox_check_paused(const struct sandbox *sb, struct err *e);

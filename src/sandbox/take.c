@@ -217,9 +217,7 @@ static int check_can_take(const struct sandbox *sb, struct err *e)
 	int r = manager_check_can_save(sb->m, e);
 
 	if (r == 0)
-		r = frozen_check(sb, e);
-	if (r == 0)
-		r = sandbox_check_idle(sb, e);
+		r = sandbox_check_usable(sb, e);
 	return r < 0 ? r : room_check_disk(sb->m, e);
 }
 
