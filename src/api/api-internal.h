@@ -31,6 +31,11 @@ extern const struct http_field api_cors_fields[];
  * a character, all but ASCII is shown as '?'. New reference; NULL without memory */
 json_t *json_of_text(const char *text);
 
+/** json_of_time() - a time as E2B writes it (RFC 3339, UTC, milliseconds); null for 0, "never". New
+ * reference; NULL without memory
+ * @ms:	since 1970 */
+json_t *json_of_time(uint64_t ms);
+
 /** reply_bytes() - answer; every reply of ours goes through here or reply_start(), and gets
  * api_cors_fields
  * @fields:	extra headers ended by a NULL name, or NULL */

@@ -10,25 +10,18 @@
 #include "base/str.h"
 
 #include <errno.h>
-#include <stdlib.h>
-
-/* A change under way. */
-struct change {
-	struct api *api;
-	struct late_reply *late;
-};
 
 static void on_changed(struct sandbox *sb, const struct err *e, void *arg)
 {
-	auto_free struct change *c = arg;
-	struct http_exchange *x = late_reply_take(c->late);
+	const struct api *api = late_reply_api(arg);
+	struct http_exchange *x = late_reply_take(arg);
 
 	if (x == NULL)
 		return;
 	if (e != NULL)
 		reply_error(x, e);
 	else
-		reply_json(x, 200, NULL, json_of_detail(c->api, sb));
+		reply_json(x, 200, NULL, json_of_detail(api, sb));
 }
 
 /* Return: 0 the reply comes later; -errno with @e set. */
@@ -38,7 +31,7 @@ static int change(struct http_exchange *x, struct api *api, const char *body, si
 	const struct http_head *head = http_exchange_head(x);
 	cleanup(change_request_done) struct change_request request = { 0 };
 	struct route_params params;
-	struct change *c;
+	struct late_reply *late;
 	struct sandbox *sb;
 	int r;
 
@@ -50,14 +43,10 @@ static int change(struct http_exchange *x, struct api *api, const char *body, si
 	r = change_request_parse(body, n, sandbox_row(sb), &request, e);
 	if (r < 0)
 		return r;
-	c = xcalloc(1, sizeof(*c));
-	c->api = api;
-	c->late = late_reply_new(x);
-	r = sandbox_change(sb, request.user, request.env_json, on_changed, c, e);
-	if (r < 0) {
-		late_reply_take(c->late);
-		free(c);
-	}
+	late = late_reply_for(x, api);
+	r = sandbox_change(sb, request.user, request.env_json, on_changed, late, e);
+	if (r < 0)
+		late_reply_take(late);
 	return r;
 }
 

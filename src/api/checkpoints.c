@@ -12,20 +12,16 @@
 #include "base/str.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 enum { ROLLBACK_TIMEOUT_S = 300 };
 
 static json_t *json_of_checkpoint(const struct checkpoint *c)
 {
-	char created[CLOCK_RFC3339_SIZE];
-
-	clock_rfc3339(c->created_ms, created);
-	return json_pack("{s:I, s:I, s:b, s:s, s:i, s:I, s:I, s:I}", "generation",
+	return json_pack("{s:I, s:I, s:b, s:o, s:i, s:I, s:I, s:I}", "generation",
 			 (json_int_t)c->generation, "parent", (json_int_t)c->parent, "kept",
-			 c->kept, "createdAt", created, "cpus", c->cpus, "memoryMB",
-			 (json_int_t)c->memory_mib, "diskSizeMB", (json_int_t)c->disk_mib,
-			 "memoryBytes", (json_int_t)c->memory.file_bytes);
+			 c->kept, "createdAt", json_of_time(c->created_ms), "cpus", c->cpus,
+			 "memoryMB", (json_int_t)c->memory_mib, "diskSizeMB",
+			 (json_int_t)c->disk_mib, "memoryBytes", (json_int_t)c->memory.file_bytes);
 }
 
 static json_t *json_of_taken(const struct taken *t)
@@ -157,25 +153,18 @@ void checkpoints_delete(struct http_exchange *x, const struct route_params *p, v
 	}
 }
 
-/* A rollback under way. */
-struct going_back {
-	struct api *api;
-	struct late_reply *late;
-};
-
 static void on_back(struct sandbox *sb, bool resumed, const struct err *e, void *arg)
 {
-	struct going_back g = *(struct going_back *)arg;
-	struct http_exchange *x = late_reply_take(g.late);
+	const struct api *api = late_reply_api(arg);
+	struct http_exchange *x = late_reply_take(arg);
 
 	(void)resumed;
-	free(arg);
 	if (x == NULL)
 		return;
 	if (e != NULL)
 		reply_error(x, e);
 	else
-		reply_json(x, 201, NULL, json_of_sandbox(g.api, sb));
+		reply_json(x, 201, NULL, json_of_sandbox(api, sb));
 }
 
 /* A running sandbox's deadline stays; any other gets one, as by connect. */
@@ -195,7 +184,7 @@ static int read_timeout(const json_t *body, const struct sandbox *sb, int64_t *o
 static int start_back(struct http_exchange *x, struct api *api, struct sandbox *sb,
 		      const json_t *body, struct err *e)
 {
-	struct going_back *g;
+	struct late_reply *late;
 	int64_t generation = 0;
 	int64_t timeout_s;
 	uint64_t given_s;
@@ -207,13 +196,10 @@ static int start_back(struct http_exchange *x, struct api *api, struct sandbox *
 	if (r < 0)
 		return r;
 	given_s = (uint64_t)timeout_s;
-	g = xcalloc(1, sizeof(*g));
-	*g = (struct going_back){ .api = api, .late = late_reply_new(x) };
-	r = sandbox_rollback(sb, (uint64_t)generation, given ? &given_s : NULL, on_back, g, e);
-	if (r < 0) {
-		late_reply_take(g->late);
-		free(g);
-	}
+	late = late_reply_for(x, api);
+	r = sandbox_rollback(sb, (uint64_t)generation, given ? &given_s : NULL, on_back, late, e);
+	if (r < 0)
+		late_reply_take(late);
 	return r;
 }
 

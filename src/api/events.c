@@ -11,7 +11,6 @@
  */
 #include "api/events.h"
 #include "api/query.h"
-#include "base/clock.h"
 #include "base/parse.h"
 #include "base/str.h"
 #include "store/events.h"
@@ -62,13 +61,10 @@ static void wish_done(struct wish *w)
 
 static json_t *json_of_event(const struct db_event *event)
 {
-	char time[CLOCK_RFC3339_SIZE];
-	json_t *o;
+	json_t *o = json_pack("{s:I, s:s, s:o, s:s, s:s}", "id", (json_int_t)event->id, "type",
+			      event->type, "timestamp", json_of_time(event->at_ms), "sandboxID",
+			      event->sandbox, "templateID", event->template_name);
 
-	clock_rfc3339(event->at_ms, time);
-	o = json_pack("{s:I, s:s, s:s, s:s, s:s}", "id", (json_int_t)event->id, "type", event->type,
-		      "timestamp", time, "sandboxID", event->sandbox, "templateID",
-		      event->template_name);
 	/* Without memory one of these is missing; they only inform. */
 	if (event->name[0] != '\0')
 		ignore_err(json_object_set_new(o, "name", json_string(event->name)));

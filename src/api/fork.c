@@ -9,14 +9,7 @@
 #include "base/str.h"
 #include "sandbox/checkpoints.h"
 
-#include <stdlib.h>
-
 enum { FORK_TIMEOUT_S = 15 };
-
-struct forking {
-	struct api *api;
-	struct late_reply *late;
-};
 
 static json_t *json_of_failed(const struct err *e)
 {
@@ -34,11 +27,10 @@ static json_t *json_of_child(const struct api *api, const struct fork_child *chi
 
 static void on_forked(const struct fork_child *children, unsigned n, const struct err *e, void *arg)
 {
-	struct forking f = *(struct forking *)arg;
-	struct http_exchange *x = late_reply_take(f.late);
+	const struct api *api = late_reply_api(arg);
+	struct http_exchange *x = late_reply_take(arg);
 	json_t *all;
 
-	free(arg);
 	if (x == NULL)
 		return;
 	if (e != NULL) {
@@ -47,7 +39,7 @@ static void on_forked(const struct fork_child *children, unsigned n, const struc
 	}
 	all = json_array();
 	for (unsigned i = 0; i < n; i++)
-		ignore_err(json_array_append_new(all, json_of_child(f.api, &children[i])));
+		ignore_err(json_array_append_new(all, json_of_child(api, &children[i])));
 	reply_json(x, 201, NULL, all);
 }
 
@@ -74,18 +66,15 @@ static int start(struct http_exchange *x, struct api *api, struct sandbox *sb, c
 		 struct err *e)
 {
 	struct fork_spec spec = { 0 };
-	struct forking *f;
+	struct late_reply *late;
 	int r = read_spec(body, &spec, e);
 
 	if (r < 0)
 		return r;
-	f = xcalloc(1, sizeof(*f));
-	*f = (struct forking){ .api = api, .late = late_reply_new(x) };
-	r = sandbox_fork(sb, &spec, on_forked, f, e);
-	if (r < 0) {
-		late_reply_take(f->late);
-		free(f);
-	}
+	late = late_reply_for(x, api);
+	r = sandbox_fork(sb, &spec, on_forked, late, e);
+	if (r < 0)
+		late_reply_take(late);
 	return r;
 }
 

@@ -25,16 +25,6 @@ static bool check_local(struct http_exchange *x)
 	return false;
 }
 
-static json_t *json_of_time(uint64_t ms)
-{
-	char text[CLOCK_RFC3339_SIZE];
-
-	if (ms == 0)
-		return json_null();
-	clock_rfc3339(ms, text);
-	return json_string(text);
-}
-
 static json_t *json_of_key(const struct db_key *key)
 {
 	return json_pack("{s:s, s:s, s:s, s:o, s:o}", "id", key->id, "name", key->name, "prefix",

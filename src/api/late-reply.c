@@ -9,6 +9,7 @@ struct late_reply {
 	struct http_exchange *x;    /* NULL once it is closed */
 	void (*on_gone)(void *arg); /* NULL = nobody asks */
 	void *arg;
+	const struct api *api; /* borrowed; NULL = nobody needs it */
 };
 
 static void on_close(struct http_exchange *x, bool complete, void *arg)
@@ -30,6 +31,19 @@ struct late_reply *late_reply_new(struct http_exchange *x)
 	late->x = x;
 	http_exchange_bind(x, &events, late);
 	return late;
+}
+
+struct late_reply *late_reply_for(struct http_exchange *x, const struct api *api)
+{
+	struct late_reply *late = late_reply_new(x);
+
+	late->api = api;
+	return late;
+}
+
+const struct api *late_reply_api(const struct late_reply *late)
+{
+	return late->api;
 }
 
 void late_reply_on_gone(struct late_reply *late, void (*fn)(void *arg), void *arg)

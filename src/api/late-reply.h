@@ -5,10 +5,15 @@
 #include "base/err.h"
 #include "http/server.h"
 
+struct api;
 struct late_reply;
 
 /** late_reply_new() - remember an exchange; late_reply_take() ends that */
 struct late_reply *late_reply_new(struct http_exchange *x);
+
+/** late_reply_for() - as late_reply_new(), of what needs the API to be written: late_reply_api() */
+struct late_reply *late_reply_for(struct http_exchange *x, const struct api *api);
+const struct api *late_reply_api(const struct late_reply *late);
 
 /** late_reply_on_gone() - be told, at most once and before late_reply_take(), that the client went
  * away */

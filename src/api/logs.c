@@ -8,7 +8,6 @@
 #include "api/api-internal.h"
 #include "api/late-reply.h"
 #include "api/query.h"
-#include "base/clock.h"
 #include "base/str.h"
 #include "os/work.h"
 
@@ -88,12 +87,11 @@ static int parse_v2(const char *query, struct logs *l, struct err *e)
 
 static json_t *json_of_line(const struct log_line *line, bool short_form)
 {
-	char time[CLOCK_RFC3339_SIZE];
+	json_t *time = json_of_time(line->ms);
 
-	clock_rfc3339(line->ms, time);
 	if (short_form)
-		return json_pack("{s:s, s:o}", "timestamp", time, "line", json_of_text(line->text));
-	return json_pack("{s:s, s:s, s:o, s:{s:s}}", "timestamp", time, "level",
+		return json_pack("{s:o, s:o}", "timestamp", time, "line", json_of_text(line->text));
+	return json_pack("{s:o, s:s, s:o, s:{s:s}}", "timestamp", time, "level",
 			 level_words[line->level], "message", json_of_text(line->text), "fields",
 			 "source", line->console ? "console" : "vivd");
 }

@@ -73,18 +73,16 @@ static json_t *json_of_sample(const struct sandbox *sb, const struct series_samp
 	uint64_t mem_total = now.mem_total != 0 ? now.mem_total : row->memory_mib * MIB;
 	uint64_t disk_total = now.disk_total != 0 ? now.disk_total : row->disk_mib * MIB;
 	bool told = s->guest != SERIES_GUEST_NONE;
-	char text[CLOCK_RFC3339_SIZE];
 
-	clock_rfc3339(s->unix_s * MS_PER_S, text);
-	return json_pack("{s:s, s:I, s:i, s:f, s:I, s:I, s:I, s:I, s:I, s:{s:s, s:I, s:I}}",
-			 "timestamp", text, "timestampUnix", (json_int_t)s->unix_s, "cpuCount",
-			 row->cpus, "cpuUsedPct", (double)s->cpu / CPU_PER_PERCENT, "memUsed",
-			 (json_int_t)(told ? s->mem_used : MIN(s->host_mem, mem_total)), "memTotal",
-			 (json_int_t)mem_total, "memCache", (json_int_t)s->mem_cache, "diskUsed",
-			 (json_int_t)(told ? s->disk_used : MIN(s->host_disk, disk_total)),
-			 "diskTotal", (json_int_t)disk_total, "vivarium", "guest", guest[s->guest],
-			 "hostMemBytes", (json_int_t)s->host_mem, "hostDiskBytes",
-			 (json_int_t)s->host_disk);
+	return json_pack(
+		"{s:o, s:I, s:i, s:f, s:I, s:I, s:I, s:I, s:I, s:{s:s, s:I, s:I}}", "timestamp",
+		json_of_time(s->unix_s * MS_PER_S), "timestampUnix", (json_int_t)s->unix_s,
+		"cpuCount", row->cpus, "cpuUsedPct", (double)s->cpu / CPU_PER_PERCENT, "memUsed",
+		(json_int_t)(told ? s->mem_used : MIN(s->host_mem, mem_total)), "memTotal",
+		(json_int_t)mem_total, "memCache", (json_int_t)s->mem_cache, "diskUsed",
+		(json_int_t)(told ? s->disk_used : MIN(s->host_disk, disk_total)), "diskTotal",
+		(json_int_t)disk_total, "vivarium", "guest", guest[s->guest], "hostMemBytes",
+		(json_int_t)s->host_mem, "hostDiskBytes", (json_int_t)s->host_disk);
 }
 
 struct list {

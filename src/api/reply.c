@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/api-internal.h"
+#include "base/clock.h"
 #include "base/str.h"
 
 #include <stdlib.h>
@@ -75,6 +76,16 @@ json_t *json_of_text(const char *text)
 			*p = '?';
 	}
 	return json_string(plain);
+}
+
+json_t *json_of_time(uint64_t ms)
+{
+	char text[CLOCK_RFC3339_SIZE];
+
+	if (ms == 0)
+		return json_null();
+	clock_rfc3339(ms, text);
+	return json_string(text);
 }
 
 void reply_json(struct http_exchange *x, int status, const struct http_field *fields, json_t *value)

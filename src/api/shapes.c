@@ -29,10 +29,7 @@ static void set_text(json_t *o, const char *key, const char *value)
 
 static void set_time(json_t *o, const char *key, uint64_t ms)
 {
-	char text[CLOCK_RFC3339_SIZE];
-
-	clock_rfc3339(ms, text);
-	set_text(o, key, text);
+	ignore_err(json_object_set_new(o, key, json_of_time(ms))); /* as set_text() */
 }
 
 /* E2B knows running and paused; what is between is neither, and `vivarium.state` is exact. */

@@ -17,17 +17,15 @@ enum { LIST_LIMIT_MAX = 100 };
 static json_t *own_fields(const struct snapshot *s)
 {
 	const struct checkpoint *c = &s->checkpoint;
-	char created[CLOCK_RFC3339_SIZE];
 
 	if (err_is_set(&s->fault))
 		return json_pack("{s:o}", "error", json_of_text(s->fault.msg));
-	clock_rfc3339(s->created_ms, created);
-	return json_pack("{s:s, s:s, s:s, s:b, s:i, s:I, s:I, s:I, s:I, s:s, s:s}", "createdAt",
-			 created, "sandboxID", s->source.s, "template", s->template_name, "named",
-			 s->named, "cpus", c->cpus, "memoryMB", (json_int_t)c->memory_mib,
-			 "diskSizeMB", (json_int_t)c->disk_mib, "memoryBytes",
-			 (json_int_t)c->memory.file_bytes, "allocatedBytes", (json_int_t)s->bytes,
-			 "vmm", c->vmm, "kernel", c->kernel_version);
+	return json_pack("{s:o, s:s, s:s, s:b, s:i, s:I, s:I, s:I, s:I, s:s, s:s}", "createdAt",
+			 json_of_time(s->created_ms), "sandboxID", s->source.s, "template",
+			 s->template_name, "named", s->named, "cpus", c->cpus, "memoryMB",
+			 (json_int_t)c->memory_mib, "diskSizeMB", (json_int_t)c->disk_mib,
+			 "memoryBytes", (json_int_t)c->memory.file_bytes, "allocatedBytes",
+			 (json_int_t)s->bytes, "vmm", c->vmm, "kernel", c->kernel_version);
 }
 
 json_t *json_of_snapshot(const struct snapshot *s)

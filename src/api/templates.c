@@ -9,7 +9,6 @@
 #include "api/api-internal.h"
 #include "api/body.h"
 #include "api/late-reply.h"
-#include "base/clock.h"
 #include "base/str.h"
 #include "sandbox/ready.h"
 #include "sandbox/snapshots.h"
@@ -27,14 +26,6 @@ static void build_id(const struct template *t, char out[UUID_SIZE])
 	const char *h = t->sha256;
 
 	snprintf(out, UUID_SIZE, "%.8s-%.4s-4%.3s-8%.3s-%.12s", h, h + 8, h + 13, h + 17, h + 20);
-}
-
-static json_t *json_of_time(uint64_t ms)
-{
-	char text[CLOCK_RFC3339_SIZE];
-
-	clock_rfc3339(ms, text);
-	return json_string(text);
 }
 
 static json_t *json_of_image(const struct warm_image *image)

@@ -14,16 +14,6 @@
 
 enum { SECRET_HEX_LEN = 64 };
 
-static json_t *json_of_time(uint64_t ms)
-{
-	char text[CLOCK_RFC3339_SIZE];
-
-	if (ms == 0)
-		return json_null();
-	clock_rfc3339(ms, text);
-	return json_string(text);
-}
-
 static json_t *json_of_kinds(const char *kinds)
 {
 	json_t *list = json_array();
