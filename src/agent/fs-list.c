@@ -6,11 +6,12 @@
  */
 #include "agent/entry.h"
 #include "agent/fs-internal.h"
+#include "base/dir.h"
 #include "base/str.h"
 #include "base/vec.h"
 
-#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -32,12 +33,6 @@ static void names_free(struct names *names)
 
 #define auto_names cleanup(names_free) struct names
 
-static void close_dir(DIR **dir)
-{
-	if (*dir != NULL)
-		closedir(*dir);
-}
-
 static int by_bytes(const void *a, const void *b)
 {
 	return strcmp(*(char *const *)a, *(char *const *)b);
@@ -54,20 +49,19 @@ static int too_large(struct listing *l)
 /* Return: 0, sorted, none if the directory is gone; -EPROTO with the error set. */
 static int read_names(struct listing *l, struct names *names)
 {
-	cleanup(close_dir) DIR *dir = opendir(l->path);
+	auto_dir *dir = NULL;
 	const struct dirent *entry;
+	int r = dir_open_at(AT_FDCWD, l->path, 0, &dir);
 
-	if (dir == NULL)
-		return errno == ENOENT || errno == ENOTDIR
-			       ? 0
-			       : fs_error(&l->op->error, errno, "read directory", l->path);
-	while ((entry = readdir(dir)) != NULL) {
-		if (streq(entry->d_name, ".") || streq(entry->d_name, ".."))
-			continue;
+	if (r == -ENOENT || r == -ENOTDIR)
+		return 0;
+	while (r >= 0 && (r = dir_next(dir, &entry)) > 0) {
 		if (++l->n_entries > FS_ENTRIES_MAX)
 			return too_large(l);
 		names_push(names, str_dup(entry->d_name));
 	}
+	if (r < 0)
+		return fs_error(&l->op->error, -r, "read directory", l->path);
 	if (names->n > 0)
 		qsort(names->at, names->n, sizeof(*names->at), by_bytes);
 	return 0;

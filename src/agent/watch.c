@@ -19,11 +19,11 @@
  */
 #include "agent/watch.h"
 
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/vec.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -198,27 +198,6 @@ static int add_dir(struct watch *w, const char *path, int *out_wd)
 	return 1;
 }
 
-static void close_dir(DIR **dir)
-{
-	if (*dir != NULL)
-		closedir(*dir);
-}
-
-static DIR *open_dir(const struct watch *w, const char *path)
-{
-	auto_close int fd = -1;
-	char at[PATH_MAX];
-	DIR *dir;
-
-	if (!join(at, w->root, path))
-		return NULL;
-	fd = open(at, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	dir = fd >= 0 ? fdopendir(fd) : NULL;
-	if (dir != NULL)
-		ignore_err(take_fd(&fd)); /* it is the stream's */
-	return dir;
-}
-
 /* Tells of a file that was found by reading. */
 static int tell_found(struct watch *w, int wd, const char *name, const char *path,
 		      const struct stat *st)
@@ -234,15 +213,17 @@ static int tell_found(struct watch *w, int wd, const char *name, const char *pat
 /* Reads a directory that is watched from now on; those in it are added to @todo. */
 static int read_dir(struct watch *w, int wd, const char *dir_path, struct dir_paths *todo)
 {
-	cleanup(close_dir) DIR *dir = open_dir(w, dir_path);
+	auto_dir *dir = NULL;
 	const struct dirent *entry;
 	char path[PATH_MAX];
 	struct stat st;
 	int r = 0;
 
-	while (r == 0 && dir != NULL && (entry = readdir(dir)) != NULL) {
-		if (streq(entry->d_name, ".") || streq(entry->d_name, "..") ||
-		    !join(path, dir_path, entry->d_name) ||
+	/* One that cannot be read has nothing to tell of; most often it is gone again. */
+	if (!join(path, w->root, dir_path) || dir_open_at(AT_FDCWD, path, O_NOFOLLOW, &dir) < 0)
+		return 0;
+	while (r == 0 && dir_next(dir, &entry) > 0) {
+		if (!join(path, dir_path, entry->d_name) ||
 		    fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
 		if (w->fn != NULL)

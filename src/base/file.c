@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/file.h"
 
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/str.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -152,38 +152,22 @@ int file_mkdirs(const char *path)
 	return make_dir(part);
 }
 
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
-}
-
 static int remove_entry(int dirfd, const char *name, unsigned depth);
 
-static int remove_children(int dirfd, const char *name, unsigned depth)
+static int remove_children(int parent_fd, const char *name, unsigned depth)
 {
-	auto_close int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	cleanup(close_dir) DIR *d = NULL;
-	struct dirent *entry;
+	auto_dir *d = NULL;
+	const struct dirent *entry;
 	int first = 0;
-	int fd_of;
+	int r = dir_open_at(parent_fd, name, O_NOFOLLOW, &d);
 
-	if (fd < 0)
-		return -errno;
-	d = fdopendir(fd);
-	if (d == NULL)
-		return -errno;
-	fd_of = take_fd(&fd); /* owned by d from here on */
-	while ((entry = readdir(d)) != NULL) {
-		int r;
-
-		if (streq(entry->d_name, ".") || streq(entry->d_name, ".."))
-			continue;
-		r = remove_entry(fd_of, entry->d_name, depth + 1);
-		if (r < 0 && first == 0)
-			first = r;
+	if (r < 0)
+		return r;
+	while ((r = dir_next(d, &entry)) > 0) {
+		r = remove_entry(dirfd(d), entry->d_name, depth + 1);
+		first = first < 0 ? first : r;
 	}
-	return first;
+	return first < 0 ? first : r;
 }
 
 static int remove_entry(int dirfd, const char *name, unsigned depth)

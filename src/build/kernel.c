@@ -10,6 +10,7 @@
 #include "template/kernel.h"
 
 #include "base/buf.h"
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/str.h"
@@ -18,7 +19,6 @@
 #include "os/spawn.h"
 #include "template/stage.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -30,12 +30,6 @@ enum { APT_OUTPUT_MAX = 65536, FETCH_STEPS = 4 };
 
 static const char meta_package[] = "linux-image-cloud-amd64";
 static const char image_prefix[] = "linux-image-";
-
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
-}
 
 static void tell_step(const struct progress *progress, unsigned at, const char *what)
 {
@@ -103,18 +97,17 @@ static int newest_version(char out[KERNEL_VERSION_SIZE], struct op *op)
 /* The one .deb in a directory, as a path in new memory. */
 static int find_deb(const char *dir, char **out)
 {
-	cleanup(close_dir) DIR *d = opendir(dir);
-	struct dirent *entry;
+	auto_dir *d = NULL;
+	const struct dirent *entry;
+	int r = dir_open_at(AT_FDCWD, dir, 0, &d);
 
-	if (d == NULL)
-		return -errno;
-	while ((entry = readdir(d)) != NULL) {
+	while (r >= 0 && (r = dir_next(d, &entry)) > 0) {
 		if (!str_ends(entry->d_name, ".deb"))
 			continue;
 		*out = str_printf("%s/%s", dir, entry->d_name);
 		return 0;
 	}
-	return -ENOENT;
+	return r < 0 ? r : -ENOENT;
 }
 
 /* env -C: apt-get downloads into the current directory, which all threads share. */

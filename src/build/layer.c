@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "build/layer.h"
 
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/str.h"
@@ -10,7 +11,6 @@
 #include "build/layer-path.h"
 #include "os/unpack-parts.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -105,31 +105,22 @@ static int find_place(struct layer *l, const char *path, bool make, struct place
 
 static int hide(struct layer *l, int dir_fd, ino_t dir, const char *name);
 
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
-}
-
 /* Takes away what lower layers have in a directory. As deep as paths are long, and no deeper than
  * descriptors last. */
 static int hide_contents(struct layer *l, int parent_fd,
 			 const char *name) // NOLINT(misc-no-recursion)
 {
-	auto_close int fd =
-		openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	auto_dir *d = NULL;
 	const struct dirent *entry;
 	ino_t dir;
-	int r;
+	int r = dir_open_at(parent_fd, name, O_NOFOLLOW, &d);
 
-	if (d == NULL)
-		return errno == ENOTDIR || errno == ELOOP ? 0 : -errno;
-	take_fd(&fd); /* owned by d from here on */
-	r = layer_inode(dirfd(d), &dir);
-	while (r == 0 && (entry = readdir(d)) != NULL)
-		if (!streq(entry->d_name, ".") && !streq(entry->d_name, ".."))
-			r = hide(l, dirfd(d), dir, entry->d_name);
+	if (r == -ENOTDIR || r == -ELOOP)
+		return 0;
+	if (r == 0)
+		r = layer_inode(dirfd(d), &dir);
+	while (r >= 0 && (r = dir_next(d, &entry)) > 0)
+		r = hide(l, dirfd(d), dir, entry->d_name);
 	return r;
 }
 

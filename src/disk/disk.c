@@ -19,12 +19,12 @@
  */
 #include "disk/layers.h"
 
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "disk/seal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -182,30 +182,21 @@ int disk_create(const struct disk_ops *ops, const struct disk_spec *spec, struct
 	return err_is_set(&op->err) ? r : err_errno(&op->err, -r, "make disk layer %s", layer);
 }
 
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
-}
-
 /* Links everything in a directory of plain files into another one; but not @left_out. */
 static int link_all(int from_fd, int to_fd, const char *left_out)
 {
-	auto_close int fd = openat(from_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	auto_dir *d = NULL;
 	const struct dirent *entry;
+	int r = dir_open_at(from_fd, ".", 0, &d);
 
-	if (d == NULL)
-		return -errno;
-	take_fd(&fd); /* owned by d from here on */
-	while ((entry = readdir(d)) != NULL) {
+	while (r >= 0 && (r = dir_next(d, &entry)) > 0) {
 		if (entry->d_name[0] == '.' || streq(entry->d_name, LAYER_TMP) ||
 		    streq(entry->d_name, left_out))
 			continue;
 		if (linkat(from_fd, entry->d_name, to_fd, entry->d_name, 0) < 0)
 			return -errno;
 	}
-	return 0;
+	return r;
 }
 
 /* Puts an empty layer on top of those in @layer_fd; which of them is told here. */

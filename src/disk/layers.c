@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "disk/layers.h"
 
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "disk/seal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -33,12 +33,6 @@ int layers_dir(int dirfd)
 	int fd = openat(dirfd, LAYER_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
 	return fd < 0 ? -errno : fd;
-}
-
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
 }
 
 void layer_name(const struct disk_ops *ops, unsigned number, char out[LAYER_NAME_SIZE])
@@ -70,17 +64,14 @@ static int compare_layers(const void *a, const void *b)
 /* Return: 0; -E2BIG there are more than may be; -errno. */
 int layers_list(const struct disk_ops *ops, int layer_fd, struct layers *out)
 {
-	auto_close int fd = openat(layer_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	auto_dir *d = NULL;
 	const struct dirent *entry;
 	unsigned number;
 	struct stat st;
+	int r = dir_open_at(layer_fd, ".", 0, &d);
 
-	if (d == NULL)
-		return -errno;
-	take_fd(&fd); /* owned by d from here on */
 	out->n = 0;
-	while ((entry = readdir(d)) != NULL) {
+	while (r >= 0 && (r = dir_next(d, &entry)) > 0) {
 		if (!parse_layer(ops, entry->d_name, &number) ||
 		    fstatat(layer_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
 		    !S_ISREG(st.st_mode))
@@ -89,6 +80,8 @@ int layers_list(const struct disk_ops *ops, int layer_fd, struct layers *out)
 			return -E2BIG;
 		out->at[out->n++] = number;
 	}
+	if (r < 0)
+		return r;
 	qsort(out->at, out->n, sizeof(out->at[0]), compare_layers);
 	return 0;
 }

@@ -9,12 +9,12 @@
  */
 #include "os/cgroup.h"
 
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/parse.h"
 #include "base/str.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -36,12 +36,6 @@ static void close_mounts(FILE **f)
 {
 	if (*f != NULL)
 		endmntent(*f);
-}
-
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
 }
 
 int cgroup_find_mount(char *out, size_t size)
@@ -167,18 +161,11 @@ static int remove_subtree(int parent_fd, const char *name, unsigned depth);
 
 static int remove_subdirs(int fd, unsigned depth)
 {
-	auto_close int again = open_dir_at(fd, ".");
-	cleanup(close_dir) DIR *d = NULL;
-	struct dirent *entry;
-	int r = 0;
+	auto_dir *d = NULL;
+	const struct dirent *entry;
+	int r = dir_open_at(fd, ".", 0, &d);
 
-	if (again < 0)
-		return again;
-	d = fdopendir(again);
-	if (d == NULL)
-		return -errno;
-	take_fd(&again); /* owned by d from here on */
-	while (r == 0 && (entry = readdir(d)) != NULL)
+	while (r >= 0 && (r = dir_next(d, &entry)) > 0)
 		if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
 			r = remove_subtree(fd, entry->d_name, depth + 1);
 	return r;
@@ -266,18 +253,11 @@ int cgroup_first_pid(int root_fd, const char *name)
 
 int cgroup_list(int root_fd, int (*fn)(const char *name, void *arg), void *arg)
 {
-	auto_close int fd = open_dir_at(root_fd, ".");
-	cleanup(close_dir) DIR *d = NULL;
-	struct dirent *entry;
-	int r = 0;
+	auto_dir *d = NULL;
+	const struct dirent *entry;
+	int r = dir_open_at(root_fd, ".", 0, &d);
 
-	if (fd < 0)
-		return fd;
-	d = fdopendir(fd);
-	if (d == NULL)
-		return -errno;
-	take_fd(&fd); /* owned by d from here on */
-	while (r >= 0 && (entry = readdir(d)) != NULL)
+	while (r >= 0 && (r = dir_next(d, &entry)) > 0)
 		if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
 			r = fn(entry->d_name, arg);
 	return r < 0 ? r : 0;

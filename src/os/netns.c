@@ -14,12 +14,12 @@
  */
 #include "os/netns.h"
 
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "os/link.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -168,25 +168,15 @@ int netns_delete(const char *name)
 	return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-static void close_dir(DIR **dir)
-{
-	if (*dir != NULL)
-		closedir(*dir);
-}
-
 int netns_list(int (*fn)(const char *name, void *arg), void *arg)
 {
-	cleanup(close_dir) DIR *dir = opendir(NETNS_DIR);
+	auto_dir *dir = NULL;
 	const struct dirent *entry;
-	int r = 0;
+	int r = dir_open_at(AT_FDCWD, NETNS_DIR, 0, &dir);
 
-	if (dir == NULL)
-		return errno == ENOENT ? 0 : -errno;
-	while (r >= 0) {
-		errno = 0;
-		entry = readdir(dir);
-		if (entry == NULL)
-			return -errno;
+	if (r == -ENOENT)
+		return 0;
+	while (r >= 0 && (r = dir_next(dir, &entry)) > 0) {
 		if (entry->d_name[0] != '.')
 			r = fn(entry->d_name, arg);
 	}

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "os/pack.h"
 
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/tar.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -44,7 +44,7 @@ void pack_free(struct pack *p)
 	if (p == NULL)
 		return;
 	while (p->depth > 0)
-		closedir(p->levels[--p->depth].dir);
+		dir_close(&p->levels[--p->depth].dir);
 	fd_close(&p->fd);
 	buf_done(&p->name);
 	buf_done(&p->head);
@@ -236,21 +236,17 @@ int pack_open(const char *path, const struct pack_spec *spec, struct pack **out,
 static int next_entry(struct pack *p, struct err *e)
 {
 	struct level *level = &p->levels[p->depth - 1];
-	struct dirent *d;
-	int r;
+	const struct dirent *d;
+	int r = dir_next(level->dir, &d);
 
-	errno = 0;
-	d = readdir(level->dir);
 	p->name.len = level->n_name;
-	if (d == NULL && errno != 0)
-		return fail(p, errno, "list", e);
-	if (d == NULL) {
-		closedir(level->dir);
+	if (r < 0)
+		return fail(p, -r, "list", e);
+	if (r == 0) {
+		dir_close(&level->dir);
 		p->depth--;
 		return 0;
 	}
-	if (streq(d->d_name, ".") || streq(d->d_name, ".."))
-		return 0;
 	r = buf_puts(&p->name, d->d_name);
 	if (r < 0)
 		return fail(p, -r, "name what is in", e);

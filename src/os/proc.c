@@ -8,12 +8,12 @@
 #include "os/proc.h"
 
 #include "base/clock.h"
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/parse.h"
 #include "base/str.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -126,15 +126,15 @@ int proc_memory_read(struct proc_memory *out)
 
 static uint64_t count_fds(void)
 {
-	DIR *d = opendir("/proc/self/fd");
+	auto_dir *d = NULL;
+	const struct dirent *entry;
 	uint64_t n = 0;
 
-	if (d == NULL)
+	if (dir_open_at(AT_FDCWD, "/proc/self/fd", 0, &d) < 0)
 		return 0;
-	while (readdir(d) != NULL)
+	while (dir_next(d, &entry) > 0)
 		n++;
-	closedir(d);
-	return n > 3 ? n - 3 : 0; /* ".", ".." and the one that reads it */
+	return n > 1 ? n - 1 : 0; /* the one that reads it */
 }
 
 void proc_self_read(struct proc_self *out)

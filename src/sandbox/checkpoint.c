@@ -2,6 +2,7 @@
 #include "sandbox/checkpoint.h"
 
 #include "base/buf.h"
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -11,7 +12,6 @@
 #include "disk/disk.h"
 #include "sandbox/images.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -35,12 +35,6 @@
 enum { MANIFEST_VERSION = 2, MANIFEST_MAX_BYTES = 65536, DEVICES_MAX_BYTES = 64 << 20 };
 enum { DIGEST_BYTES = sizeof(DIGEST_BEGIN) - 1 + SHA256_HEX_SIZE - 1 + sizeof(DIGEST_END) - 1 };
 enum { SHORT_NAME_SIZE = 32, STAT_BLOCK_BYTES = 512 };
-
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
-}
 
 static int open_dir(int dirfd, const char *name)
 {
@@ -492,20 +486,19 @@ static bool parse_generation(const char *name, uint64_t *out)
 
 int checkpoint_list(int owner_fd, struct generations *out, struct op *op)
 {
-	auto_close int fd = open_dir(owner_fd, DIR_NAME);
-	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	auto_dir *d = NULL;
 	const struct dirent *entry;
 	uint64_t generation;
+	int r = dir_open_at(owner_fd, DIR_NAME, O_NOFOLLOW, &d);
 
-	if (fd == -ENOENT)
+	if (r == -ENOENT)
 		return 0;
-	if (d == NULL)
-		return err_errno(&op->err, fd < 0 ? -fd : errno, "list checkpoints");
-	take_fd(&fd); /* owned by d from here on */
-	while ((entry = readdir(d)) != NULL) {
+	while (r >= 0 && (r = dir_next(d, &entry)) > 0) {
 		if (parse_generation(entry->d_name, &generation))
 			generations_push(out, generation);
 	}
+	if (r < 0)
+		return err_errno(&op->err, -r, "list checkpoints");
 	if (out->n > 1)
 		qsort(out->at, out->n, sizeof(out->at[0]), compare_generations);
 	return 0;
@@ -514,22 +507,19 @@ int checkpoint_list(int owner_fd, struct generations *out, struct op *op)
 /* Finishes the deletions that a killed process was in. */
 static int remove_gone(int owner_fd)
 {
-	auto_close int fd = open_dir(owner_fd, DIR_NAME);
-	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	auto_dir *d = NULL;
 	const struct dirent *entry;
 	int first = 0;
+	int r = dir_open_at(owner_fd, DIR_NAME, O_NOFOLLOW, &d);
 
-	if (d == NULL)
-		return fd == -ENOENT ? 0 : fd < 0 ? fd : -errno;
-	take_fd(&fd); /* owned by d from here on */
-	while ((entry = readdir(d)) != NULL) {
-		int r = str_starts(entry->d_name, GONE_PREFIX)
-				? file_remove_tree_at(dirfd(d), entry->d_name)
-				: 0;
-
-		first = first < 0 ? first : r;
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	while ((r = dir_next(d, &entry)) > 0) {
+		if (str_starts(entry->d_name, GONE_PREFIX))
+			r = file_remove_tree_at(dirfd(d), entry->d_name);
+		first = first < 0 ? first : MIN(r, 0);
 	}
-	return first;
+	return first < 0 ? first : r;
 }
 
 /* Whether a checkpoint is there because nobody deleted it yet. */

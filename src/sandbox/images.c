@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sandbox/images.h"
 
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -9,7 +10,6 @@
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/warm-internal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -25,12 +25,6 @@
 /* A vivd that was just started has other work. Whoever needs an image sooner reads it himself. */
 enum { NAME_SIZE = 32, CHECK_AFTER_MS = 5000 };
 
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
-}
-
 static bool parse_name(const char *name, uint64_t *out_id)
 {
 	const char *digits = name + strlen(IMAGE_PREFIX);
@@ -44,18 +38,17 @@ static bool parse_name(const char *name, uint64_t *out_id)
 
 int image_find(int dirfd, uint64_t *out_id)
 {
-	auto_close int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	auto_dir *d = NULL;
 	const struct dirent *entry;
+	int r = dir_open_at(dirfd, ".", 0, &d);
 
-	if (d == NULL)
-		return -errno;
-	take_fd(&fd); /* owned by d from here on */
-	while ((entry = readdir(d)) != NULL) {
+	if (r < 0)
+		return r;
+	while ((r = dir_next(d, &entry)) > 0) {
 		if (parse_name(entry->d_name, out_id))
 			return 1;
 	}
-	return 0;
+	return r;
 }
 
 int image_name(int dirfd, const char *from, uint64_t id)

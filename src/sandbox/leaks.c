@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sandbox/leaks.h"
 
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "net/net.h"
@@ -9,7 +10,6 @@
 #include "os/netns.h"
 #include "os/spawn.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -83,30 +83,24 @@ static struct thing *found(struct look *l, enum thing_kind kind, const char *nam
 	return &l->out->at[l->out->n - 1];
 }
 
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
-}
-
 /* Names that are ids, in a directory. Return: 0 (also without one); -errno. */
 static int look_directory(struct look *l, int dirfd, enum thing_kind kind)
 {
-	auto_close int fd = dirfd < 0 ? -1 : openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	auto_dir *d = NULL;
 	const struct dirent *entry;
 	struct sandbox_id id;
+	int r;
 
 	if (dirfd < 0)
 		return 0;
-	if (d == NULL)
-		return -errno;
-	take_fd(&fd); /* owned by d from here on */
-	while ((entry = readdir(d)) != NULL) {
+	r = dir_open_at(dirfd, ".", 0, &d);
+	if (r < 0)
+		return r;
+	while ((r = dir_next(d, &entry)) > 0) {
 		if (id_parse(entry->d_name, &id) == 0)
 			found(l, kind, entry->d_name, entry->d_name);
 	}
-	return 0;
+	return r;
 }
 
 static int see_cgroup(const char *name, void *arg)
@@ -318,16 +312,17 @@ static void see_loop(struct look *l, const struct roots *roots, const char *devi
 
 static int look_loops(struct look *l, const struct roots *roots)
 {
-	cleanup(close_dir) DIR *d = opendir("/sys/block");
+	auto_dir *d = NULL;
 	const struct dirent *entry;
+	int r = dir_open_at(AT_FDCWD, "/sys/block", 0, &d);
 
-	if (d == NULL)
-		return -errno;
-	while ((entry = readdir(d)) != NULL) {
+	if (r < 0)
+		return r;
+	while ((r = dir_next(d, &entry)) > 0) {
 		if (str_starts(entry->d_name, "loop"))
 			see_loop(l, roots, entry->d_name);
 	}
-	return 0;
+	return r;
 }
 
 static int look_table(struct look *l, struct op *op)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The manager: opens what all sandboxes of an instance share, and lets go of it. */
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -14,7 +15,6 @@
 #include "sandbox/snapshot-internal.h"
 #include "sandbox/warm-internal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -83,16 +83,16 @@ static bool has_mark(const char *path)
 	return false;
 }
 
-static bool is_empty(const char *path)
+/* Return: 1; 0 there is something; -errno. */
+static int is_empty(const char *path)
 {
-	DIR *d = opendir(path);
-	size_t n = 0;
+	auto_dir *d = NULL;
+	const struct dirent *first;
+	int r = dir_open_at(AT_FDCWD, path, 0, &d);
 
-	while (d != NULL && readdir(d) != NULL)
-		n++;
-	if (d != NULL)
-		closedir(d);
-	return n <= 2; /* itself and its parent */
+	if (r == 0)
+		r = dir_next(d, &first);
+	return r < 0 ? r : r == 0;
 }
 
 /*
@@ -123,7 +123,10 @@ static int lock_dir(const char *path, unsigned mode, int *out_lock, struct err *
 
 	if (r < 0)
 		return err_errno(e, -r, "make directory %s", path);
-	if (!has_mark(path) && !is_empty(path))
+	r = has_mark(path) ? 1 : is_empty(path);
+	if (r < 0)
+		return err_errno(e, -r, "read directory %s", path);
+	if (r == 0)
 		return err_set(
 			e, ERR_INVALID,
 			"directory %s holds other things; give vivd one of its own (--state-dir, "

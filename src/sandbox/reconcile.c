@@ -12,7 +12,7 @@
  *
  * All of it runs before the loop does, so nothing can come in between.
  */
-#include "base/fd.h"
+#include "base/dir.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "os/cgroup.h"
@@ -23,7 +23,6 @@
 #include "sandbox/sweep.h"
 #include "sandbox/take.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 
@@ -264,21 +263,17 @@ static void keep_state_entry(struct manager *m, const char *name)
 static void each_unknown(struct manager *m, int dirfd,
 			 void (*fn)(struct manager *m, const char *name))
 {
-	auto_close int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *entry;
+	auto_dir *d = NULL;
+	const struct dirent *entry;
 	struct sandbox_id id;
+	int r = dir_open_at(dirfd, ".", 0, &d);
 
-	if (d == NULL) {
-		log_error("sweep.failed", kv_str("directory", strerror(errno)));
-		return;
-	}
-	take_fd(&fd); /* closed with the stream */
-	while ((entry = readdir(d)) != NULL) {
+	while (r >= 0 && (r = dir_next(d, &entry)) > 0) {
 		if (id_parse(entry->d_name, &id) == 0 && !is_known(&id, m))
 			fn(m, entry->d_name);
 	}
-	closedir(d);
+	if (r < 0)
+		log_error("sweep.failed", kv_str("directory", strerror(-r)));
 }
 
 static void sweep(struct manager *m)

@@ -10,6 +10,7 @@
  * One that is removed, or replaced, loses its name at once. Its files go when no create reads them
  * any more; sandboxes that were made of it have links of their own.
  */
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -17,7 +18,6 @@
 #include "os/work.h"
 #include "sandbox/snapshot-internal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -134,12 +134,6 @@ static struct entry *find(const struct snapshots *t, const struct snapshot_name 
 	return NULL;
 }
 
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
-}
-
 static void see(struct manager *m, const char *name)
 {
 	struct snapshot_name id;
@@ -162,7 +156,7 @@ static void see(struct manager *m, const char *name)
 int snapshots_open(struct manager *m, struct err *e)
 {
 	auto_free char *path = str_printf("%s/snapshots", m->config.state_dir);
-	cleanup(close_dir) DIR *d = NULL;
+	auto_dir *d = NULL;
 	const struct dirent *entry;
 	int r = file_mkdirs(path);
 
@@ -170,12 +164,12 @@ int snapshots_open(struct manager *m, struct err *e)
 		return err_errno(e, -r, "make directory %s", path);
 	m->snapshots = xcalloc(1, sizeof(*m->snapshots));
 	m->snapshots_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	d = opendir(path);
-	if (m->snapshots_fd < 0 || d == NULL)
-		return err_errno(e, errno, "open directory %s", path);
-	while ((entry = readdir(d)) != NULL)
+	r = m->snapshots_fd < 0 ? -errno : dir_open_at(m->snapshots_fd, ".", 0, &d);
+	if (r < 0)
+		return err_errno(e, -r, "open directory %s", path);
+	while ((r = dir_next(d, &entry)) > 0)
 		see(m, entry->d_name);
-	return 0;
+	return r < 0 ? err_errno(e, -r, "read directory %s", path) : 0;
 }
 
 void snapshots_close(struct manager *m)

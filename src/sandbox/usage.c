@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sandbox/usage.h"
 
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "base/tree.h"
@@ -8,7 +9,6 @@
 #include "sandbox/metrics-internal.h"
 #include "sandbox/usage-internal.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -17,12 +17,6 @@
 #include <sys/statvfs.h>
 
 enum { MIB = 1024 * 1024 };
-
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
-}
 
 void survey_init(struct survey *s, const struct manager *m)
 {
@@ -47,10 +41,8 @@ static void be_unsure(struct survey *s, const char *owner, const char *why)
 
 static bool is_known(const char *name)
 {
-	static const char *const known[] = { ".",           "..",
-					     "layer",       "layer.new",
-					     "checkpoints", "passing",
-					     METRICS_FILE,  METRICS_FILE ".tmp" };
+	static const char *const known[] = { "layer",   "layer.new",  "checkpoints",
+					     "passing", METRICS_FILE, METRICS_FILE ".tmp" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
 		if (streq(name, known[i]))
@@ -62,18 +54,15 @@ static bool is_known(const char *name)
 /* Whether there is nothing in a sandbox's directory but what this version knows of. */
 static bool is_plain(int dirfd)
 {
-	auto_close int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	auto_dir *d = NULL;
 	const struct dirent *entry;
+	int r = dir_open_at(dirfd, ".", 0, &d);
 
-	if (d == NULL)
-		return false;
-	take_fd(&fd); /* owned by d from here on */
-	while ((entry = readdir(d)) != NULL) {
+	while (r >= 0 && (r = dir_next(d, &entry)) > 0) {
 		if (!is_known(entry->d_name))
 			return false;
 	}
-	return true;
+	return r == 0;
 }
 
 /* The template under the disk of a sandbox, or of a checkpoint. */
@@ -179,20 +168,16 @@ static int see_all(struct survey *s, const char *dir,
 		   struct op *op)
 {
 	auto_free char *path = str_printf("%s/%s", s->usage.state_dir, dir);
-	auto_close int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	auto_dir *d = NULL;
 	const struct dirent *entry;
-	int fd_of;
-	int r = 0;
+	int r = dir_open_at(AT_FDCWD, path, 0, &d);
 
-	if (d == NULL)
-		return err_errno(&op->err, errno, "read %s", path);
-	fd_of = take_fd(&fd); /* owned by d from here on */
-	while (r == 0 && (entry = readdir(d)) != NULL) {
-		if (!streq(entry->d_name, ".") && !streq(entry->d_name, ".."))
-			r = see(s, fd_of, entry->d_name, op);
+	while (r >= 0 && (r = dir_next(d, &entry)) > 0) {
+		r = see(s, dirfd(d), entry->d_name, op);
+		if (r != 0)
+			return r;
 	}
-	return r;
+	return r < 0 ? err_errno(&op->err, -r, "read %s", path) : 0;
 }
 
 static int free_bytes(const char *path, uint64_t *out, struct op *op)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "template/cache.h"
 
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/id.h"
@@ -9,7 +10,6 @@
 #include "template/kernel-internal.h"
 #include "template/stage.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -109,27 +109,22 @@ static void add_temporary(struct listing *l, const char *path)
 		cache_need(item, "%s", being_built);
 }
 
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
-}
-
 /* Calls @fn for each name in a directory below the state directory; one that is not there is
  * empty. Return: 0; -errno with op->err set. */
 static int each_name(struct listing *l, const char *dir,
 		     void (*fn)(struct listing *l, const char *dir, const char *name))
 {
 	auto_free char *full = str_printf("%s/%s", l->state_dir, dir);
-	cleanup(close_dir) DIR *d = opendir(full);
+	auto_dir *d = NULL;
 	const struct dirent *entry;
+	int r = dir_open_at(AT_FDCWD, full, 0, &d);
 
-	if (d == NULL && errno != ENOENT && errno != ENOTDIR)
-		return err_errno(&l->op->err, errno, "read %s", full);
-	while (d != NULL && !err_is_set(&l->op->err) && (entry = readdir(d)) != NULL) {
-		if (!streq(entry->d_name, ".") && !streq(entry->d_name, ".."))
-			fn(l, dir, entry->d_name);
-	}
+	if (r == -ENOENT || r == -ENOTDIR)
+		return 0;
+	while (r >= 0 && !err_is_set(&l->op->err) && (r = dir_next(d, &entry)) > 0)
+		fn(l, dir, entry->d_name);
+	if (r < 0)
+		return err_errno(&l->op->err, -r, "read %s", full);
 	return err_is_set(&l->op->err) ? -EIO : 0;
 }
 

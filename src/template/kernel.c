@@ -1,19 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "template/kernel.h"
 
+#include "base/dir.h"
 #include "base/str.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
-
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
-}
 
 bool kernel_version_valid(const char *version)
 {
@@ -49,16 +44,16 @@ static int look_up(const char *state_dir, const char *version, struct kernel *ou
 static int find_newest(const char *state_dir, struct kernel *out)
 {
 	auto_free char *path = str_printf("%s/kernels", state_dir);
-	cleanup(close_dir) DIR *d = opendir(path);
+	auto_dir *d = NULL;
 	struct kernel newest = { 0 };
-	struct dirent *entry;
+	const struct dirent *entry;
+	struct kernel k;
+	int r = dir_open_at(AT_FDCWD, path, 0, &d);
 
-	if (d == NULL)
-		return -errno;
-	while ((entry = readdir(d)) != NULL) {
-		struct kernel k;
-		int r = look_up(state_dir, entry->d_name, &k);
-
+	if (r < 0)
+		return r;
+	while ((r = dir_next(d, &entry)) > 0) {
+		r = look_up(state_dir, entry->d_name, &k);
 		if (r == -ENOENT || r == -ENOTDIR)
 			continue;
 		if (r < 0)
@@ -66,6 +61,8 @@ static int find_newest(const char *state_dir, struct kernel *out)
 		if (strverscmp(k.version, newest.version) > 0)
 			newest = k;
 	}
+	if (r < 0)
+		return r;
 	if (newest.version[0] == '\0')
 		return -ENOENT;
 	*out = newest;

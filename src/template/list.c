@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/str.h"
 #include "template/cache.h"
 #include "template/template.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -14,12 +14,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
-
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
-}
 
 static int compare_names(const void *a, const void *b)
 {
@@ -32,17 +26,20 @@ static int compare_names(const void *a, const void *b)
 int template_list(const char *state_dir, struct templates *out, struct err *e)
 {
 	auto_free char *path = str_printf("%s/templates", state_dir);
-	cleanup(close_dir) DIR *d = opendir(path);
+	auto_dir *d = NULL;
 	const struct dirent *entry;
 	struct template t;
+	int r = dir_open_at(AT_FDCWD, path, 0, &d);
 
-	if (d == NULL && errno != ENOENT)
-		return err_errno(e, errno, "read %s", path);
-	while (d != NULL && (entry = readdir(d)) != NULL) {
+	if (r == -ENOENT)
+		return 0;
+	while (r >= 0 && (r = dir_next(d, &entry)) > 0) {
 		if (name_valid(entry->d_name) &&
 		    template_open(state_dir, entry->d_name, &t, NULL) == 0)
 			templates_push(out, t);
 	}
+	if (r < 0)
+		return err_errno(e, -r, "read %s", path);
 	if (out->n > 1)
 		qsort(out->at, out->n, sizeof(out->at[0]), compare_names);
 	return 0;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "template/publish.h"
 
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/sha256.h"
 #include "base/str.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,28 +15,21 @@
 
 enum { DIGEST_CHARS = 16, CHUNK_BYTES = 1 << 20 };
 
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
-}
-
 /* Snapshots lie beside the templates, as <name>:<tag>. Return: 1 one has this name; 0; -errno. */
 static int is_snapshot(int dirfd, const char *name)
 {
-	auto_close int fd = openat(dirfd, "../snapshots", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	auto_dir *d = NULL;
 	const struct dirent *entry;
 	size_t n = strlen(name);
+	int r = dir_open_at(dirfd, "../snapshots", 0, &d);
 
-	if (d == NULL)
-		return errno == ENOENT ? 0 : -errno;
-	take_fd(&fd); /* owned by d from here on */
-	while ((entry = readdir(d)) != NULL) {
+	if (r == -ENOENT)
+		return 0;
+	while (r >= 0 && (r = dir_next(d, &entry)) > 0) {
 		if (strncmp(entry->d_name, name, n) == 0 && entry->d_name[n] == ':')
 			return 1;
 	}
-	return 0;
+	return r;
 }
 
 int template_check_name(int dirfd, const char *name, struct err *e)

@@ -12,12 +12,12 @@
  */
 #include "template/stage.h"
 
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/id.h"
 #include "base/str.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -26,12 +26,6 @@
 #include <unistd.h>
 
 enum { RANDOM_CHARS = 12, TRIES_MAX = 100 };
-
-static void close_dir(DIR **d)
-{
-	if (*d != NULL)
-		closedir(*d);
-}
 
 static void sweep_one(int dirfd, const char *name)
 {
@@ -45,17 +39,14 @@ static void sweep_one(int dirfd, const char *name)
 
 static int sweep(int dirfd, const char *prefix)
 {
-	auto_close int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	cleanup(close_dir) DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *entry;
+	auto_dir *d = NULL;
+	const struct dirent *entry;
+	int r = dir_open_at(dirfd, ".", 0, &d);
 
-	if (d == NULL)
-		return -errno;
-	take_fd(&fd); /* owned by d from here on */
-	while ((entry = readdir(d)) != NULL)
+	while (r >= 0 && (r = dir_next(d, &entry)) > 0)
 		if (str_starts(entry->d_name, prefix))
 			sweep_one(dirfd, entry->d_name);
-	return 0;
+	return r;
 }
 
 /* Return: 1 it is ours; 0 a sweeper was faster; -errno. */

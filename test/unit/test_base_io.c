@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parts of src/base that touch the system: descriptors, files, waiting, logging. */
 #include "base/buf.h"
+#include "base/dir.h"
 #include "base/fd.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -228,6 +229,53 @@ START_TEST(test_file_sync_dir)
 }
 END_TEST
 
+/* dir */
+
+START_TEST(test_dir_names)
+{
+	auto_dir *empty = NULL;
+	auto_dir *full = NULL;
+	const struct dirent *entry = NULL;
+
+	ck_assert_int_eq(dir_open_at(dir_fd, ".", 0, &empty), 0);
+	ck_assert_int_eq(dir_next(empty, &entry), 0);
+	ck_assert_ptr_null(entry);
+	ck_assert_int_eq(mkdirat(dir_fd, "..below", 0700), 0);
+	ck_assert_int_eq(dir_open_at(dir_fd, ".", 0, &full), 0); /* from the beginning */
+	ck_assert_int_eq(dir_next(full, &entry), 1);
+	ck_assert_str_eq(entry->d_name, "..below");
+	ck_assert_int_eq(dir_next(full, &entry), 0);
+}
+END_TEST
+
+START_TEST(test_dir_cannot_be_opened)
+{
+	auto_dir *d = NULL;
+
+	ck_assert_int_eq(dir_open_at(dir_fd, "nowhere", 0, &d), -ENOENT);
+	ck_assert_int_eq(symlinkat(".", dir_fd, "link"), 0);
+	ck_assert_int_eq(dir_open_at(dir_fd, "link", O_NOFOLLOW, &d), -ENOTDIR);
+	ck_assert_ptr_null(d);
+	ck_assert_int_eq(dir_open_at(dir_fd, "link", 0, &d), 0);
+}
+END_TEST
+
+/* A disk that fails while its names are read: here, descriptors that are none of a directory. */
+START_TEST(test_dir_error_is_no_end)
+{
+	auto_dir *d = NULL;
+	const struct dirent *entry;
+	int file;
+
+	ck_assert_int_eq(file_write_hint_at(dir_fd, "file", "x", 1, 0600), 0);
+	file = openat(dir_fd, "file", O_RDONLY | O_CLOEXEC);
+	ck_assert_int_eq(dir_open_at(dir_fd, ".", 0, &d), 0);
+	ck_assert_int_ge(dup3(file, dirfd(d), O_CLOEXEC), 0);
+	ck_assert_int_eq(dir_next(d, &entry), -ENOTDIR);
+	fd_close(&file);
+}
+END_TEST
+
 /* op */
 
 START_TEST(test_op_deadlines)
@@ -448,6 +496,9 @@ int main(void)
 	tcase_add_test(tc, test_file_remove_too_deep);
 	tcase_add_test(tc, test_file_sync_dir);
 	tcase_add_test(tc, test_op_deadlines);
+	tcase_add_test(tc, test_dir_names);
+	tcase_add_test(tc, test_dir_cannot_be_opened);
+	tcase_add_test(tc, test_dir_error_is_no_end);
 	tcase_add_test(tc, test_op_child_has_its_own_error);
 	tcase_add_test(tc, test_op_wait);
 	tcase_add_test(tc, test_log_escapes);
