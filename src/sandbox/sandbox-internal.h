@@ -47,11 +47,11 @@ struct resources {
 	struct snapshot_draft *snapshot; /* that is being made of it; borrowed; NULL = none */
 	struct flat_draft *flat; /* template that is being made of it; borrowed; NULL = none */
 	bool draft_kept;
-	struct memory_capture *capture; /* of a checkpoint that is being made; owned; NULL = none */
-	struct guest_line line;         /* of the same; owned; closed otherwise */
-	struct syncing *syncing;        /* of a disk that is being made (durable.c); owned; NULL */
-	struct disk_merge merged;       /* of its disk, to be put in place; owned */
-	bool layer_unused;              /* the disk's top layer is for a VM that has not got it */
+	struct memory_saving *saving; /* of a checkpoint that is being made; owned; NULL = none */
+	struct guest_line line;       /* of the same; owned; closed otherwise */
+	struct syncing *syncing;      /* of a disk that is being made (durable.c); owned; NULL */
+	struct disk_merge merged;     /* of its disk, to be put in place; owned */
+	bool layer_unused;            /* the disk's top layer is for a VM that has not got it */
 	char kernel_version[KERNEL_VERSION_SIZE];
 	char agent_version[AGENT_VERSION_SIZE];
 };

@@ -151,10 +151,10 @@ static int map_image(const struct sandbox *sb, struct memory_image *out, uint64_
 	return memory_image_map(fd, id, out, &op->err);
 }
 
-static int memory_acquire(struct sandbox *sb, struct op *op)
+/* Most of memory is written while the guest goes on, if it can be told what changes meanwhile. */
+static int ahead_acquire(struct sandbox *sb, struct op *op)
 {
 	cleanup(memory_image_done) struct memory_image image = MEMORY_IMAGE_INIT;
-	struct checkpoint *c = &sb->res.draft;
 	auto_close int fd =
 		openat(sb->res.draft_fd, "memory", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	struct ram ram;
@@ -162,10 +162,22 @@ static int memory_acquire(struct sandbox *sb, struct op *op)
 
 	if (fd < 0)
 		return err_errno(&op->err, errno, "make the checkpoint's memory");
-	r = map_image(sb, &image, &c->image_id, op);
+	r = map_image(sb, &image, &sb->res.draft.image_id, op);
 	if (r == 0)
 		r = vmm_ram(sb->res.vmm, &ram, op);
-	return r < 0 ? r : memory_save(&ram, &image, fd, &c->memory, op);
+	return r < 0 ? r : memory_saving_new(&ram, &image, &fd, &sb->res.saving, op);
+}
+
+static int ahead_release(struct sandbox *sb, struct op *op)
+{
+	(void)op;
+	memory_saving_free(take_ptr(&sb->res.saving));
+	return 0;
+}
+
+static int memory_acquire(struct sandbox *sb, struct op *op)
+{
+	return memory_saving_finish(sb->res.saving, &sb->res.draft.memory, op);
 }
 
 /* What the checkpoint shares with the sandbox. */
@@ -198,9 +210,10 @@ static int commit_release(struct sandbox *sb, struct op *op)
 }
 
 static const struct step pause_steps[] = {
-	{ "quiesce", STEP_VOLATILE, quiesce_acquire, quiesce_release, NULL },
 	{ "draft", STEP_VOLATILE, draft_acquire, draft_release, NULL },
 	{ "arm", STEP_VOLATILE, arm_acquire, arm_release, NULL },
+	{ "ahead", STEP_VOLATILE, ahead_acquire, ahead_release, NULL },
+	{ "quiesce", STEP_VOLATILE, quiesce_acquire, quiesce_release, NULL },
 	{ "halt", STEP_VOLATILE, halt_acquire, halt_release, NULL },
 	{ "devices", STEP_VOLATILE, devices_acquire, NULL, NULL },
 	{ "memory", STEP_VOLATILE, memory_acquire, NULL, NULL },
@@ -231,19 +244,12 @@ static int next_layer_release(struct sandbox *sb, struct op *op)
 	return disk_retract(sb->m->disk, sb->res.dirfd, op);
 }
 
-static int room_acquire(struct sandbox *sb, struct op *op)
+/* In the stop the rest is only copied, since the guest goes on then. */
+static int ahead_and_room_acquire(struct sandbox *sb, struct op *op)
 {
-	struct ram ram;
-	int r = vmm_ram(sb->res.vmm, &ram, op);
+	int r = ahead_acquire(sb, op);
 
-	return r < 0 ? r : memory_capture_new(&ram, &sb->res.capture, &op->err);
-}
-
-static int room_release(struct sandbox *sb, struct op *op)
-{
-	(void)op;
-	memory_capture_free(take_ptr(&sb->res.capture));
-	return 0;
+	return r < 0 ? r : memory_saving_room(sb->res.saving, &op->err);
 }
 
 /* The VM gets the layer ready that it will write to; it stays unused until "devices". */
@@ -290,7 +296,7 @@ static int devices_and_layer_acquire(struct sandbox *sb, struct op *op)
 
 static int capture_acquire(struct sandbox *sb, struct op *op)
 {
-	return memory_capture_take(sb->res.capture, &op->err);
+	return memory_saving_copy(sb->res.saving, &op->err);
 }
 
 /* From here on the sandbox goes on as before. The agent finds the request when it does. */
@@ -305,19 +311,10 @@ static int run_acquire(struct sandbox *sb, struct op *op)
 
 static int write_acquire(struct sandbox *sb, struct op *op)
 {
-	cleanup(memory_image_done) struct memory_image image = MEMORY_IMAGE_INIT;
-	struct checkpoint *c = &sb->res.draft;
-	auto_close int fd =
-		openat(sb->res.draft_fd, "memory", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	int r;
+	int r = memory_saving_finish(sb->res.saving, &sb->res.draft.memory, op);
 
-	ignore_err(arm_release(sb, op)); /* it never fails */
-	if (fd < 0)
-		return err_errno(&op->err, errno, "make the checkpoint's memory");
-	r = map_image(sb, &image, &c->image_id, op);
-	if (r == 0)
-		r = memory_capture_save(sb->res.capture, &image, fd, &c->memory, op);
-	memory_capture_free(take_ptr(&sb->res.capture));
+	ignore_err(arm_release(sb, op)); /* neither ever fails */
+	ignore_err(ahead_release(sb, op));
 	return r;
 }
 
@@ -338,7 +335,7 @@ static const struct step checkpoint_steps[] = {
 	{ "draft", STEP_VOLATILE, draft_acquire, draft_release, NULL },
 	{ "layer", STEP_VOLATILE, next_layer_acquire, next_layer_release, NULL },
 	{ "arm", STEP_VOLATILE, arm_both_acquire, arm_release, NULL },
-	{ "room", STEP_VOLATILE, room_acquire, room_release, NULL },
+	{ "ahead", STEP_VOLATILE, ahead_and_room_acquire, ahead_release, NULL },
 	{ "freeze", STEP_VOLATILE, freeze_acquire, quiesce_release, NULL },
 	{ "halt", STEP_VOLATILE, halt_acquire, halt_release, NULL },
 	{ "devices", STEP_VOLATILE, devices_and_layer_acquire, NULL, NULL },

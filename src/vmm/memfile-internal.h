@@ -6,7 +6,11 @@
 
 #define MEMORY_DIFF_MAGIC "VIVDIFF"
 
-enum { MEMORY_DIFF_VERSION = 1, MEMORY_DIFF_HEADER_BYTES = 4096 };
+/* Runs of the first version rise; in all else the two are the same. */
+enum { MEMORY_DIFF_OLDEST = 1, MEMORY_DIFF_VERSION = 2, MEMORY_DIFF_HEADER_BYTES = 4096 };
+
+/* So often may a page be in one file. */
+enum { MEMORY_DIFF_PASSES_MAX = 8 };
 
 struct memory_diff_header {
 	char magic[8];

@@ -6,6 +6,7 @@
 #include "base/str.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -29,6 +30,7 @@ struct batch {
 	struct ram_run runs[BATCH_RUNS];
 	size_t n;
 	size_t n_pages;
+	bool zero; /* their pages are zeros */
 };
 
 static void diff_done(struct diff *d)
@@ -58,9 +60,10 @@ static int check_header(const struct memory_diff_header *h, uint64_t ram_bytes, 
 		return damaged(e, "it does not begin as one");
 	if (h->header_sum != XXH3_64bits(h, offsetof(struct memory_diff_header, header_sum)))
 		return damaged(e, "its header");
-	if (h->version != MEMORY_DIFF_VERSION || h->page_bytes != RAM_PAGE_BYTES)
-		return err_set(e, ERR_INVALID, "the memory file is of version %u, not %d",
-			       h->version, MEMORY_DIFF_VERSION);
+	if (h->version < MEMORY_DIFF_OLDEST || h->version > MEMORY_DIFF_VERSION ||
+	    h->page_bytes != RAM_PAGE_BYTES)
+		return err_set(e, ERR_INVALID, "the memory file is of version %u, not %d to %d",
+			       h->version, MEMORY_DIFF_OLDEST, MEMORY_DIFF_VERSION);
 	if (h->ram_bytes != ram_bytes)
 		return err_set(e, ERR_INVALID,
 			       "the memory file is of a guest with %ju bytes of memory, not %ju",
@@ -76,10 +79,10 @@ static int check_header(const struct memory_diff_header *h, uint64_t ram_bytes, 
 static int check_sizes(const struct diff *d, struct err *e)
 {
 	const struct memory_diff_header *h = &d->header;
-	uint64_t n_pages = h->ram_bytes / RAM_PAGE_BYTES;
+	uint64_t most = h->ram_bytes / RAM_PAGE_BYTES * MEMORY_DIFF_PASSES_MAX;
 	struct stat st;
 
-	if (h->n_runs > n_pages || h->data_pages > n_pages)
+	if (h->n_runs > most || h->data_pages > most)
 		return damaged(e, "its sizes");
 	if (fstat(d->fd, &st) < 0)
 		return err_errno(e, errno, "look at the memory file");
@@ -89,20 +92,18 @@ static int check_sizes(const struct diff *d, struct err *e)
 	return 0;
 }
 
-/* Runs rise, lie within the memory, and have as many pages as the header says. */
+/* Runs lie within the memory, and have as many pages as the header says. */
 static int check_runs(const struct diff *d, struct err *e)
 {
 	uint64_t n_pages = d->header.ram_bytes / RAM_PAGE_BYTES;
-	uint64_t end = 0;
 	uint64_t stored = 0;
 
 	for (size_t i = 0; i < d->header.n_runs; i++) {
 		const struct memory_diff_run *run = &d->runs[i];
 
 		if (run->n == 0 || run->n > RAM_RUN_PAGES_MAX || run->zero > 1 ||
-		    run->first < end || (uint64_t)run->first + run->n > n_pages)
+		    (uint64_t)run->first + run->n > n_pages)
 			return damaged(e, "its table");
-		end = (uint64_t)run->first + run->n;
 		stored += run->zero != 0 ? 0 : run->n;
 	}
 	return stored == d->header.data_pages ? 0 : damaged(e, "its table");
@@ -178,8 +179,8 @@ static int next_batch(struct diff *d, struct batch *out, struct err *e)
 
 	if (first == d->header.n_runs)
 		return 0;
-	*out = (struct batch){ .n = 0 };
 	zero = d->runs[first].zero;
+	*out = (struct batch){ .zero = zero != 0 };
 	while (d->next < d->header.n_runs && out->n < BATCH_RUNS && d->runs[d->next].zero == zero &&
 	       out->n_pages + d->runs[d->next].n <= BATCH_PAGES) {
 		const struct memory_diff_run *run = &d->runs[d->next++];
@@ -215,45 +216,61 @@ int memory_verify(int fd, uint64_t ram_bytes, uint64_t image_id, struct op *op)
 	return r;
 }
 
-/* Writes pages where they belong in an image; zeros in a fresh file are holes. */
+static int put_bytes(int fd, uint64_t page, const unsigned char *pages, size_t n, struct err *e)
+{
+	ssize_t w = pwrite(fd, pages, n * RAM_PAGE_BYTES, (off_t)(page * RAM_PAGE_BYTES));
+
+	if (w < 0)
+		return err_errno(e, errno, "write the memory image");
+	if ((size_t)w != n * RAM_PAGE_BYTES)
+		return err_errno(e, ENOSPC, "write the memory image");
+	return 0;
+}
+
+/* Writes pages where they belong in a fresh file, in which zeros are holes. */
 static int put_pages(int fd, uint64_t page, const unsigned char *pages, size_t n, struct err *e)
 {
 	size_t i = 0;
+	int r = 0;
 
-	while (i < n) {
+	while (i < n && r == 0) {
 		size_t first = i;
-		ssize_t w;
 
 		if (memory_page_is_zero(pages + i++ * RAM_PAGE_BYTES))
 			continue;
 		while (i < n && !memory_page_is_zero(pages + i * RAM_PAGE_BYTES))
 			i++;
-		w = pwrite(fd, pages + first * RAM_PAGE_BYTES, (i - first) * RAM_PAGE_BYTES,
-			   (off_t)((page + first) * RAM_PAGE_BYTES));
-		if (w < 0)
-			return err_errno(e, errno, "write the memory image");
-		if ((size_t)w != (i - first) * RAM_PAGE_BYTES)
-			return err_errno(e, ENOSPC, "write the memory image");
+		r = put_bytes(fd, page + first, pages + first * RAM_PAGE_BYTES, i - first, e);
 	}
-	return 0;
-}
-
-/* The image's pages up to @end, where the next run of the diff begins. */
-static int put_image(const struct memory_image *image, uint64_t page, uint64_t end, int fd,
-		     struct err *e)
-{
-	int r = 0;
-
-	if (image->bytes == NULL)
-		return 0;
-	for (; page < end && r == 0; page += RAM_RUN_PAGES_MAX)
-		r = put_pages(fd, page, image->bytes + page * RAM_PAGE_BYTES,
-			      MIN(end - page, (uint64_t)RAM_RUN_PAGES_MAX), e);
 	return r;
 }
 
-static int put_batch(const struct memory_image *image, const struct diff *d,
-		     const struct batch *batch, uint64_t *page, int fd, struct op *op)
+/* Over what was written there before. @zeros: as many pages */
+static int put_zeros(int fd, struct ram_run run, const unsigned char *zeros, struct err *e)
+{
+	int r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			  (off_t)run.first * RAM_PAGE_BYTES, (off_t)run.n * RAM_PAGE_BYTES);
+
+	if (r < 0 && errno == EOPNOTSUPP) /* a file system without holes */
+		return put_bytes(fd, run.first, zeros, run.n, e);
+	return r < 0 ? err_errno(e, errno, "write the memory image") : 0;
+}
+
+static int put_image(const struct memory_image *image, int fd, struct op *op)
+{
+	uint64_t end = image->bytes != NULL ? image->size_bytes / RAM_PAGE_BYTES : 0;
+	int r = 0;
+
+	for (uint64_t page = 0; page < end && r == 0; page += RAM_RUN_PAGES_MAX) {
+		r = op_check(op);
+		if (r == 0)
+			r = put_pages(fd, page, image->bytes + page * RAM_PAGE_BYTES,
+				      MIN(end - page, (uint64_t)RAM_RUN_PAGES_MAX), &op->err);
+	}
+	return r;
+}
+
+static int put_batch(const struct diff *d, const struct batch *batch, int fd, struct op *op)
 {
 	const unsigned char *at = d->pages;
 	int r = op_check(op);
@@ -261,10 +278,8 @@ static int put_batch(const struct memory_image *image, const struct diff *d,
 	for (size_t i = 0; i < batch->n && r == 0; i++) {
 		struct ram_run run = batch->runs[i];
 
-		r = put_image(image, *page, run.first, fd, &op->err);
-		if (r == 0)
-			r = put_pages(fd, run.first, at, run.n, &op->err);
-		*page = (uint64_t)run.first + run.n;
+		r = batch->zero ? put_zeros(fd, run, at, &op->err)
+				: put_bytes(fd, run.first, at, run.n, &op->err);
 		at += (size_t)run.n * RAM_PAGE_BYTES;
 	}
 	return r;
@@ -275,7 +290,6 @@ int memory_merge(const struct memory_image *image, int diff_fd, uint64_t ram_byt
 {
 	cleanup(diff_done) struct diff d = { .fd = -1 };
 	struct batch batch;
-	uint64_t page = 0;
 	int r = 0;
 
 	if (image->bytes != NULL && image->size_bytes != ram_bytes)
@@ -286,10 +300,10 @@ int memory_merge(const struct memory_image *image, int diff_fd, uint64_t ram_byt
 		r = diff_open(&d, diff_fd, ram_bytes, image->id, &op->err);
 	if (r == 0 && ftruncate(fd, (off_t)ram_bytes) < 0)
 		return err_errno(&op->err, errno, "make the memory image");
-	while (r == 0 && (r = next_batch(&d, &batch, &op->err)) > 0)
-		r = put_batch(image, &d, &batch, &page, fd, op);
 	if (r == 0)
-		r = put_image(image, page, ram_bytes / RAM_PAGE_BYTES, fd, &op->err);
+		r = put_image(image, fd, op);
+	while (r == 0 && (r = next_batch(&d, &batch, &op->err)) > 0)
+		r = put_batch(&d, &batch, fd, op);
 	if (r < 0 && !err_is_set(&op->err))
 		return err_errno(&op->err, -r, "write the memory image");
 	return r;

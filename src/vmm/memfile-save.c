@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writing diffs, straight from a paused guest or from a copy of what it owned. */
+/* Writing diffs: straight from a paused guest, or begun while it runs. */
 #include "vmm/memfile-internal.h"
 
 #include "base/fd.h"
 #include "base/str.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,11 +17,19 @@ VEC_DEFINE(diff_runs, struct memory_diff_run)
 
 enum { CHUNK_PAGES = 1024, READ_PAGES = RAM_RUN_PAGES_MAX, ROOM_SLACK_PAGES = 4096 };
 
-/* Pages come in rising order; those that count are gathered in a chunk and written when it is full.
- */
+/* While the guest runs: passes at most, and what is few enough to be left for the stop. */
+enum { PASSES_MAX = 4, FEW_PAGES = 256 };
+static_assert((int)PASSES_MAX < (int)MEMORY_DIFF_PASSES_MAX,
+	      "one more when the guest stands still");
+
+enum { PAGE_SEEN = 1, PAGE_LOGGED = 2 };
+
+/* The pages that count are gathered in a chunk and written when it is full. */
 struct writer {
 	const struct memory_image *image;
 	int fd;
+	unsigned char *pages; /* of each page of the guest what was done with it; owned; NULL = each
+				 comes once */
 	unsigned char *chunk; /* CHUNK_PAGES pages; owned */
 	size_t chunk_pages;
 	uint64_t off_bytes; /* in the file, where the chunk goes */
@@ -32,6 +41,7 @@ struct writer {
 static void writer_done(struct writer *w)
 {
 	diff_runs_done(&w->runs);
+	free(w->pages);
 	free(w->chunk);
 }
 
@@ -87,6 +97,16 @@ static void note_page(struct writer *w, uint32_t page, bool zero)
 			       (struct memory_diff_run){ .first = page, .n = 1, .zero = zero });
 }
 
+/* Whether it has to be in the file. Also as the image has it, if there is another of it before. */
+static bool counts(struct writer *w, uint32_t page, bool differs)
+{
+	if (w->pages == NULL)
+		return differs;
+	differs = differs || (w->pages[page] & PAGE_LOGGED) != 0;
+	w->pages[page] |= differs ? PAGE_SEEN | PAGE_LOGGED : PAGE_SEEN;
+	return differs;
+}
+
 static int add_page(struct writer *w, uint32_t page, const unsigned char *bytes)
 {
 	static const unsigned char zeros[RAM_PAGE_BYTES];
@@ -95,7 +115,8 @@ static int add_page(struct writer *w, uint32_t page, const unsigned char *bytes)
 		image->bytes != NULL ? image->bytes + (uint64_t)page * RAM_PAGE_BYTES : zeros;
 	bool zero = memory_page_is_zero(bytes);
 
-	if (zero ? memory_page_is_zero(base) : memcmp(bytes, base, RAM_PAGE_BYTES) == 0)
+	if (!counts(w, page,
+		    zero ? !memory_page_is_zero(base) : memcmp(bytes, base, RAM_PAGE_BYTES) != 0))
 		return 0;
 	if (!zero && w->chunk_pages == CHUNK_PAGES) {
 		int r = flush(w);
@@ -117,7 +138,6 @@ static int add_run(struct writer *w, struct ram_run run, const unsigned char *pa
 
 	for (uint32_t i = 0; i < run.n && r == 0; i++)
 		r = add_page(w, run.first + i, pages + (size_t)i * RAM_PAGE_BYTES);
-	w->stat.owned_pages += run.n;
 	return r;
 }
 
@@ -225,193 +245,215 @@ int memory_save(const struct ram *ram, const struct memory_image *image, int fd,
 		r = finish(&w, ram->bytes);
 	if (r < 0)
 		return save_error(r, op);
+	w.stat.owned_pages = ram_runs_pages(&runs);
 	*out = w.stat;
 	return 0;
 }
 
-struct memory_capture {
+struct memory_saving {
 	struct ram ram; /* its pidfd is borrowed */
-	int track_fd;   /* of ram_track(); owned; -1 = nobody tracks */
-	struct ram_runs runs;
-	unsigned char *room; /* mapped; NULL = none */
+	int track_fd;   /* of ram_track(); owned; -1 = nobody tracks: nothing is written yet */
+	struct memory_image image;
+	int fd;
+	struct writer w;
+	struct ram_runs rest; /* what is not in the file as the paused guest has it */
+	unsigned char *room;  /* mapped; NULL = none */
 	uint64_t room_bytes;
-	uint32_t room_pages; /* of these are used */
-	uint32_t
-		*places; /* of each page of the guest 1 + its place in the room; 0 = none; mapped */
+	bool copied; /* the rest is in the room, one run behind the other */
 };
 
-static uint64_t places_bytes(const struct memory_capture *c)
+/* All of it, then what changed meanwhile, until that is little or does not get less. */
+static int write_ahead(struct memory_saving *s, struct ram_runs *runs, struct op *op)
 {
-	return c->ram.bytes / RAM_PAGE_BYTES * sizeof(c->places[0]);
+	uint64_t n = ram_runs_pages(runs);
+	int r = save_runs(&s->w, &s->ram, runs, op);
+
+	for (int pass = 1; pass < PASSES_MAX && n > FEW_PAGES && r == 0; pass++) {
+		uint64_t before = n;
+
+		ram_runs_done(runs);
+		r = ram_track_again(&s->ram, runs, &op->err);
+		n = ram_runs_pages(runs);
+		if (r == 0)
+			r = save_runs(&s->w, &s->ram, runs, op);
+		if (n > before / 2)
+			break;
+	}
+	if (r == 0)
+		r = flush(&s->w);
+	if (r < 0)
+		return save_error(r, op);
+	/* Whoever syncs it waits less. That says if it fails. */
+	ignore_err(sync_file_range(s->fd, 0, 0, SYNC_FILE_RANGE_WRITE));
+	return 0;
 }
 
-/* Maps room. Huge pages are faster to get; where there are none it does not matter. */
-static void *map_room(uint64_t bytes, struct err *e)
+static int begin(struct memory_saving *s, struct op *op)
+{
+	cleanup(ram_runs_done) struct ram_runs runs = { 0 };
+	int r = writer_init(&s->w, &s->image, s->ram.bytes, s->fd, &op->err);
+
+	if (r < 0)
+		return r;
+	s->w.pages = calloc(s->ram.bytes / RAM_PAGE_BYTES, 1);
+	if (s->w.pages == NULL)
+		return err_errno(&op->err, ENOMEM, "save the guest's memory");
+	r = ram_track(&s->ram, &runs, &s->track_fd, &op->err);
+	return r <= 0 ? r : write_ahead(s, &runs, op);
+}
+
+int memory_saving_new(const struct ram *ram, struct memory_image *image, int *fd,
+		      struct memory_saving **out, struct op *op)
+{
+	struct memory_saving *s = xcalloc(1, sizeof(*s));
+	int r;
+
+	s->ram = *ram;
+	s->track_fd = -1;
+	s->image = *image;
+	*image = (struct memory_image)MEMORY_IMAGE_INIT;
+	s->fd = take_fd(fd);
+	r = begin(s, op);
+	if (r < 0)
+		memory_saving_free(s);
+	else
+		*out = s;
+	return r;
+}
+
+/* Huge pages are faster to get; where there are none it does not matter. */
+static int map_room(struct memory_saving *s, uint64_t bytes)
 {
 	void *room = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (room == MAP_FAILED) {
-		ignore_err(err_errno(e, errno, "get %ju bytes for a copy of the guest's memory",
-				     (uintmax_t)bytes));
-		return NULL;
-	}
+	if (room == MAP_FAILED)
+		return -errno;
+	s->room = room;
+	s->room_bytes = bytes;
 	madvise(room, bytes, MADV_HUGEPAGE);
-	return room;
+	return madvise(room, bytes, MADV_POPULATE_WRITE) < 0 && errno != EINVAL ? -errno : 0;
 }
 
-/* Touches all of a part of it. */
-static int touch_room(unsigned char *room, uint64_t bytes, struct err *e)
+static int no_room(int r, uint64_t bytes, struct err *e)
 {
-	if (madvise(room, bytes, MADV_POPULATE_WRITE) < 0 && errno != EINVAL)
-		return err_errno(e, errno, "get %ju bytes for a copy of the guest's memory",
-				 (uintmax_t)bytes);
-	return 0;
+	return err_errno(e, -r, "get %ju bytes for a copy of the guest's memory", (uintmax_t)bytes);
 }
 
-static int get_room(struct memory_capture *c, uint64_t pages, struct err *e)
+int memory_saving_room(struct memory_saving *s, struct err *e)
 {
-	uint64_t bytes =
-		MIN(pages + ROOM_SLACK_PAGES, c->ram.bytes / RAM_PAGE_BYTES) * RAM_PAGE_BYTES;
+	cleanup(ram_runs_done) struct ram_runs runs = { 0 };
+	int r = s->track_fd >= 0 ? 0 : ram_scan(&s->ram, &runs, e);
+	uint64_t pages = ram_runs_pages(&runs) + ROOM_SLACK_PAGES;
+	uint64_t bytes = MIN(pages * RAM_PAGE_BYTES, s->ram.bytes);
 
-	c->room = map_room(bytes, e);
-	if (c->room == NULL)
-		return -ENOMEM;
-	c->room_bytes = bytes;
-	c->places = map_room(places_bytes(c), e);
-	return c->places == NULL ? -ENOMEM : touch_room(c->room, bytes, e);
+	if (r < 0)
+		return r;
+	r = map_room(s, bytes);
+	return r < 0 ? no_room(r, bytes, e) : 0;
 }
 
 /* For more than was thought: slower, but right. */
-static int grow_room(struct memory_capture *c, uint64_t pages, struct err *e)
+static int grow_room(struct memory_saving *s, uint64_t bytes, struct err *e)
 {
-	uint64_t bytes = pages * RAM_PAGE_BYTES;
 	void *room;
 
-	if (bytes <= c->room_bytes)
+	if (bytes <= s->room_bytes)
 		return 0;
-	room = mremap(c->room, c->room_bytes, bytes, MREMAP_MAYMOVE);
+	room = mremap(s->room, s->room_bytes, bytes, MREMAP_MAYMOVE);
 	if (room == MAP_FAILED)
-		return err_errno(e, errno, "get %ju bytes for a copy of the guest's memory",
-				 (uintmax_t)bytes);
-	c->room = room;
-	c->room_bytes = bytes;
+		return no_room(-errno, bytes, e);
+	s->room = room;
+	s->room_bytes = bytes;
 	return 0;
 }
 
-/* Copies runs behind what is there already. */
-static int copy_runs(struct memory_capture *c, const struct ram_runs *runs, struct err *e)
+/* Of pages that the guest does not own: what is in the file all the same. It gave them back. */
+static void add_given_back(struct memory_saving *s, uint64_t page, uint64_t end)
 {
-	uint64_t pages = c->room_pages + ram_runs_pages(runs);
-	int r = grow_room(c, pages, e);
+	for (; page < end; page++) {
+		if ((s->w.pages[page] & PAGE_LOGGED) != 0)
+			ram_runs_add(&s->rest, page, 1, true);
+	}
+}
 
-	if (r == 0)
-		r = ram_read(&c->ram, runs->at, runs->n,
-			     c->room + (size_t)c->room_pages * RAM_PAGE_BYTES, e);
+/* Of pages that it owns: what was written to since it was seen, or was never seen. */
+static void add_stale(struct memory_saving *s, const struct ram_run *run)
+{
+	for (uint64_t page = run->first; page < (uint64_t)run->first + run->n; page++) {
+		if (run->written || s->w.pages[page] == 0)
+			ram_runs_add(&s->rest, page, 1, true);
+	}
+}
+
+static int find_rest(struct memory_saving *s, struct err *e)
+{
+	cleanup(ram_runs_done) struct ram_runs owned = { 0 };
+	uint64_t page = 0;
+	int r = ram_scan(&s->ram, &owned, e);
+
 	if (r < 0)
 		return r;
-	vec_foreach (run, runs) {
-		for (uint32_t i = 0; i < run->n; i++)
-			c->places[run->first + i] = ++c->room_pages;
+	vec_foreach (run, &owned) {
+		add_given_back(s, page, run->first);
+		add_stale(s, run);
+		page = (uint64_t)run->first + run->n;
 	}
+	add_given_back(s, page, s->ram.bytes / RAM_PAGE_BYTES);
+	s->w.stat.owned_pages = ram_runs_pages(&owned);
 	return 0;
 }
 
-/* Where nothing is tracked only the room is got, since all would have to be copied again. */
-static int prepare(struct memory_capture *c, struct err *e)
+int memory_saving_copy(struct memory_saving *s, struct err *e)
 {
-	cleanup(ram_runs_done) struct ram_runs runs = { 0 };
-	int tracked = ram_track(&c->ram, &runs, &c->track_fd, e);
-	int r = tracked == 0 ? ram_scan(&c->ram, &runs, e) : MIN(tracked, 0);
-
-	if (r == 0)
-		r = get_room(c, ram_runs_pages(&runs), e);
-	return r < 0 || tracked == 0 ? r : copy_runs(c, &runs, e);
-}
-
-int memory_capture_new(const struct ram *ram, struct memory_capture **out, struct err *e)
-{
-	struct memory_capture *c = xcalloc(1, sizeof(*c));
 	int r;
 
-	c->ram = *ram;
-	c->track_fd = -1;
-	r = prepare(c, e);
-	if (r < 0)
-		memory_capture_free(c);
-	else
-		*out = c;
-	return r;
-}
-
-/* The part of a run that has to be copied: written to since it was, or not copied at all. */
-static void add_stale(struct ram_runs *stale, const struct memory_capture *c,
-		      const struct ram_run *run)
-{
-	if (run->written) {
-		ram_runs_push(stale, *run);
-		return;
-	}
-	for (uint32_t page = run->first; page < run->first + run->n; page++) {
-		if (c->places[page] == 0)
-			ram_runs_push(stale, (struct ram_run){ .first = page, .n = 1 });
-	}
-}
-
-int memory_capture_take(struct memory_capture *c, struct err *e)
-{
-	cleanup(ram_runs_done) struct ram_runs stale = { 0 };
-	int r = ram_scan(&c->ram, &c->runs, e);
-
-	if (r < 0)
-		return r;
-	vec_foreach (run, &c->runs)
-		add_stale(&stale, c, run);
-	return copy_runs(c, &stale, e);
-}
-
-static void end_tracking(struct memory_capture *c)
-{
-	if (c->track_fd >= 0)
-		ram_untrack(&c->ram, take_fd(&c->track_fd));
-}
-
-static int add_captured(struct writer *w, const struct memory_capture *c, struct ram_run run,
-			struct op *op)
-{
-	int r = op_check(op);
-
-	for (uint32_t page = run.first; page < run.first + run.n && r == 0; page++)
-		r = add_page(w, page, c->room + (uint64_t)(c->places[page] - 1) * RAM_PAGE_BYTES);
-	w->stat.owned_pages += run.n;
-	return r;
-}
-
-int memory_capture_save(struct memory_capture *c, const struct memory_image *image, int fd,
-			struct memory_stat *out, struct op *op)
-{
-	cleanup(writer_done) struct writer w = { 0 };
-	int r = writer_init(&w, image, c->ram.bytes, fd, &op->err);
-
-	end_tracking(c);
-	for (size_t i = 0; i < c->runs.n && r == 0; i++)
-		r = add_captured(&w, c, c->runs.at[i], op);
+	assert(s->room != NULL);
+	r = find_rest(s, e);
 	if (r == 0)
-		r = finish(&w, c->ram.bytes);
+		r = grow_room(s, ram_runs_pages(&s->rest) * RAM_PAGE_BYTES, e);
+	if (r == 0)
+		r = ram_read(&s->ram, s->rest.at, s->rest.n, s->room, e);
+	s->copied = r == 0;
+	return r;
+}
+
+static int save_copy(struct memory_saving *s, struct op *op)
+{
+	const unsigned char *at = s->room;
+	int r = 0;
+
+	for (size_t i = 0; i < s->rest.n && r == 0; i++) {
+		r = add_run(&s->w, s->rest.at[i], at, op);
+		at += (size_t)s->rest.at[i].n * RAM_PAGE_BYTES;
+	}
+	return r;
+}
+
+int memory_saving_finish(struct memory_saving *s, struct memory_stat *out, struct op *op)
+{
+	int r = s->copied ? save_copy(s, op) : find_rest(s, &op->err);
+
+	if (r == 0 && !s->copied)
+		r = save_runs(&s->w, &s->ram, &s->rest, op);
+	if (r == 0)
+		r = finish(&s->w, s->ram.bytes);
 	if (r < 0)
 		return save_error(r, op);
-	*out = w.stat;
+	*out = s->w.stat;
 	return 0;
 }
 
-void memory_capture_free(struct memory_capture *c)
+void memory_saving_free(struct memory_saving *s)
 {
-	if (c == NULL)
+	if (s == NULL)
 		return;
-	end_tracking(c);
-	ram_runs_done(&c->runs);
-	if (c->room != NULL)
-		munmap(c->room, c->room_bytes);
-	if (c->places != NULL)
-		munmap(c->places, places_bytes(c));
-	free(c);
+	if (s->track_fd >= 0)
+		ram_untrack(&s->ram, take_fd(&s->track_fd));
+	if (s->room != NULL)
+		munmap(s->room, s->room_bytes);
+	ram_runs_done(&s->rest);
+	writer_done(&s->w);
+	memory_image_done(&s->image);
+	fd_close(&s->fd);
+	free(s);
 }

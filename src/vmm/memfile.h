@@ -10,6 +10,9 @@
  * behind the other; the table of runs. Each run has a checksum (XXH3) of its pages, the header one
  * of the table and one of itself; it is written last, so a file that was cut off has none. Pages
  * that became zero over a non-zero page of the image are runs without bytes.
+ *
+ * It is a log: a page may be in several runs, and the last one holds. So most of it is written
+ * while the guest runs, and what changed since is added when it stands still.
  */
 #pragma once
 
@@ -39,9 +42,9 @@ void memory_image_done(struct memory_image *image);
 
 /* What a diff came to. */
 struct memory_stat {
-	uint64_t owned_pages;  /* that the guest owned */
-	uint64_t stored_pages; /* of these, with bytes in the file */
-	uint64_t zero_pages;   /* of these, recorded as zeros */
+	uint64_t owned_pages;  /* that the guest owned when it stood still */
+	uint64_t stored_pages; /* with bytes in the file, each as often as it is there */
+	uint64_t zero_pages;   /* recorded as zeros, so, too */
 	uint64_t file_bytes;
 };
 
@@ -55,30 +58,41 @@ struct memory_stat {
 must_check int memory_save(const struct ram *ram, const struct memory_image *image, int fd,
 			   struct memory_stat *out, struct op *op);
 
-/* Pages that were copied out of a guest, to be written while it runs on. */
-struct memory_capture;
+/* A diff that is begun while the guest runs. */
+struct memory_saving;
 
 /**
- * memory_capture_new() - get room for what a running guest will own in a moment, and touch it, so
- * that the copy is not slowed by page faults
+ * memory_saving_new() - write what a guest owns and the image has not, as far as that can be done
+ * while it runs
+ * @image:	what its memory began with; moved out
+ * @fd:		an empty file, for reading and writing; moved out; not synced here
  *
- * Where the kernel can tell what is written to from now on (ram_track()), it is copied as well, and
- * what is left for memory_capture_take() is little. @ram's process is borrowed until
- * memory_capture_free(). Return: 0; -errno with @e set (ERR_EXHAUSTED: no memory for the copy).
+ * Where the kernel cannot tell what is written to from now on (ram_track()), nothing is written
+ * yet. What the guest changes meanwhile is written again, until that is little, and stays in the
+ * file twice. @ram's process is borrowed until memory_saving_free().
+ *
+ * Thread: worker. Return: 0; -errno with op->err set.
  */
-must_check int memory_capture_new(const struct ram *ram, struct memory_capture **out,
-				  struct err *e);
+must_check int memory_saving_new(const struct ram *ram, struct memory_image *image, int *fd,
+				 struct memory_saving **out, struct op *op);
 
-/** memory_capture_take() - complete the copy of what the guest, which is paused, owns. Return: 0;
- * -errno, @e set */
-must_check int memory_capture_take(struct memory_capture *c, struct err *e);
+/** memory_saving_room() - get room for what memory_saving_copy() will copy, and touch it, so that
+ * the copy is not slowed by page faults. Return: 0; -errno with @e set (ERR_EXHAUSTED: no memory)
+ */
+must_check int memory_saving_room(struct memory_saving *s, struct err *e);
 
-/** memory_capture_save() - as memory_save(), from the copy; may be called once */
-must_check int memory_capture_save(struct memory_capture *c, const struct memory_image *image,
-				   int fd, struct memory_stat *out, struct op *op);
+/** memory_saving_copy() - with room, copy what is not written yet out of the guest, which is paused
+ * and may run on then. Return: 0; -errno with @e set */
+must_check int memory_saving_copy(struct memory_saving *s, struct err *e);
 
-/** memory_capture_free() - give the room back; NULL is allowed */
-void memory_capture_free(struct memory_capture *c);
+/** memory_saving_finish() - write the rest: the copy, or, where there is none, what the paused
+ * guest has; may be called once. Return: 0; -errno with op->err set */
+must_check int memory_saving_finish(struct memory_saving *s, struct memory_stat *out,
+				    struct op *op);
+
+/** memory_saving_free() - end the tracking, give back all that it has; NULL is allowed. It may take
+ * a millisecond per GiB, in which the guest waits if it needs a page */
+void memory_saving_free(struct memory_saving *s);
 
 /**
  * memory_restore() - put the pages of a diff into a paused guest that began with the same image

@@ -80,12 +80,7 @@ static int check_alive(const struct ram *ram, struct err *e)
 	return err_set(e, ERR_VMM, "the VMM (process %d) ended", ram->pid);
 }
 
-static bool is_owned(uint64_t entry)
-{
-	return (entry & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) != 0 && (entry & PAGEMAP_FILE) == 0;
-}
-
-static void add_pages(struct ram_runs *runs, uint64_t page, uint64_t n, bool written)
+void ram_runs_add(struct ram_runs *runs, uint64_t page, uint64_t n, bool written)
 {
 	struct ram_run *last = runs->n > 0 ? &runs->at[runs->n - 1] : NULL;
 
@@ -104,6 +99,11 @@ static void add_pages(struct ram_runs *runs, uint64_t page, uint64_t n, bool wri
 	}
 }
 
+static bool is_owned(uint64_t entry)
+{
+	return (entry & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) != 0 && (entry & PAGEMAP_FILE) == 0;
+}
+
 static int read_part(int pagemap, const struct ram *ram, uint64_t page, size_t n,
 		     struct ram_runs *out)
 {
@@ -117,7 +117,7 @@ static int read_part(int pagemap, const struct ram *ram, uint64_t page, size_t n
 		return -EIO;
 	for (size_t i = 0; i < n; i++) {
 		if (is_owned(entries[i]))
-			add_pages(out, page + i, 1, true);
+			ram_runs_add(out, page + i, 1, true);
 	}
 	return 0;
 }
@@ -139,21 +139,27 @@ static bool was_written(uint64_t categories)
 	return (categories & SCAN_WRITTEN) != 0 || (categories & SCAN_PRESENT) == 0;
 }
 
+/* What a scan is for. */
+struct scan {
+	uint64_t flags;
+	uint64_t only; /* pages of these categories, beside being owned */
+};
+
 /* One call. Where it ended is what the last region says: walk_end may be from before that. Return:
  * 1 there may be more; 0; -errno. */
-static int scan_part(int pagemap, const struct ram *ram, uint64_t flags, uint64_t *start,
+static int scan_part(int pagemap, const struct ram *ram, const struct scan *scan, uint64_t *start,
 		     struct ram_runs *out)
 {
 	struct scan_region regions[SCAN_REGIONS];
 	struct scan_arg arg = {
 		.size = sizeof(arg),
-		.flags = flags,
+		.flags = scan->flags,
 		.start = *start,
 		.end = ram->address + ram->bytes,
 		.vec = (uintptr_t)regions,
 		.vec_len = SCAN_REGIONS,
 		.category_inverted = SCAN_FILE,
-		.category_mask = SCAN_FILE,
+		.category_mask = SCAN_FILE | scan->only,
 		.category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
 		.return_mask = SCAN_WRITTEN | SCAN_PRESENT,
 	};
@@ -164,21 +170,22 @@ static int scan_part(int pagemap, const struct ram *ram, uint64_t flags, uint64_
 	for (int i = 0; i < n; i++) {
 		const struct scan_region *region = &regions[i];
 
-		add_pages(out, (region->start - ram->address) / RAM_PAGE_BYTES,
-			  (region->end - region->start) / RAM_PAGE_BYTES,
-			  was_written(region->categories));
+		ram_runs_add(out, (region->start - ram->address) / RAM_PAGE_BYTES,
+			     (region->end - region->start) / RAM_PAGE_BYTES,
+			     was_written(region->categories));
 		*start = region->end;
 	}
 	return n == SCAN_REGIONS;
 }
 
-static int scan_pagemap(int pagemap, const struct ram *ram, uint64_t flags, struct ram_runs *out)
+static int scan_pagemap(int pagemap, const struct ram *ram, const struct scan *scan,
+			struct ram_runs *out)
 {
 	uint64_t start = ram->address;
 	int r = 1;
 
 	while (r == 1 && start < ram->address + ram->bytes)
-		r = scan_part(pagemap, ram, flags, &start, out);
+		r = scan_part(pagemap, ram, scan, &start, out);
 	return MIN(r, 0);
 }
 
@@ -200,7 +207,7 @@ int ram_scan(const struct ram *ram, struct ram_runs *out, struct err *e)
 
 	if (fd < 0)
 		return fd;
-	r = scan_pagemap(fd, ram, 0, &runs);
+	r = scan_pagemap(fd, ram, &(struct scan){ 0 }, &runs);
 	if (r == -ENOTTY) /* an older kernel */
 		r = read_pagemap(fd, ram, &runs);
 	if (r < 0)
@@ -242,6 +249,10 @@ static int watch_memory(int uffd, const struct ram *ram)
 	return ioctl(uffd, UFFDIO_REGISTER, &all) < 0 ? -errno : 0;
 }
 
+static const struct scan protect_all = { .flags = SCAN_PROTECT | SCAN_CHECK_ASYNC };
+static const struct scan protect_written = { .flags = SCAN_PROTECT | SCAN_CHECK_ASYNC,
+					     .only = SCAN_WRITTEN };
+
 int ram_track(const struct ram *ram, struct ram_runs *out_owned, int *out_fd, struct err *e)
 {
 	cleanup(ram_runs_done) struct ram_runs runs = { 0 };
@@ -253,7 +264,7 @@ int ram_track(const struct ram *ram, struct ram_runs *out_owned, int *out_fd, st
 		return pagemap;
 	r = uffd < 0 ? uffd : watch_memory(uffd, ram);
 	if (r == 0) {
-		r = scan_pagemap(pagemap, ram, SCAN_PROTECT | SCAN_CHECK_ASYNC, &runs);
+		r = scan_pagemap(pagemap, ram, &protect_all, &runs);
 		if (r < 0)
 			ram_untrack(ram, take_fd(&uffd));
 	}
@@ -263,6 +274,25 @@ int ram_track(const struct ram *ram, struct ram_runs *out_owned, int *out_fd, st
 	runs = (struct ram_runs){ 0 };
 	*out_fd = take_fd(&uffd);
 	return 1;
+}
+
+int ram_track_again(const struct ram *ram, struct ram_runs *out, struct err *e)
+{
+	cleanup(ram_runs_done) struct ram_runs runs = { 0 };
+	auto_close int pagemap = open_pagemap(ram, e);
+	int r;
+
+	if (pagemap < 0)
+		return pagemap;
+	r = scan_pagemap(pagemap, ram, &protect_written, &runs);
+	if (r < 0)
+		return err_errno(e, -r, "read the page map of process %d", ram->pid);
+	r = check_alive(ram, e);
+	if (r < 0)
+		return r;
+	*out = runs;
+	runs = (struct ram_runs){ 0 };
+	return 0;
 }
 
 void ram_untrack(const struct ram *ram, int fd)

@@ -57,9 +57,20 @@ must_check int ram_scan(const struct ram *ram, struct ram_runs *out, struct err 
 must_check int ram_track(const struct ram *ram, struct ram_runs *out_owned, int *out_fd,
 			 struct err *e);
 
+/**
+ * ram_track_again() - which pages were written to since ram_track(), or since this; and from now on
+ * @out:	in rising order; ram_runs_done() frees it; empty on failure
+ *
+ * One that the guest gave back is not among them: ram_scan() tells. Return: 0; -errno with @e set.
+ */
+must_check int ram_track_again(const struct ram *ram, struct ram_runs *out, struct err *e);
+
 /** ram_untrack() - no more of that; may take a millisecond per GiB, in which the guest waits if it
  * needs a page */
 void ram_untrack(const struct ram *ram, int fd);
+
+/** ram_runs_add() - add pages to a list, behind or above what is in it */
+void ram_runs_add(struct ram_runs *runs, uint64_t page, uint64_t n, bool written);
 
 /** ram_runs_pages() - how many pages they are */
 uint64_t ram_runs_pages(const struct ram_runs *runs);

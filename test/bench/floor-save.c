@@ -17,48 +17,66 @@ static int make_file(int dirfd, const char *name, int access, struct op *op)
 	return fd < 0 ? err_errno(&op->err, errno, "make the file %s", name) : fd;
 }
 
-static int write_memory(struct vmm *vmm, const struct vmm_restore *restore, int fd,
-			uint64_t *out_pages, struct op *op)
+/* What of memory can be written while the guest runs. */
+static int write_ahead(struct vmm *vmm, const struct vmm_restore *restore, int dirfd,
+		       struct memory_saving **out, struct op *op)
 {
 	cleanup(memory_image_done) struct memory_image image = MEMORY_IMAGE_INIT;
-	struct memory_stat stat = { 0 };
+	auto_close int fd = make_file(dirfd, "memory", O_RDWR, op);
 	struct ram ram;
-	int r = memory_image_map(restore->image_fd, restore->image_id, &image, &op->err);
+	int r = fd < 0 ? fd
+		       : memory_image_map(restore->image_fd, restore->image_id, &image, &op->err);
 
 	if (r == 0)
 		r = vmm_ram(vmm, &ram, op);
+	return r < 0 ? r : memory_saving_new(&ram, &image, &fd, out, op);
+}
+
+/* What is left for the moment in which the guest stands still. */
+static int save_stopped(struct vmm *vmm, struct memory_saving *saving, struct memory_stat *stat,
+			struct op *op)
+{
+	int r = vmm_pause(vmm, op);
+
 	if (r == 0)
-		r = memory_save(&ram, &image, fd, &stat, op);
-	*out_pages = stat.stored_pages;
-	return r;
+		r = vmm_cut_begin(vmm, op);
+	if (r == 0)
+		r = memory_saving_finish(saving, stat, op);
+	return r < 0 ? r : vmm_cut_finish(vmm, op);
+}
+
+static int sync_both(int dirfd, int devices, struct op *op)
+{
+	auto_close int memory = openat(dirfd, "memory", O_RDONLY | O_CLOEXEC);
+
+	if (memory < 0 || fsync(devices) < 0 || fsync(memory) < 0 || fsync(dirfd) < 0)
+		return err_errno(&op->err, errno, "sync what was saved");
+	return 0;
 }
 
 int floor_save(struct vmm *vmm, const struct vmm_restore *restore, const struct floor_guest *guest,
 	       int dirfd, struct floor_save *out, struct op *op)
 {
 	auto_close int devices = make_file(dirfd, "devices", O_WRONLY, op);
-	auto_close int memory = make_file(dirfd, "memory", O_RDWR, op);
 	struct vmm_cut cut = { .devices_fd = devices };
+	struct memory_saving *saving = NULL;
+	struct memory_stat stat = { 0 };
 	uint64_t start_ns = clock_now_ns();
 	uint64_t halt_ns;
-	int r = MIN(MIN(devices, memory), 0);
+	int r = devices < 0 ? devices : vmm_cut_prepare(vmm, &cut, op);
 
 	if (r == 0)
-		r = guest_freeze(guest->addr, true, guest->vmm_pidfd, op);
+		r = write_ahead(vmm, restore, dirfd, &saving, op);
 	if (r == 0)
-		r = vmm_cut_prepare(vmm, &cut, op);
+		r = guest_freeze(guest->addr, true, guest->vmm_pidfd, op);
 	halt_ns = clock_now_ns();
 	if (r == 0)
-		r = vmm_pause(vmm, op);
-	if (r == 0)
-		r = vmm_cut_begin(vmm, op);
-	if (r == 0)
-		r = write_memory(vmm, restore, memory, &out->stored_pages, op);
-	if (r == 0)
-		r = vmm_cut_finish(vmm, op);
+		r = save_stopped(vmm, saving, &stat, op);
 	out->stall_ns = clock_now_ns() - halt_ns;
-	if (r == 0 && (fsync(devices) < 0 || fsync(memory) < 0 || fsync(dirfd) < 0))
-		r = err_errno(&op->err, errno, "sync what was saved");
+	memory_saving_free(saving);
+	if (r == 0)
+		r = sync_both(dirfd, devices, op);
 	out->durable_ns = clock_now_ns() - start_ns;
+	out->stored_pages = stat.stored_pages;
 	return r;
 }

@@ -8,13 +8,13 @@
 struct floor_save {
 	uint64_t stall_ns;   /* from the moment that the vCPUs are told to stop until all of it is
 			      * written */
-	uint64_t durable_ns; /* from the moment that the guest's processes are told to stand still
-			      * until all of it is synced */
+	uint64_t durable_ns; /* from the beginning until all of it is synced */
 	uint64_t stored_pages;
 };
 
 /**
- * floor_save() - freeze the guest's processes, pause the VM, write devices and memory, sync them
+ * floor_save() - write memory while the guest runs, freeze its processes, pause the VM, write
+ * devices and the rest of memory, sync all
  * @restore:	what the VM began with
  * @dirfd:	directory of the new files; borrowed
  *

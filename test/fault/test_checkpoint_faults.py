@@ -30,7 +30,7 @@ def some(steps, first):
 
 
 def test_the_steps_were_found():
-    assert CHECKPOINT == ["merge", "chain", "draft", "layer", "arm", "room", "freeze", "halt", "devices",
+    assert CHECKPOINT == ["merge", "chain", "draft", "layer", "arm", "ahead", "freeze", "halt", "devices",
                           "capture", "settle", "run", "write", "share", "commit"]
     assert CLONE == ["image", "statedir", "layer", "rundir", "slot", "cgroup", "vmm", "wake", "durable"]
     assert RESUME == ["image", "layer", "rundir", "slot", "cgroup", "vmm", "wake", "durable"]

@@ -27,7 +27,7 @@ RELEASES = [name for name, release in steps_of("steps.c", "start_steps") if rele
 
 def test_the_steps_were_found():
     assert PLANS == {
-        "pause": ["quiesce", "draft", "arm", "halt", "devices", "memory", "settle", "share", "commit"],
+        "pause": ["draft", "arm", "ahead", "quiesce", "halt", "devices", "memory", "settle", "share", "commit"],
         "stop": ["quiesce", "halt"],
         "resume": ["image", "layer", "rundir", "slot", "cgroup", "vmm", "wake", "durable"],
         "start": ["rundir", "slot", "cgroup", "vmm", "agent", "start"],

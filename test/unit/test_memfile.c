@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { PAGES = 4096, BYTES = PAGES * RAM_PAGE_BYTES };
+enum { PAGES = 4096, BYTES = PAGES * RAM_PAGE_BYTES, IMAGE_ID = 7 };
 
 static unsigned char *guest;
 static int pidfd = -1;
@@ -72,7 +73,7 @@ static struct memory_image begin_with_image(int *out_fd)
 	memset(page, 0x22, sizeof(page));
 	for (int i = 0; i < PAGES; i++)
 		ck_assert_int_eq(fd_write_all(fd, page, sizeof(page)), 0);
-	ck_assert_int_eq(memory_image_map(fd, 7, &image, &e), 0);
+	ck_assert_int_eq(memory_image_map(fd, IMAGE_ID, &image, &e), 0);
 	ck_assert(mmap(guest, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, 0) ==
 		  guest);
 	*out_fd = fd;
@@ -148,28 +149,63 @@ static void change_pages(int image_fd)
 	guest[301 * RAM_PAGE_BYTES] = image_fd < 0 ? 9 : 8; /* gone, and there again */
 }
 
+/* What is saved of the guest, begun while it runs; copy: it goes on behind the copy. */
+static struct memory_saving *begin_saving(int image_fd, int fd, bool copy)
+{
+	struct memory_image own = MEMORY_IMAGE_INIT;
+	int own_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	struct ram ram = ram_at(guest);
+	struct memory_saving *s = NULL;
+	struct op op = new_op();
+
+	if (image_fd >= 0)
+		ck_assert_int_eq(memory_image_map(image_fd, IMAGE_ID, &own, &op.err), 0);
+	ck_assert_msg(memory_saving_new(&ram, &own, &own_fd, &s, &op) == 0, "%s", op.err.msg);
+	ck_assert_ptr_null(own.bytes);
+	ck_assert_int_eq(own_fd, -1);
+	if (copy)
+		ck_assert_msg(memory_saving_room(s, &op.err) == 0, "%s", op.err.msg);
+	return s;
+}
+
+static struct memory_stat finish_saving(struct memory_saving *s, uint64_t image_id, int fd)
+{
+	struct memory_stat stat;
+	struct op op = new_op();
+
+	ck_assert_msg(memory_saving_finish(s, &stat, &op) == 0, "%s", op.err.msg);
+	memory_saving_free(s);
+	ck_assert_uint_eq(stat.file_bytes, lseek(fd, 0, SEEK_END));
+	ck_assert_msg(memory_verify(fd, BYTES, image_id, &op) == 0, "%s", op.err.msg);
+	return stat;
+}
+
 /* Returns how many of the pages were written to, as the scan says it in the end. */
-static uint64_t capture_while_changing(const struct memory_image *image, int image_fd, int fd)
+static uint64_t save_while_changing(const struct memory_image *image, int image_fd, int fd,
+				    bool copy)
 {
 	struct ram ram = ram_at(guest);
 	cleanup(ram_runs_done) struct ram_runs runs = { 0 };
-	struct memory_capture *copy = NULL;
-	struct memory_stat stat;
-	struct op op = new_op();
+	struct memory_saving *s;
+	struct err e = { 0 };
 	uint64_t written = 0;
+	unsigned char was;
 
 	fill(10, 10, 0x44);
 	fill(25, 400, 0x45);
 	fill(1000, 1000, 0x46);
-	ck_assert_msg(memory_capture_new(&ram, &copy, &op.err) == 0, "%s", op.err.msg);
+	s = begin_saving(image_fd, fd, copy);
 	change_pages(image_fd);
-	ck_assert_int_eq(ram_scan(&ram, &runs, &op.err), 0);
+	ck_assert_int_eq(ram_scan(&ram, &runs, &e), 0);
 	vec_foreach (run, &runs)
 		written += run->written ? run->n : 0;
-	ck_assert_msg(memory_capture_take(copy, &op.err) == 0, "%s", op.err.msg);
-	ck_assert_msg(memory_capture_save(copy, image, fd, &stat, &op) == 0, "%s", op.err.msg);
-	memory_capture_free(copy);
-	ck_assert_msg(memory_verify(fd, BYTES, image->id, &op) == 0, "%s", op.err.msg);
+	if (copy)
+		ck_assert_msg(memory_saving_copy(s, &e) == 0, "%s", e.msg);
+	was = guest[10 * RAM_PAGE_BYTES];
+	if (copy) /* it goes on */
+		guest[10 * RAM_PAGE_BYTES] = 0xaa;
+	finish_saving(s, image->id, fd);
+	guest[10 * RAM_PAGE_BYTES] = was;
 	return written;
 }
 
@@ -186,18 +222,18 @@ static void track_and_vanish(void)
 	ck_assert_uint_gt(ram_runs_pages(&runs), 0);
 }
 
-/* What is copied while it changes is in the end what it is then, whatever came before. */
-START_TEST(test_capture_of_what_changes)
+/* What is written while it changes is in the end what it is then, whatever came before. */
+START_TEST(test_saving_of_what_changes)
 {
 	bool tracked = make_trackable();
 
-	for (int round = 0; round < 3; round++) {
+	for (int round = 0; round < 4; round++) {
 		auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
 		uint64_t written;
 
 		if (tracked && round == 2)
 			track_and_vanish();
-		written = capture_while_changing(&none, -1, fd);
+		written = save_while_changing(&none, -1, fd, round % 2 == 0);
 		ck_assert_uint_gt(written, 700);
 		ck_assert_uint_lt(written, tracked ? 720 : PAGES);
 		restores(&none, -1, fd);
@@ -209,39 +245,97 @@ START_TEST(test_capture_of_what_changes)
 }
 END_TEST
 
-START_TEST(test_capture_over_an_image)
+START_TEST(test_saving_over_an_image)
 {
-	auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
 	auto_close int image_fd = -1;
 	cleanup(memory_image_done) struct memory_image image = begin_with_image(&image_fd);
 	bool tracked = make_trackable();
-	uint64_t written = capture_while_changing(&image, image_fd, fd);
 
-	ck_assert_uint_gt(written, 700);
-	ck_assert_uint_lt(written, tracked ? 720 : PAGES);
-	restores(&image, image_fd, fd);
+	for (int copy = 0; copy < 2; copy++) {
+		auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
+		uint64_t written = save_while_changing(&image, image_fd, fd, copy == 1);
+
+		ck_assert_uint_gt(written, 700);
+		ck_assert_uint_lt(written, tracked ? 720 : PAGES);
+		restores(&image, image_fd, fd);
+		ck_assert_int_eq(madvise(guest, BYTES, MADV_DONTNEED), 0);
+	}
 }
 END_TEST
 
-/* Nothing of the copy is lost when the room was too small for what came. */
-START_TEST(test_capture_grows)
+/* What is in the file, and became again as the image has it, or was given back, is so restored. */
+START_TEST(test_saving_of_what_comes_to_nothing)
+{
+	auto_close int image_fd = -1;
+	cleanup(memory_image_done) struct memory_image image = begin_with_image(&image_fd);
+
+	ignore_err(make_trackable());
+	for (int of_image = 0; of_image < 2; of_image++) {
+		auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
+		const struct memory_image *began = of_image == 1 ? &image : &none;
+		struct memory_saving *s;
+
+		ck_assert(mmap(guest, BYTES, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_FIXED | (of_image == 1 ? 0 : MAP_ANONYMOUS),
+			       of_image == 1 ? image_fd : -1, 0) == guest);
+		fill(10, 10, 0x44);
+		fill(30, 10, 0);
+		s = begin_saving(of_image == 1 ? image_fd : -1, fd, false);
+		fill(10, 3, of_image == 1 ? 0x22 : 0);
+		fill(30, 3, 0x22);
+		ck_assert_int_eq(
+			madvise(guest + 15 * RAM_PAGE_BYTES, 3 * RAM_PAGE_BYTES, MADV_DONTNEED), 0);
+		finish_saving(s, began->id, fd);
+		restores(began, of_image == 1 ? image_fd : -1, fd);
+	}
+}
+END_TEST
+
+static void *stir(void *arg)
+{
+	const bool *ends = arg;
+
+	for (unsigned byte = 0; !__atomic_load_n(ends, __ATOMIC_RELAXED); byte++)
+		fill(byte % 7 * 500, 100, (int)(byte % 200));
+	return NULL;
+}
+
+/* A guest that never ceases to write is saved all the same, as it is when it stands still. */
+START_TEST(test_saving_of_a_busy_guest)
 {
 	auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
-	struct ram ram = ram_at(guest);
-	struct memory_capture *copy = NULL;
+	struct memory_saving *s;
 	struct memory_stat stat;
-	struct op op = new_op();
+	bool ends = false;
+	pthread_t thread;
 
 	ignore_err(make_trackable());
 	for (uint32_t page = 0; page < PAGES; page++)
 		fill(page, 1, (int)(page % 250) + 1);
-	ck_assert_int_eq(memory_capture_new(&ram, &copy, &op.err), 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, stir, &ends), 0);
+	s = begin_saving(-1, fd, false);
+	__atomic_store_n(&ends, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	stat = finish_saving(s, 0, fd);
+	ck_assert_uint_eq(stat.owned_pages, PAGES);
+	ck_assert_uint_lt(stat.stored_pages + stat.zero_pages, MEMORY_DIFF_PASSES_MAX * PAGES);
+	restores(&none, -1, fd);
+}
+END_TEST
+
+/* Nothing of the copy is lost when the room was too small for what came. */
+START_TEST(test_room_grows)
+{
+	auto_close int fd = memfd_create("diff", MFD_CLOEXEC);
+	struct memory_saving *s;
+	struct err e = { 0 };
+
+	ignore_err(make_trackable());
+	s = begin_saving(-1, fd, true);
 	for (uint32_t page = 0; page < PAGES; page++)
 		fill(page, 1, (int)(page % 249) + 2);
-	ck_assert_msg(memory_capture_take(copy, &op.err) == 0, "%s", op.err.msg);
-	ck_assert_int_eq(memory_capture_save(copy, &none, fd, &stat, &op), 0);
-	memory_capture_free(copy);
-	ck_assert_uint_eq(stat.stored_pages, PAGES);
+	ck_assert_msg(memory_saving_copy(s, &e) == 0, "%s", e.msg);
+	ck_assert_uint_eq(finish_saving(s, 0, fd).stored_pages, PAGES);
 	restores(&none, -1, fd);
 }
 END_TEST
@@ -370,7 +464,7 @@ START_TEST(test_damage)
 		refused(fd, 0, "memory file");
 		ck_assert_int_eq(pwrite(fd, &byte, 1, (off_t)at), 1);
 	}
-	refused(fd, 7, "belongs to the memory image");
+	refused(fd, IMAGE_ID, "belongs to the memory image");
 	ck_assert_int_eq(ftruncate(fd, (off_t)stat.file_bytes - 1), 0);
 	refused(fd, 0, "cut off");
 	ck_assert_int_eq(ftruncate(fd, (off_t)stat.file_bytes + 1), 0);
@@ -415,9 +509,11 @@ int main(void)
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, test_nothing_owned);
-	tcase_add_test(t, test_capture_of_what_changes);
-	tcase_add_test(t, test_capture_over_an_image);
-	tcase_add_test(t, test_capture_grows);
+	tcase_add_test(t, test_saving_of_what_changes);
+	tcase_add_test(t, test_saving_over_an_image);
+	tcase_add_test(t, test_saving_of_what_comes_to_nothing);
+	tcase_add_test(t, test_saving_of_a_busy_guest);
+	tcase_add_test(t, test_room_grows);
 	tcase_add_test(t, test_nothing_differs);
 	tcase_add_test(t, test_zeros_over_an_image);
 	tcase_add_test(t, test_zeros_over_zeros);

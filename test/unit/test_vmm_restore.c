@@ -216,27 +216,32 @@ START_TEST(copied_while_it_runs_on)
 {
 	struct memory_image none = MEMORY_IMAGE_INIT;
 	cleanup(saved_done) struct saved s = { -1, -1, -1, 0, { 0 } };
-	struct memory_capture *copy = NULL;
+	auto_close int diff = scratch("copied");
+	struct memory_saving *copy = NULL;
 	struct vmm_spec spec = test_spec();
 	struct memory_stat stat;
 	struct ram ram;
 	uint64_t sum;
+	int fd;
 
 	start(&spec);
 	expect(vmm, "hello\n");
 	ram = ram_of(vmm);
-	ck_assert_int_eq(memory_capture_new(&ram, &copy, &op.err), 0);
+	fd = fcntl(diff, F_DUPFD_CLOEXEC, 3);
+	ck_assert_int_eq(memory_saving_new(&ram, &none, &fd, &copy, &op), 0);
+	ck_assert_int_eq(memory_saving_room(copy, &op.err), 0);
 	ck_assert_int_eq(vmm_pause(vmm, &op), 0);
 	write_pattern(vmm, PATTERN_PAGE, 0x77);
 	sum = sum_memory(vmm);
-	ck_assert_int_eq(memory_capture_take(copy, &op.err), 0);
+	ck_assert_int_eq(memory_saving_copy(copy, &op.err), 0);
 	s = save(vmm, &none);
 	write_pattern(vmm, PATTERN_PAGE, 0x78);
 	ck_assert_int_eq(vmm_resume(vmm, &op), 0);
 	say("still here");
-	ck_assert_int_eq(ftruncate(s.diff, 0), 0);
-	ck_assert_int_eq(memory_capture_save(copy, &none, s.diff, &stat, &op), 0);
-	memory_capture_free(copy);
+	ck_assert_int_eq(memory_saving_finish(copy, &stat, &op), 0);
+	memory_saving_free(copy);
+	fd_close(&s.diff);
+	s.diff = take_fd(&diff);
 	ck_assert_uint_eq(stat.stored_pages, s.stat.stored_pages);
 	start_again(&s, -1);
 	ck_assert_uint_eq(sum_memory(vmm), sum);
