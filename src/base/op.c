@@ -52,17 +52,27 @@ int op_check(const struct op *op)
 	return op_poll_ms(op) == 0 ? -ETIMEDOUT : 0;
 }
 
+static int look(const struct op *op)
+{
+	return op->watch != NULL ? op->watch->look(op->watch->arg) : 0;
+}
+
 static int wait_fd(const struct op *op, int fd, short events, int also_fd)
 {
 	struct pollfd p[] = {
 		{ .fd = fd, .events = events },
 		{ .fd = also_fd, .events = POLLIN },
 		{ .fd = op->cancel_fd, .events = POLLIN },
+		{ .fd = op->watch != NULL ? op->watch->fd : -1, .events = POLLIN },
 	};
 
 	for (;;) {
-		int n = poll(p, ARRAY_SIZE(p), op_poll_ms(op));
+		int r = look(op);
+		int n;
 
+		if (r < 0)
+			return r;
+		n = poll(p, ARRAY_SIZE(p), op_poll_ms(op));
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)

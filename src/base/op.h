@@ -7,6 +7,14 @@
 
 #include "base/err.h"
 
+/* What can end every wait of an op early, beside its deadline and its cancellation. */
+struct op_watch {
+	int fd;                 /* readable = there is something to look at; borrowed; -1 = none */
+	int (*look)(void *arg); /* takes what is there. Return: 0 the wait goes on; -errno it ends
+				 * with that */
+	void *arg;
+};
+
 struct op {
 	uint64_t id;          /* unique within a daemon's life; on every log line and 500 reply */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0 = none */
@@ -14,6 +22,8 @@ struct op {
 	const char *fault;    /* the fault rule of this daemon, for the plan engine; NULL = none */
 	uint64_t *waited_ns;  /* adds up what op_wait_fd() waits for a VMM and its guest, not for
 			       * programs that are a part of our own work; NULL = nobody asks */
+	const struct op_watch *watch; /* looked at before and while op_wait_fd() waits; NULL = none;
+				       * borrowed */
 	struct err err;
 };
 
@@ -24,8 +34,8 @@ struct op {
  */
 void op_init(struct op *op, uint64_t timeout_ms, int cancel_fd);
 
-/** op_child() - an op with the same id and cancel_fd and an own error, ending at the sooner of both
- * deadlines; @timeout_ms 0 = the parent's deadline */
+/** op_child() - an op with the same id, cancel_fd and watch and an own error, ending at the sooner
+ * of both deadlines; @timeout_ms 0 = the parent's deadline */
 struct op op_child(const struct op *parent, uint64_t timeout_ms);
 
 /** op_poll_ms() - milliseconds until the deadline for poll(2): -1 = none, 0 = passed */
@@ -40,7 +50,7 @@ must_check int op_check(const struct op *op);
  * @events:	POLLIN or POLLOUT; POLLHUP and POLLERR end the wait too
  * @also_fd:	a second descriptor whose POLLIN ends the wait (a pidfd, say); -1 = none
  *
- * Thread: worker. Return: 1 @fd is ready; 2 only @also_fd is; -ETIMEDOUT; -ECANCELED; -errno.
- * Does not set op->err.
+ * Thread: worker. Return: 1 @fd is ready; 2 only @also_fd is; -ETIMEDOUT; -ECANCELED; what the op's
+ * watch said; -errno. Does not set op->err.
  */
 must_check int op_wait_fd(const struct op *op, int fd, short events, int also_fd);

@@ -66,13 +66,13 @@ static void restore_instead(struct create *c)
 	c->result = plan_run(c->plan, sb, &c->op, &c->timing, &c->leaks);
 }
 
-/* One that could not be restored can be booted, unless the disk is full: a guest that cannot write
- * is as silent then, and for longer. */
+/* One that could not be restored can be booted, unless the host lacks what a boot needs as well: a
+ * guest that cannot write to a full disk gets nowhere. */
 static bool can_boot(struct create *c)
 {
 	struct room_disk disk;
 
-	if (!c->may_boot || c->leaks > 0 || op_check(&c->op) < 0)
+	if (!c->may_boot || c->leaks > 0 || op_check(&c->op) < 0 || c->op.err.kind == ERR_EXHAUSTED)
 		return false;
 	if (room_disk(&c->sb->m->config, &disk) < 0 || disk.free >= disk.reserve)
 		return true;

@@ -5,6 +5,8 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/work.h"
+#include "sandbox/accel-internal.h"
+#include "sandbox/listen.h"
 #include "sandbox/sandbox-internal.h"
 
 #include <stdlib.h>
@@ -72,6 +74,8 @@ static void go_on_work(void *arg)
 	struct go_on *g = arg;
 
 	g->result = vmm_resume(g->sb->res.vmm, &g->op);
+	if (g->result == 0)
+		g->result = listen_thaw(g->sb, &g->op);
 }
 
 static void go_on_done(void *arg)
@@ -95,7 +99,7 @@ static void go_on(struct sandbox *sb)
 	struct go_on *g = xcalloc(1, sizeof(*g));
 
 	g->sb = sb;
-	op_init(&g->op, GO_ON_TIMEOUT_MS, -1);
+	op_init(&g->op, GO_ON_TIMEOUT_MS + accel_agent_timeout_ms(sb->m, sb->row.acceleration), -1);
 	watch_stop(sb);
 	sandbox_begin(sb);
 	sb->goes_on = true;

@@ -11,6 +11,9 @@
  * enough the next tick tells: if the guest runs then, the condition is gone. Tries are further and
  * further apart, until it has run for a while.
  *
+ * A guest that stood still in the middle of an operation (listen.h) could not be told of the way
+ * back: so with each try its processes are let go on, which is nothing where they do.
+ *
  * What a vivd that is killed knows of this the next one hears from the VMM.
  */
 #pragma once

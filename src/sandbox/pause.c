@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/work.h"
+#include "sandbox/listen.h"
 #include "sandbox/room-internal.h"
 #include "sandbox/steps.h"
 
@@ -306,6 +307,6 @@ int pause_recover(struct sandbox *sb, bool vm_lives, struct op *op)
 	if (r == 0 && vm_lives && !vmm_running(sb->res.vmm))
 		r = vmm_resume(sb->res.vmm, op);
 	if (r == 0 && vm_lives)
-		r = guest_thaw(sb->res.slot.addr, vmm_pidfd(sb->res.vmm), op);
+		r = listen_thaw(sb, op);
 	return r;
 }

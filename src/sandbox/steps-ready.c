@@ -12,17 +12,17 @@
  */
 #include "guest/start.h"
 #include "sandbox/accel-internal.h"
+#include "sandbox/listen.h"
 #include "sandbox/steps.h"
 
 static int rehearse_command(struct sandbox *sb, struct op *op)
 {
-	struct op child = op_child(op, accel_agent_timeout_ms(sb->m, sb->row.acceleration));
 	const struct guest_start what = { .addr = sb->res.slot.addr,
 					  .vmm_pidfd = vmm_pidfd(sb->res.vmm) };
-	int r = guest_start_rehearse(&what, &child);
+	struct listening l;
 
-	op->err = child.err;
-	return r;
+	listen_begin(&l, sb, op, accel_agent_timeout_ms(sb->m, sb->row.acceleration));
+	return listen_end(&l, guest_start_rehearse(&what, &l.op), op);
 }
 
 static int rehearse_acquire(struct sandbox *sb, struct op *op)

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "sandbox/accel-internal.h"
+#include "sandbox/listen.h"
 #include "sandbox/steps.h"
 
 #include <errno.h>
@@ -112,15 +113,19 @@ static int grow_disk(struct sandbox *sb, struct guest_wake *wake, struct op *op)
 int barrier_cross(struct sandbox *sb, struct guest_wake wake, struct op *op)
 {
 	struct op child = op_child(op, accel_agent_timeout_ms(sb->m, sb->row.acceleration));
+	struct listening l;
 	int r = grow_disk(sb, &wake, &child);
 
 	if (r == 0)
 		r = vmm_resume(sb->res.vmm, &child);
-	if (r == 0)
-		r = identity_tell(&sb->row, sb->res.slot.addr, vmm_pidfd(sb->res.vmm), &wake,
-				  sb->res.agent_version, &child);
-	op->err = child.err;
-	return r;
+	if (r < 0) {
+		op->err = child.err;
+		return r;
+	}
+	listen_begin(&l, sb, &child, 0);
+	r = identity_tell(&sb->row, sb->res.slot.addr, vmm_pidfd(sb->res.vmm), &wake,
+			  sb->res.agent_version, &l.op);
+	return listen_end(&l, r, op);
 }
 
 static int wake_acquire(struct sandbox *sb, struct op *op)

@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "sandbox/accel-internal.h"
+#include "sandbox/listen.h"
 #include "sandbox/steps.h"
 
 #include <errno.h>
@@ -18,28 +19,29 @@
 
 enum { QUIESCE_TIMEOUT_MS = 5000, QUIESCE_TIMEOUT_TCG_MS = 30000 };
 
-static struct op quiesce_op(const struct sandbox *sb, const struct op *op)
+static void listen_quiesce(struct listening *l, struct sandbox *sb, const struct op *op)
 {
 	bool kvm = streq(sb->row.acceleration, "kvm");
 
-	return op_child(op, kvm ? QUIESCE_TIMEOUT_MS : QUIESCE_TIMEOUT_TCG_MS);
+	listen_begin(l, sb, op, kvm ? QUIESCE_TIMEOUT_MS : QUIESCE_TIMEOUT_TCG_MS);
 }
 
 /* The guest's processes stand still, and what they wrote is on its disk. */
 int quiesce_acquire(struct sandbox *sb, struct op *op)
 {
-	struct op child = quiesce_op(sb, op);
-	int r = guest_freeze(sb->res.slot.addr, true, vmm_pidfd(sb->res.vmm), &child);
+	struct listening l;
+	int r;
 
-	op->err = child.err;
-	return r;
+	listen_quiesce(&l, sb, op);
+	r = guest_freeze(sb->res.slot.addr, true, vmm_pidfd(sb->res.vmm), &l.op);
+	return listen_end(&l, r, op);
 }
 
 static int quiesce_release(struct sandbox *sb, struct op *op)
 {
 	if (sb->res.vmm == NULL || !vmm_running(sb->res.vmm))
-		return 0; /* it ended meanwhile: there is nobody to thaw */
-	return guest_thaw(sb->res.slot.addr, vmm_pidfd(sb->res.vmm), op);
+		return 0; /* it ended meanwhile, or stands still, as listen_thaw() has it */
+	return listen_thaw(sb, op);
 }
 
 int halt_acquire(struct sandbox *sb, struct op *op)
@@ -257,14 +259,15 @@ static int arm_both_acquire(struct sandbox *sb, struct op *op)
 {
 	struct disk_spec spec = disk_spec_of(sb);
 	struct disk_image top = { .fd = -1 };
-	struct op child = quiesce_op(sb, op);
 	struct vmm_image image;
-	int r = guest_line_open(&sb->res.line, sb->res.slot.addr, vmm_pidfd(sb->res.vmm), &child);
+	struct listening l;
+	int r;
 
-	if (r < 0) {
-		op->err = child.err;
+	listen_quiesce(&l, sb, op);
+	r = guest_line_open(&sb->res.line, sb->res.slot.addr, vmm_pidfd(sb->res.vmm), &l.op);
+	r = listen_end(&l, r, op);
+	if (r < 0)
 		return r;
-	}
 	r = disk_open_top(sb->m->disk, &spec, &top, op);
 	if (r < 0)
 		return r;
@@ -280,11 +283,10 @@ static int arm_both_acquire(struct sandbox *sb, struct op *op)
 /* What is not on the disk yet is in the memory that is saved with it. */
 static int freeze_acquire(struct sandbox *sb, struct op *op)
 {
-	struct op child = quiesce_op(sb, op);
-	int r = guest_line_freeze(&sb->res.line, &child);
+	struct listening l;
 
-	op->err = child.err;
-	return r;
+	listen_quiesce(&l, sb, op);
+	return listen_end(&l, guest_line_freeze(&sb->res.line, &l.op), op);
 }
 
 /* From here on it may be that the VM has the layer. */
@@ -302,11 +304,15 @@ static int capture_acquire(struct sandbox *sb, struct op *op)
 /* From here on the sandbox goes on as before. The agent finds the request when it does. */
 static int run_acquire(struct sandbox *sb, struct op *op)
 {
+	struct listening l;
 	int r = guest_line_begin_thaw(&sb->res.line, op);
 
 	if (r == 0)
 		r = vmm_resume(sb->res.vmm, op);
-	return r < 0 ? r : guest_line_finish_thaw(&sb->res.line, op);
+	if (r < 0)
+		return r;
+	listen_begin(&l, sb, op, accel_agent_timeout_ms(sb->m, sb->row.acceleration));
+	return listen_end(&l, guest_line_finish_thaw(&sb->res.line, &l.op), op);
 }
 
 static int write_acquire(struct sandbox *sb, struct op *op)

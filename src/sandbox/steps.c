@@ -17,6 +17,7 @@
 #include "os/cgroup.h"
 #include "sandbox/accel-internal.h"
 #include "sandbox/handles.h"
+#include "sandbox/listen.h"
 #include "sandbox/sandbox-internal.h"
 
 #include <errno.h>
@@ -371,23 +372,25 @@ static int explain_with_console(struct sandbox *sb, struct op *op, int r)
 
 int agent_acquire(struct sandbox *sb, struct op *op)
 {
-	struct op child = op_child(op, accel_agent_timeout_ms(sb->m, sb->row.acceleration));
-	int r = guest_wait_ready(vmm_console_fd(sb->res.vmm), vmm_pidfd(sb->res.vmm), feed_console,
-				 &sb->res.console, &child);
+	struct listening l;
+	int r;
 
+	listen_begin(&l, sb, op, accel_agent_timeout_ms(sb->m, sb->row.acceleration));
+	r = guest_wait_ready(vmm_console_fd(sb->res.vmm), vmm_pidfd(sb->res.vmm), feed_console,
+			     &sb->res.console, &l.op);
 	if (r == 0)
 		r = identity_tell(&sb->row, sb->res.slot.addr, vmm_pidfd(sb->res.vmm), NULL,
-				  sb->res.agent_version, &child);
-	op->err = child.err;
-	if (r < 0)
-		accel_explain(sb->m, sb->row.acceleration, &op->err);
-	return r < 0 ? explain_with_console(sb, op, r) : 0;
+				  sb->res.agent_version, &l.op);
+	r = listen_end(&l, r, op);
+	if (r == 0 || vmm_frozen(sb->res.vmm) != VMM_EVENT_NONE)
+		return r;
+	accel_explain(sb->m, sb->row.acceleration, &op->err);
+	return explain_with_console(sb, op, r);
 }
 
 /* Of others, as fast as they are. */
 static int run_start(struct sandbox *sb, const struct template_start *start, struct op *op)
 {
-	struct op child = op_child(op, START_TIMEOUT_MS);
 	const struct guest_start what = {
 		.addr = sb->res.slot.addr,
 		.vmm_pidfd = vmm_pidfd(sb->res.vmm),
@@ -395,10 +398,10 @@ static int run_start(struct sandbox *sb, const struct template_start *start, str
 		.command = start->command,
 		.ready = start->ready,
 	};
-	int r = guest_start_run(&what, &child);
+	struct listening l;
 
-	op->err = child.err;
-	return r;
+	listen_begin(&l, sb, op, START_TIMEOUT_MS);
+	return listen_end(&l, guest_start_run(&what, &l.op), op);
 }
 
 int start_acquire(struct sandbox *sb, struct op *op)

@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "os/work.h"
+#include "sandbox/listen.h"
 #include "sandbox/room-internal.h"
 #include "sandbox/steps.h"
 
@@ -277,7 +278,7 @@ static int go_on(struct sandbox *sb, struct op *op)
 {
 	int r = vmm_running(sb->res.vmm) ? 0 : vmm_resume(sb->res.vmm, op);
 
-	return r < 0 ? r : guest_thaw(sb->res.slot.addr, vmm_pidfd(sb->res.vmm), op);
+	return r < 0 ? r : listen_thaw(sb, op);
 }
 
 /* One that was made since the sandbox runs is where it is now. */

@@ -260,8 +260,8 @@ void watch_start(struct sandbox *sb)
 	arm_idle(w);
 	if (vmm_guest_ended(sb->res.vmm)) /* seen by a watch before this one */
 		await_end(w);
-	if (vmm_frozen(sb->res.vmm) != VMM_EVENT_NONE && sb->condition == SANDBOX_WELL)
-		frozen_note(sb, vmm_frozen(sb->res.vmm)); /* found so by a new vivd */
+	if (vmm_frozen(sb->res.vmm) != VMM_EVENT_NONE)
+		frozen_note(sb, vmm_frozen(sb->res.vmm)); /* heard by a worker, or a new vivd */
 	meter_start(sb);
 	probe_start(sb);
 }

@@ -288,6 +288,23 @@ bool vmm_guest_ended(const struct vmm *vmm)
 	return vmm->guest_ended;
 }
 
+static int look(void *arg)
+{
+	struct vmm *vmm = arg;
+
+	while (vmm_next_event(vmm) != VMM_EVENT_NONE)
+		;
+	if (vmm->frozen == VMM_EVENT_NONE)
+		return 0;
+	return vmm->frozen == VMM_EVENT_NO_SPACE ? -ENOSPC : -EIO;
+}
+
+void vmm_listen(struct vmm *vmm, struct op_watch *watch, struct op *op)
+{
+	*watch = (struct op_watch){ .fd = vmm_event_fd(vmm), .look = look, .arg = vmm };
+	op->watch = watch;
+}
+
 int vmm_reap(struct vmm *vmm)
 {
 	int code;

@@ -211,6 +211,16 @@ int vmm_event_fd(const struct vmm *vmm);
 /** vmm_next_event() - take an event that arrived; never waits. Return: an event, VMM_EVENT_NONE */
 enum vmm_event vmm_next_event(struct vmm *vmm);
 
+/**
+ * vmm_listen() - have the waits of an op for a VM's guest end when the VM says that it stands still
+ * @watch:	is filled in; lives as long as @op waits, and so does @vmm
+ * @op:		not one that the VM itself is asked with meanwhile
+ *
+ * Such a wait ends with -ENOSPC or -EIO (vmm_frozen()). Other events are taken, too, and forgotten
+ * but for what vmm_running() and vmm_guest_ended() tell.
+ */
+void vmm_listen(struct vmm *vmm, struct op_watch *watch, struct op *op);
+
 /** vmm_guest_ended() - whether VMM_EVENT_SHUTDOWN was taken: no command is answered any more */
 bool vmm_guest_ended(const struct vmm *vmm);
 

@@ -20,6 +20,7 @@ def pytest_runtest_makereport(item, call):
     mark = item.get_closest_marker("cell")
     if mark is None or (report.when != "call" and report.passed):
         return
+    item.failed = getattr(item, "failed", False) or report.failed
     cells = item.config.cells
     cells[mark.args] = "failed" if report.failed else cells.get(mark.args, report.outcome)
 

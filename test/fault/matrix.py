@@ -125,18 +125,19 @@ def applies(operation, index, way):
 
 
 # Cells that found a fault are always run.
-FOUND = {("pause", "release", "rundir", "disk full")}
+FOUND = {("pause", "release", "rundir", "disk full"), ("create warm", "clone", "wake", "disk full"),
+         ("start", "start", "agent", "disk full")}
 
 
 def turns(operation, number):
     """
     The cells that are run by default: of the ways that no other test meets at the steps one by one, two for each
-    operation in turn (by its @number), at one step each; and those that found a fault.
+    operation in turn (by its @number), at one step each; and those that found a fault (FOUND).
     """
     found = {(i, w) for i, point in enumerate(operation.points) for w in WAYS if (operation.name, *point, w) in FOUND}
     for turn, way in enumerate((KILLS[1], "disk full") if number % 2 == 0 else ("VMM killed", "client gone")):
         possible = [i for i in range(len(operation.points)) if applies(operation, i, way)]
-        if way == "disk full":  # early: later on it is a guest that cannot write, which is waited for
+        if way == "disk full":  # early: later on it is a guest that cannot write, as in FOUND
             possible = possible[:2]
         if possible:
             found.add((possible[(turn * len(possible) // 2 + number) % len(possible)], way))

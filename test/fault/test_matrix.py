@@ -2,6 +2,7 @@
 """The cells of the fault matrix (matrix.py), one test each."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import time
@@ -11,13 +12,41 @@ import vivarium
 from matrix import FAILS, OPERATIONS, OTHERS, World, cells
 
 
+class Worlds:
+    """The world that all cells share, until one fails: then it is another, for what is left of a fault is not known."""
+
+    def __init__(self, build, prepared):
+        self.build, self.prepared = build, prepared
+        self.instance = self.world = None
+
+    def get(self):
+        if self.world is None:
+            self.instance = vivarium.Instance(self.build, self.prepared)
+            self.world = World(self.instance)
+        return self.world
+
+    def end(self):
+        instance, self.instance, self.world = self.instance, None, None
+        if instance is not None:
+            instance.close()
+
+
 @pytest.fixture(scope="module")
-def world(build, prepared):
-    instance = vivarium.Instance(build, prepared)
+def worlds(build, prepared):
+    worlds = Worlds(build, prepared)
+    yield worlds
+    worlds.end()
+
+
+@pytest.fixture
+def world(request, worlds):
     try:
-        yield World(instance)
+        yield worlds.get()
     finally:
-        instance.close()
+        if worlds.world is None or getattr(request.node, "failed", False):
+            if worlds.instance is not None:
+                print(worlds.instance.log_text()[-20000:])
+            worlds.end()
 
 
 def allowed(operation, way, answer):
@@ -41,6 +70,8 @@ def test_cell(world, operation, plan, step, way):
     if way in FAILS:
         assert f"fault injected at {plan}.{step}" in answer[1] + world.instance.log_text(), answer
         world.restart()
+    if way == "disk full":  # whatever failed of that, nobody waited for the agent of a guest that cannot write
+        assert "agent_failed" not in answer[1] and answer[0] != 504, answer
     world.check_host()
     assert world.state() in allowed(operation, way, answer), answer
     kept = {path: digest for path, digest in world.checkpoint_sums().items() if path in sums}
@@ -102,6 +133,45 @@ def test_exec(world, way):
     if way != "VMM killed":
         vivarium.wait_for(lambda: world.sh("cat /home/user/work") == "40", what="the command went on")
     world.check_subject(True)
+
+
+WRITER = "while :; do date > /home/user/often; sync; sleep 0.1; done"
+
+
+def stands_still(pid):
+    """Whether a VM does nothing for a while; what counts in ours always does."""
+    def used():
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+
+    before = used()
+    time.sleep(1)
+    return used() == before
+
+
+@pytest.mark.parametrize("name, point", [("checkpoint", "checkpoint.freeze"), ("stop", "stop.quiesce")])
+def test_a_guest_that_cannot_write_meanwhile(world, name, point):
+    """The operation ends, since it is listened for; the guest's processes go on when it does."""
+    operation = next(o for o in OPERATIONS if o.name == name)
+    world.begin(operation)
+    world.sh(f"nohup sh -c '{WRITER}' >/dev/null 2>&1 & echo $! > /dev/shm/writer")
+    pid = world.detail()["vmmPid"]
+    connection = world.stopped_at(operation, f"{point}.before")
+    try:
+        with world.full_disk():
+            vivarium.wait_for(lambda: stands_still(pid), what="it stands still")
+            world.go_on()
+            status, reply = world.answer(connection)
+            assert status == 503 and "the host's disk is full" in reply
+            assert (world.state(), world.detail()["condition"]) == ("running", "disk-full")
+    finally:
+        world.go_on()
+    vivarium.wait_for(lambda: "condition" not in world.detail(), what="it goes on")
+    world.check_memory()
+    world.sh("kill $(cat /dev/shm/writer)")
+    world.restart()
+    world.check_host()
+    world.check_disk()
+    again(world, operation)
 
 
 def test_each_operation_and_each_way_is_there():

@@ -352,6 +352,42 @@ START_TEST(test_op_wait)
 }
 END_TEST
 
+/* Takes a byte, and gives up at an 'x'. */
+static int look_at_pipe(void *arg)
+{
+	char c = '-';
+
+	return read(*(const int *)arg, &c, 1) == 1 && c == 'x' ? -ENOSPC : 0;
+}
+
+START_TEST(test_op_wait_is_watched)
+{
+	int data[2];
+	int said[2];
+	struct op_watch watch = { .look = look_at_pipe, .arg = &said[0] };
+	struct op op;
+	struct op child;
+
+	ck_assert_int_eq(pipe2(data, O_CLOEXEC | O_NONBLOCK), 0);
+	ck_assert_int_eq(pipe2(said, O_CLOEXEC | O_NONBLOCK), 0);
+	watch.fd = said[0];
+	op_init(&op, 20, -1);
+	op.watch = &watch;
+	child = op_child(&op, 0);
+	ck_assert_int_eq(write(said[1], "-", 1), 1);
+	ck_assert_int_eq(op_wait_fd(&child, data[0], POLLIN, -1), -ETIMEDOUT);
+	ck_assert_int_eq(write(said[1], "-x", 2), 2);
+	op_init(&child, 0, -1);
+	child.watch = &watch;
+	ck_assert_int_eq(op_wait_fd(&child, data[0], POLLIN, -1), -ENOSPC);
+	/* What was said before the wait counts, too, also if there is nothing to wait for. */
+	ck_assert_int_eq(write(said[1], "x", 1), 1);
+	ck_assert_int_eq(op_wait_fd(&child, data[1], POLLOUT, -1), -ENOSPC);
+	ck_assert_int_eq(op_wait_fd(&child, data[1], POLLOUT, -1), 1);
+	ck_assert(!err_is_set(&child.err));
+}
+END_TEST
+
 /* log */
 
 /* What log_event() writes on stderr. */
@@ -501,6 +537,7 @@ int main(void)
 	tcase_add_test(tc, test_dir_error_is_no_end);
 	tcase_add_test(tc, test_op_child_has_its_own_error);
 	tcase_add_test(tc, test_op_wait);
+	tcase_add_test(tc, test_op_wait_is_watched);
 	tcase_add_test(tc, test_log_escapes);
 	tcase_add_test(tc, test_log_lines_end);
 	tcase_add_test(tc, test_log_levels);
