@@ -62,6 +62,12 @@ __viv_offer_value() {
 		compopt -o filenames 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		;;
+	--on-idle)
+		__viv_offer pause kill
+		;;
+	--restart)
+		__viv_offer no on-failure
+		;;
 	--event)
 		__viv_offer created running paused resumed checkpointed stopped killed error
 		;;

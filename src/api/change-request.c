@@ -2,26 +2,49 @@
 #include "api/change-request.h"
 
 #include "api/body.h"
+#include "api/policy-request.h"
 #include "base/str.h"
 
 #include <stdlib.h>
 
 enum { USER_MAX_LEN = 128, ENV_MAX_BYTES = 1024 * 1024 };
 
-static int check_keys(const json_t *o, struct err *e)
+/* @known: of @n. @where: what names of fields begin with. */
+static int check_keys(const json_t *o, const char *where, const char *const *known, size_t n,
+		      struct err *e)
 {
 	const char *key;
 	json_t *v;
 
 	json_object_foreach((json_t *)(uintptr_t)o, key, v)
 	{
-		if (!streq(key, "defaultUser") && !streq(key, "envs"))
+		bool found = false;
+
+		for (size_t i = 0; i < n; i++)
+			found = found || streq(key, known[i]);
+		if (!found)
 			return err_set(e, ERR_INVALID,
-				       "field '%.64s' cannot be changed: a sandbox's defaultUser "
-				       "and envs can",
-				       key);
+				       "field '%s%.64s' cannot be changed: a sandbox's "
+				       "defaultUser, envs, vivarium.restart, vivarium.idle and "
+				       "vivarium.onIdle can",
+				       where, key);
 	}
 	return 0;
+}
+
+static int take_policy(const json_t *o, struct change_request *out, struct err *e)
+{
+	static const char *const known[] = { "restart", "idle", "onIdle" };
+	const json_t *own = json_object_get(o, "vivarium");
+	int r;
+
+	if (own == NULL)
+		return 0;
+	if (!json_is_object(own))
+		return err_set(e, ERR_INVALID, "field 'vivarium' must be an object");
+	r = check_keys(own, "vivarium.", known, ARRAY_SIZE(known), e);
+	out->has_policy = true;
+	return r < 0 ? r : policy_request_take(own, &out->policy, e);
 }
 
 static int take_user(const json_t *o, char **out, struct err *e)
@@ -92,11 +115,15 @@ static int take_envs(const json_t *o, const char *now_json, char **out, struct e
 int change_request_parse(const char *body, size_t n, const struct db_sandbox *row,
 			 struct change_request *out, struct err *e)
 {
+	static const char *const known[] = { "defaultUser", "envs", "vivarium" };
 	auto_json *o = NULL;
 	int r = body_object(body, n, false, &o, e);
 
+	out->policy = sandbox_policy_of(row);
 	if (r == 0)
-		r = check_keys(o, e);
+		r = check_keys(o, "", known, ARRAY_SIZE(known), e);
+	if (r == 0)
+		r = take_policy(o, out, e);
 	if (r == 0)
 		r = take_user(o, &out->user, e);
 	return r < 0 ? r : take_envs(o, row->env_json, &out->env_json, e);

@@ -4,16 +4,20 @@
 #pragma once
 
 #include "base/err.h"
+#include "sandbox/sandbox.h"
 #include "store/db.h"
 
 /* What is to be; zeroed = nothing changes. */
 struct change_request {
 	char *user;     /* NULL = stays; owned */
 	char *env_json; /* NULL = stays; all of it, JSON object of strings; owned */
+	bool has_policy;
+	struct sandbox_policy policy; /* all of it, if it has one */
 };
 
 /**
- * change_request_parse() - read a merge patch (RFC 7396) of {defaultUser, envs}
+ * change_request_parse() - read a merge patch (RFC 7396) of {defaultUser, envs, vivarium:
+ * {restart, idle, onIdle}}
  * @row:	what is now
  * @out:	change_request_done() frees it, also on failure
  *

@@ -3,6 +3,7 @@
 
 #include "api/body.h"
 #include "api/network-request.h"
+#include "api/policy-request.h"
 #include "base/json.h"
 #include "base/parse.h"
 #include "base/str.h"
@@ -10,7 +11,6 @@
 #include <jansson.h>
 #include <limits.h>
 
-enum { RESTART_USUAL = 10, RESTART_MOST = 1000000 };
 enum { TIMEOUT_V1_S = 15, TIMEOUT_V2_S = 300, TOKEN_HEX_LEN = 64 };
 
 /* A field is named as clients write it, "vivarium.cpus": this is the member of its object. */
@@ -181,50 +181,10 @@ static int check_own_keys(const json_t *own, struct err *e)
 	return 0;
 }
 
-/* "no", "on-failure", "on-failure:3" */
-static int take_restart(const json_t *own, uint64_t *out, struct err *e)
-{
-	static const char on_failure[] = "on-failure";
-	const json_t *v = json_object_get(own, "restart");
-	const char *text = json_string_value(v);
-	size_t n = sizeof(on_failure) - 1;
-
-	if (v == NULL || json_is_null(v) || streq(text != NULL ? text : "", "no"))
-		return 0;
-	if (text != NULL && str_starts(text, on_failure)) {
-		*out = RESTART_USUAL;
-		if (text[n] == '\0' ||
-		    (text[n] == ':' && parse_u64(text + n + 1, 1, RESTART_MOST, out) == 0))
-			return 0;
-	}
-	return err_set(e, ERR_INVALID,
-		       "field 'vivarium.restart' must be no, on-failure or on-failure:N, with N "
-		       "from 1 to %d",
-		       RESTART_MOST);
-}
-
-/* Whole seconds without use, and what then. */
-static int take_idle(const json_t *own, struct db_sandbox *out, struct err *e)
-{
-	const json_t *v = json_object_get(own, "onIdle");
-	const char *text = json_string_value(v);
-	int r = take_positive(own, "vivarium.idle", INT_MAX, &out->idle_s, e);
-
-	if (r < 0 || v == NULL || json_is_null(v))
-		return r;
-	if (text == NULL || (!streq(text, "pause") && !streq(text, "kill")))
-		return err_set(e, ERR_INVALID, "field 'vivarium.onIdle' must be pause or kill");
-	if (out->idle_s == 0)
-		return err_set(e, ERR_INVALID,
-			       "field 'vivarium.onIdle' says what vivarium.idle does: it needs "
-			       "that");
-	out->idle_kill = streq(text, "kill");
-	return 0;
-}
-
 static int take_own(const json_t *o, struct db_sandbox *out, struct err *e)
 {
 	const json_t *own = json_object_get(o, "vivarium");
+	struct sandbox_policy policy = { 0 };
 	uint64_t cpus = 0;
 	int r;
 
@@ -247,8 +207,9 @@ static int take_own(const json_t *o, struct db_sandbox *out, struct err *e)
 		r = take_positive(own, "vivarium.diskSizeMB", INT_MAX, &out->disk_mib, e);
 	out->cpus = (unsigned)cpus;
 	if (r == 0)
-		r = take_restart(own, &out->restart_max, e);
-	return r < 0 ? r : take_idle(own, out, e);
+		r = policy_request_take(own, &policy, e);
+	sandbox_policy_put(&policy, out);
+	return r;
 }
 
 int create_request_parse(const char *body, size_t n, bool v2, struct db_sandbox *out, struct err *e)

@@ -43,7 +43,7 @@ extern const struct verb verb_run, verb_create, verb_exec, verb_ls, verb_inspect
 	verb_stats, verb_top, verb_shell, verb_ps, verb_attach, verb_kill, verb_wait, verb_cp,
 	verb_port, verb_checkpoint, verb_checkpoints, verb_rollback, verb_fork, verb_template,
 	verb_pause, verb_resume, verb_stop, verb_start, verb_restart, verb_snapshot, verb_events,
-	verb_flatten, verb_webhook;
+	verb_flatten, verb_webhook, verb_set;
 
 /** cli_connect() - connect to vivd, starting it when it is not running. Return: 0; -errno, op->err
  * set */

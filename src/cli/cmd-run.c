@@ -7,14 +7,15 @@
 #include "cli/env.h"
 #include "cli/exec.h"
 #include "cli/forward.h"
+#include "cli/policy.h"
 
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 
-/* Behind those of cli/egress.h. */
-enum { OPTION_KEYS = 512, OPTION_TEMPLATE, OPTION_RESTART, OPTION_IDLE, OPTION_ON_IDLE };
+/* Behind those of cli/egress.h and cli/policy.h. */
+enum { OPTION_KEYS = 512, OPTION_TEMPLATE };
 
 struct wish {
 	bool keep;
@@ -49,23 +50,14 @@ static int set_size(const struct verb *verb, struct wish *w, const char *option,
 	return set_number(w, key, mib);
 }
 
-static int set_duration(const struct verb *verb, struct wish *w, const char *option,
-			const char *key)
-{
-	uint64_t seconds;
-
-	if (parse_duration_s(optarg, &seconds) < 0 || seconds > INT_MAX)
-		return cli_usage(verb, "--%s %s is no time; say for example 90s, 15m or 2h", option,
-				 optarg);
-	return set_number(w, key, seconds);
-}
-
 static int take_option(const struct verb *verb, struct wish *w, int c)
 {
 	uint64_t n;
 
 	if (egress_is_option(c))
 		return egress_take_option(w->request, json_object_get(w->request, "network"), c);
+	if (policy_is_option(c))
+		return policy_take_option(verb, w->own, c);
 	switch (c) {
 	case 'n':
 		return json_object_set_new(w->own, "name", json_string(optarg));
@@ -88,12 +80,6 @@ static int take_option(const struct verb *verb, struct wish *w, int c)
 					   "--env %s: say NAME=VALUE, or NAME to pass yours on",
 					   optarg)
 			       : 0;
-	case OPTION_IDLE:
-		return set_duration(verb, w, "idle", "idle");
-	case OPTION_ON_IDLE:
-		return json_object_set_new(w->own, "onIdle", json_string(optarg));
-	case OPTION_RESTART:
-		return json_object_set_new(w->own, "restart", json_string(optarg));
 	case 'u':
 		return json_object_set_new(w->own, "user", json_string(optarg));
 	case 'w':
@@ -134,12 +120,10 @@ static int parse(const struct verb *verb, int argc, char **argv, struct wish *w)
 		{ "env", required_argument, NULL, 'e' },
 		{ "user", required_argument, NULL, 'u' },
 		{ "workdir", required_argument, NULL, 'w' },
-		{ "restart", required_argument, NULL, OPTION_RESTART },
-		{ "idle", required_argument, NULL, OPTION_IDLE },
-		{ "on-idle", required_argument, NULL, OPTION_ON_IDLE },
 		{ "publish", required_argument, NULL, 'p' },
 		{ "keep", no_argument, NULL, 'k' },
 		{ "json", no_argument, NULL, 'j' },
+		POLICY_OPTIONS,
 		EGRESS_OPTIONS,
 		{ "interactive", no_argument, NULL, 'i' },
 		{ "tty", no_argument, NULL, 't' },
@@ -267,8 +251,8 @@ static int create(struct cli *cli, int argc, char **argv)
 
 #define WISH_USAGE                                                                                 \
 	"[--name NAME] [--template NAME] [--cpus N] [--memory SIZE] [--disk SIZE]\n"               \
-	"           [--env NAME[=VALUE]]... [--user USER] [--workdir DIR] [--restart POLICY]\n"    \
-	"           [--idle TIME [--on-idle WHAT]]\n"                                              \
+	"           [--env NAME[=VALUE]]... [--user USER] [--workdir DIR]\n"                       \
+	"           " POLICY_USAGE "\n"                                                            \
 	"           " EGRESS_USAGE "\n"                                                            \
 	"           "
 #define WISH_HELP                                                                                  \
@@ -279,12 +263,7 @@ static int create(struct cli *cli, int argc, char **argv)
 	"  --disk SIZE        disk as the guest sees it (5G)\n"                                    \
 	"  -e, --env N[=V]    environment of all its commands; without =V yours is passed on\n"    \
 	"  -u, --user USER    who commands run as (user)\n"                                        \
-	"  -w, --workdir DIR  where they run (the user's home)\n"                                  \
-	"  --restart POLICY   on-failure[:N]: started again, at most N times in a row (10), "      \
-	"when\n"                                                                                   \
-	"                     its VM fails; or no (no)\n"                                          \
-	"  --idle TIME        unused for so long, e.g. 90s, 15m or 2h, it is paused\n"             \
-	"  --on-idle WHAT     then: pause or kill (pause)\n" EGRESS_HELP
+	"  -w, --workdir DIR  where they run (the user's home)\n" POLICY_HELP EGRESS_HELP
 
 const struct verb verb_run = {
 	.name = "run",

@@ -15,14 +15,14 @@
 #include <unistd.h>
 
 static const struct verb *const verbs[] = {
-	&verb_run,     &verb_create,     &verb_exec,        &verb_shell,    &verb_ps,
-	&verb_attach,  &verb_kill,       &verb_wait,        &verb_ls,       &verb_inspect,
-	&verb_pause,   &verb_resume,     &verb_stop,        &verb_start,    &verb_restart,
-	&verb_rm,      &verb_cp,         &verb_port,        &verb_logs,     &verb_events,
-	&verb_webhook, &verb_doctor,     &verb_df,          &verb_prune,    &verb_key,
-	&verb_fork,    &verb_checkpoint, &verb_checkpoints, &verb_rollback, &verb_snapshot,
-	&verb_flatten, &verb_network,    &verb_stats,       &verb_top,      &verb_template,
-	&verb_version,
+	&verb_run,      &verb_create,  &verb_exec,       &verb_shell,       &verb_ps,
+	&verb_attach,   &verb_kill,    &verb_wait,       &verb_ls,          &verb_inspect,
+	&verb_pause,    &verb_resume,  &verb_stop,       &verb_start,       &verb_restart,
+	&verb_set,      &verb_rm,      &verb_cp,         &verb_port,        &verb_logs,
+	&verb_events,   &verb_webhook, &verb_doctor,     &verb_df,          &verb_prune,
+	&verb_key,      &verb_fork,    &verb_checkpoint, &verb_checkpoints, &verb_rollback,
+	&verb_snapshot, &verb_flatten, &verb_network,    &verb_stats,       &verb_top,
+	&verb_template, &verb_version,
 };
 
 static void print_help(FILE *to)

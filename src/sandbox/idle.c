@@ -84,6 +84,16 @@ void idle_begin(struct sandbox *sb)
 		note_link(sb);
 }
 
+void idle_renew(struct sandbox *sb)
+{
+	sb->idleness.again_ns = 0;
+	sb->idleness.wait_ms = 0;
+	if (sb->watch == NULL)
+		return; /* the time begins with the next one */
+	idle_begin(sb);
+	watch_idle_changed(sb);
+}
+
 /* A guest on a link has traffic of its own once in a while, which is no work. */
 static bool link_worked(struct sandbox *sb)
 {

@@ -343,6 +343,9 @@ void watch_idle_changed(struct sandbox *sb);
 /** idle_begin() - it is watched from now on, which begins its idle time */
 void idle_begin(struct sandbox *sb);
 
+/** idle_renew() - its idle timeout is another one */
+void idle_renew(struct sandbox *sb);
+
 /** idle_is_over() - whether it has an idle timeout, and was not used for so long */
 bool idle_is_over(const struct sandbox *sb);
 

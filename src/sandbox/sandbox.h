@@ -204,6 +204,38 @@ void sandbox_touch(struct sandbox *sb);
  * or removed; how it is paused stays if it was to be. Return: as sandbox_set_deadline() */
 must_check int sandbox_set_auto_pause(struct sandbox *sb, bool pauses, struct err *e);
 
+/* What becomes of a sandbox whose VM fails, or that nobody uses: as in its row. */
+struct sandbox_policy {
+	uint64_t restart_max;
+	uint64_t idle_s;
+	bool idle_kill;
+};
+
+/** sandbox_policy_of(), sandbox_policy_put() - that of a row */
+static inline struct sandbox_policy sandbox_policy_of(const struct db_sandbox *row)
+{
+	return (struct sandbox_policy){ .restart_max = row->restart_max,
+					.idle_s = row->idle_s,
+					.idle_kill = row->idle_kill };
+}
+
+static inline void sandbox_policy_put(const struct sandbox_policy *policy, struct db_sandbox *row)
+{
+	row->restart_max = policy->restart_max;
+	row->idle_s = policy->idle_s;
+	row->idle_kill = policy->idle_kill;
+}
+
+/**
+ * sandbox_set_policy() - change that, whether the sandbox runs or is at rest
+ *
+ * Its idle time and its tries begin anew; one that waits to be started again is not, if it is not
+ * to be any more. Return: 0; -errno with @e set: it is being made, changed or removed, or the store
+ * could not be written (nothing changed).
+ */
+must_check int sandbox_set_policy(struct sandbox *sb, const struct sandbox_policy *policy,
+				  struct err *e);
+
 /**
  * sandbox_change() - change who a sandbox's commands run as, and their environment
  * @user:	NULL = stays; copied

@@ -220,8 +220,10 @@ static void on_idle(uv_timer_t *timer)
 
 static void arm_idle(struct watch *w)
 {
-	if (w->sb->row.idle_s == 0)
+	if (w->sb->row.idle_s == 0) {
+		uv_timer_stop(&w->idle);
 		return;
+	}
 	uv_update_time(w->sb->m->loop); /* as of the deadline */
 	uv_timer_start(&w->idle, on_idle, MAX(idle_left_ms(w->sb), UINT64_C(1)), 0);
 }

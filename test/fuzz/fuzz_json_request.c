@@ -85,6 +85,8 @@ static void parse_change(const char *body, size_t n)
 	if (change_request_parse(body, n, &row, &change, &e) == 0) {
 		require(!err_is_set(&e));
 		require(change.user == NULL || change.user[0] != '\0');
+		require(change.policy.idle_s > 0 || !change.policy.idle_kill);
+		require(change.policy.restart_max <= 1000000 && change.policy.idle_s <= INT_MAX);
 		if (change.env_json != NULL)
 			check_map(change.env_json);
 	} else {

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The idle timeout: what is not used is paused or removed; what is open into it, or works in it, is use."""
 
+import signal
+
 import vivarium
 
 IDLE_S = 2
@@ -87,3 +89,34 @@ def test_a_pause_that_fails_removes_nothing(make_instance):
     wait_paused(instance, box)
     assert instance.viv("resume", box).returncode == 0
     assert sh(instance, box, "cat /dev/shm/memory") == "kept"
+
+
+def test_a_policy_is_changed(shared):
+    box = create(shared, idle=3600, onIdle="kill")
+    policy = ("restart", "idle", "onIdle")
+    assert shared.viv("set", "--restart", "on-failure:3", box).returncode == 0
+    detail = own(shared, box)
+    assert [detail.get(k) for k in policy] == ["on-failure:3", 3600, "kill"]  # the rest stays
+    r = shared.viv("set", "--idle", "no", "--restart", "no", box)
+    assert r.returncode == 0, r.stderr
+    detail = own(shared, box)
+    assert [detail.get(k) for k in policy] == ["no", None, None]
+    # With what the guest is told, and at once.
+    status, detail = shared.request("PATCH", f"/sandboxes/{box}", {
+        "envs": {"NEW": "1"}, "vivarium": {"idle": IDLE_S, "restart": "on-failure"}})
+    assert (status, [detail["vivarium"].get(k) for k in policy]) == (200, ["on-failure:10", IDLE_S, "pause"])
+    wait_paused(shared, box)
+    for wrong in ({"idle": 0}, {"idle": "1m"}, {"onIdle": "stop"}, {"restart": "always"}, {"cpus": 2},
+                  {"idle": None, "onIdle": "kill"}):
+        status, reply = shared.request("PATCH", f"/sandboxes/{box}", {"vivarium": wrong})
+        assert status == 400 and "vivarium." in reply["message"], reply
+    assert shared.request("PATCH", f"/sandboxes/{box}", {"vivarium": None})[0] == 400
+    # At rest, and it outlives vivd.
+    assert shared.viv("set", "--idle", "2h", "--on-idle", "kill", box).returncode == 0
+    shared.stop(signal.SIGKILL)
+    assert shared.start()
+    detail = own(shared, box)
+    assert [detail.get(k) for k in policy] == ["on-failure:10", 7200, "kill"]
+    assert shared.viv("set", box).returncode == 2
+    assert shared.viv("set", "--idle", "1h", "nosuch").returncode == 1
+    assert shared.viv("rm", box).returncode == 0
