@@ -75,6 +75,12 @@ static int open_dir_at(int dirfd, const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
+/* The kernel counts for each child what becomes of it, if it can; nothing else depends on that. */
+static void count_memory(int root_fd)
+{
+	ignore_err(file_write_at(root_fd, "cgroup.subtree_control", "+memory"));
+}
+
 int cgroup_open_root(const char *name, const char *mount_dir, int *out_fd, struct err *e)
 {
 	char dir[PATH_MAX];
@@ -97,6 +103,7 @@ int cgroup_open_root(const char *name, const char *mount_dir, int *out_fd, struc
 	r = open_dir_at(mount_fd, name);
 	if (r < 0)
 		return err_errno(e, -r, "open cgroup %s/%s", dir, name);
+	count_memory(r);
 	*out_fd = r;
 	return 0;
 }
@@ -249,6 +256,28 @@ int cgroup_first_pid(int root_fd, const char *name)
 	*end = '\0';
 	r = parse_u64(buf_head(&procs), 1, INT_MAX, &pid);
 	return r < 0 ? r : (int)pid;
+}
+
+int cgroup_oom_kills(int fd, uint64_t *out)
+{
+	static const char key[] = "\noom_kill ";
+	auto_buf text = BUF_INIT(CGROUP_FILE_BYTES);
+	const char *at;
+	char number[24];
+	size_t n;
+	int r = buf_append(&text, "\n", 1); /* before the first line, too */
+
+	if (r == 0)
+		r = file_read_at(fd, "memory.events", &text);
+	if (r < 0)
+		return r;
+	at = strstr(buf_str(&text), key);
+	if (at == NULL)
+		return -ENOENT;
+	at += sizeof(key) - 1;
+	n = strcspn(at, "\n");
+	r = str_fit(number, sizeof(number), "%.*s", (int)n, at);
+	return r < 0 ? r : parse_u64(number, 0, UINT64_MAX, out);
 }
 
 int cgroup_list(int root_fd, int (*fn)(const char *name, void *arg), void *arg)

@@ -43,6 +43,15 @@ must_check int cgroup_remove(int root_fd, const char *name, struct op *op);
  * -errno */
 must_check int cgroup_first_pid(int root_fd, const char *name);
 
+/**
+ * cgroup_oom_kills() - how many processes of a cgroup the kernel has ended for want of memory, by
+ * whosever limit
+ * @fd:		the cgroup
+ *
+ * Return: 0; -ENOENT the kernel does not count, without a memory controller here; -errno.
+ */
+must_check int cgroup_oom_kills(int fd, uint64_t *out);
+
 /** cgroup_list() - call @fn for each child's name; ends at the first that returns < 0.
  * Return: 0; what @fn returned; -errno */
 must_check int cgroup_list(int root_fd, int (*fn)(const char *name, void *arg), void *arg);

@@ -25,7 +25,8 @@ bool death_is_failure(enum death_cause cause);
 struct death {
 	int code;           /* vmm_reap() */
 	bool by_guest;      /* the VMM told of the guest's own end (VMM_EVENT_SHUTDOWN) */
-	uint64_t oom_kills; /* of the host's kernel since it ran, see death_oom_kills() */
+	uint64_t oom_kills; /* by the host's kernel: of its own (cgroup_oom_kills()), or, if that
+			     * does not tell, of anybody since it ran (death_oom_kills()) */
 	bool was_silent;    /* vivd ended it for that */
 	const struct console *console; /* all that came of it */
 };

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "os/cgroup.h"
 #include "sandbox/death.h"
 #include "sandbox/metrics-internal.h"
 #include "sandbox/sandbox-internal.h"
@@ -99,13 +100,16 @@ static void drain_console(struct sandbox *sb)
 		console_feed(&sb->res.console, chunk, (size_t)n);
 }
 
-/* What the kernel ended since it was looked at last, by this VMM's end at the latest. */
-static uint64_t new_oom_kills(struct manager *m)
+/* What the kernel ended of this VM; where it does not count that, of the whole host since it was
+ * looked at last, by this VM's end at the latest. */
+static uint64_t new_oom_kills(const struct sandbox *sb)
 {
+	struct manager *m = sb->m;
 	uint64_t now = death_oom_kills();
 	uint64_t kills = now - MIN(m->oom_kills, now);
 
 	m->oom_kills = now;
+	ignore_err(cgroup_oom_kills(sb->res.cgroup_fd, &kills)); /* then it stays the host's */
 	return kills;
 }
 
@@ -123,7 +127,7 @@ static void on_process(uv_poll_t *handle, int status, int events)
 	take_events(sb);
 	death.by_guest = vmm_guest_ended(sb->res.vmm);
 	death.code = vmm_reap(sb->res.vmm);
-	death.oom_kills = new_oom_kills(sb->m);
+	death.oom_kills = new_oom_kills(sb);
 	death.was_silent = sb->probe.ended;
 	sb->probe.ended = false;
 	why = death_explain(&death, &cause);

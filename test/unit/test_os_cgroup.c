@@ -2,6 +2,7 @@
 #include "os/cgroup.h"
 
 #include "base/fd.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "os/spawn.h"
 #include "patience.h"
@@ -233,6 +234,40 @@ START_TEST(many_times_under_one_name)
 }
 END_TEST
 
+/* In @fd, a directory that stands for a cgroup. */
+static int kills_of(int fd, const char *events, uint64_t *out)
+{
+	ck_assert_int_eq(file_write_at(fd, "memory.events", events), 0);
+	return cgroup_oom_kills(fd, out);
+}
+
+START_TEST(oom_kills)
+{
+	char path[] = "/tmp/viv-test-oom-XXXXXX";
+	auto_close int fd = -1;
+	uint64_t n = 7;
+
+	ck_assert_ptr_nonnull(mkdtemp(path));
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ck_assert_int_eq(cgroup_oom_kills(fd, &n), -ENOENT); /* no controller */
+	ck_assert_int_eq(cgroup_oom_kills(-1, &n), -EBADF);
+	close(openat(fd, "memory.events", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	ck_assert_int_eq(cgroup_oom_kills(fd, &n), -ENOENT); /* an older kernel */
+	ck_assert_uint_eq(n, 7);
+	ck_assert_int_eq(kills_of(fd, "low 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 5\n", &n),
+			 0);
+	ck_assert_uint_eq(n, 2);
+	ck_assert_int_eq(kills_of(fd, "oom_kill 0\nlow 0\nmax 12\noom 3\noom_group_kill 5\n", &n),
+			 0);
+	ck_assert_uint_eq(n, 0);
+	ck_assert_int_lt(kills_of(fd, "oom_kill many\nlow 0\nmax 12\noom 3\noom_group_kill\n", &n),
+			 0);
+	ck_assert_uint_eq(n, 0);
+	ck_assert_int_eq(unlinkat(fd, "memory.events", 0), 0);
+	ck_assert_int_eq(rmdir(path), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("os_cgroup");
@@ -252,6 +287,7 @@ int main(void)
 	tcase_add_test(t, own_mount_goes_with_the_last_cgroup);
 	tcase_add_test(t, list);
 	tcase_add_test(t, many_times_under_one_name);
+	tcase_add_test(t, oom_kills);
 	suite_add_tcase(s, t);
 	sr = srunner_create(s);
 	srunner_run_all(sr, CK_NORMAL);
