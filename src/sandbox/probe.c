@@ -94,6 +94,15 @@ int64_t probe_clock_error(uint64_t guest_ns, uint64_t host_ns, uint64_t took_ns)
 	return -unsure_ns <= by_ns && by_ns <= unsure_ns ? 0 : by_ns;
 }
 
+int64_t probe_clock_jump(int64_t *was_ns, uint64_t realtime_ns, uint64_t monotonic_ns)
+{
+	int64_t now_ns = (int64_t)realtime_ns - (int64_t)monotonic_ns;
+	int64_t by_ns = *was_ns == 0 ? 0 : now_ns - *was_ns;
+
+	*was_ns = now_ns;
+	return -CLOCK_JUMP_NS <= by_ns && by_ns <= CLOCK_JUMP_NS ? 0 : by_ns;
+}
+
 static void ask_agent(struct sandbox *sb, const char *method, const char *target,
 		      void (*done)(int status, const char *body, size_t n, void *arg))
 {
@@ -179,11 +188,9 @@ void probe_soon(struct sandbox *sb)
 /* Also when the host has slept: CLOCK_MONOTONIC stands still then. */
 static bool clock_jumped(struct manager *m)
 {
-	int64_t now_ns = (int64_t)clock_realtime_ns() - (int64_t)clock_now_ns();
-	int64_t by_ns = m->clock_ns == 0 ? 0 : now_ns - m->clock_ns;
+	int64_t by_ns = probe_clock_jump(&m->clock_ns, clock_realtime_ns(), clock_now_ns());
 
-	m->clock_ns = now_ns;
-	if (-CLOCK_JUMP_NS <= by_ns && by_ns <= CLOCK_JUMP_NS)
+	if (by_ns == 0)
 		return false;
 	log_info("host.clock_jumped", kv_str("guests_are", side_of(by_ns)),
 		 kv_u64("ms", ms_of(by_ns)));

@@ -58,6 +58,14 @@ void probe_answered(struct sandbox *sb);
  */
 int64_t probe_clock_error(uint64_t guest_ns, uint64_t host_ns, uint64_t took_ns);
 
+/**
+ * probe_clock_jump() - how far the host's clock was put forward since this was called last, ns; 0 =
+ * it went on as it should, or nobody knows
+ * @was_ns:	what is kept between two calls; 0 = this is the first one
+ * @realtime_ns, @monotonic_ns:	both clocks, now
+ */
+int64_t probe_clock_jump(int64_t *was_ns, uint64_t realtime_ns, uint64_t monotonic_ns);
+
 /** probe_is_miss() - whether an answer that did not come counts, of a probe that was given up
  * @took_ms after it began, and was to be so after @timeout_ms */
 bool probe_is_miss(uint64_t took_ms, uint64_t timeout_ms);

@@ -71,6 +71,23 @@ START_TEST(test_clocks)
 }
 END_TEST
 
+START_TEST(test_a_clock_that_jumps)
+{
+	static const uint64_t s = 1000000000, ms = 1000000, day = 1700000000 * s;
+	int64_t was = 0;
+
+	ck_assert_int_eq(probe_clock_jump(&was, day, 5 * s), 0); /* nothing to compare with */
+	ck_assert_int_eq(probe_clock_jump(&was, day + 3600 * s, 3605 * s), 0);
+	ck_assert_int_eq(probe_clock_jump(&was, day + 3601 * s + 200 * ms, 3606 * s), 0);
+	ck_assert_int_eq(probe_clock_jump(&was, day + 3602 * s, 3607 * s), 0); /* slewed back */
+	/* It was set forward, and once only; then back; and the host slept for an hour. */
+	ck_assert_int_eq(probe_clock_jump(&was, day + 3604 * s, 3608 * s), (int64_t)s);
+	ck_assert_int_eq(probe_clock_jump(&was, day + 3605 * s, 3609 * s), 0);
+	ck_assert_int_eq(probe_clock_jump(&was, day, 3610 * s), -3606 * (int64_t)s);
+	ck_assert_int_eq(probe_clock_jump(&was, day + 3601 * s, 3611 * s), 3600 * (int64_t)s);
+}
+END_TEST
+
 /* A daemon that was held up blames nobody. */
 START_TEST(test_late_answers)
 {
@@ -90,6 +107,7 @@ int main(void)
 	tcase_add_test(c, test_causes);
 	tcase_add_test(c, test_a_silent_one);
 	tcase_add_test(c, test_clocks);
+	tcase_add_test(c, test_a_clock_that_jumps);
 	tcase_add_test(c, test_late_answers);
 	suite_add_tcase(s, c);
 	srunner_run_all(sr, CK_NORMAL);
