@@ -37,6 +37,41 @@ while True:
     drawn.add(n)
     time.sleep(0.05)
 """
+# Counts timers of CLOCK_MONOTONIC that are due at once, and each step of the wall clock.
+WATCHER = """
+import ctypes, json, os, struct, time
+libc = ctypes.CDLL(None)
+def timer(first_s, interval_s):
+    fd = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK)
+    s, ns = divmod(int(first_s * 1e9), 10**9)
+    every_s, every_ns = divmod(int(interval_s * 1e9), 10**9)
+    libc.timerfd_settime(fd, 0, struct.pack('4q', every_s, every_ns, s, ns), None)
+    return fd
+def due(fd):
+    try:
+        return struct.unpack('Q', os.read(fd, 8))[0]
+    except BlockingIOError:
+        return 0
+often, late = timer(0.1, 0.1), timer(3600, 0)
+seen = {'ticks': 0, 'most': 0, 'late': 0, 'longest': 0, 'steps': []}
+offset, last = time.time() - time.monotonic(), time.monotonic()
+while True:
+    time.sleep(0.1)
+    now = time.monotonic()
+    n = due(often)
+    seen['ticks'] += n
+    seen['most'] = max(seen['most'], n)
+    seen['late'] += due(late)
+    seen['longest'] = max(seen['longest'], now - last)
+    last = now
+    step = time.time() - now - offset
+    if abs(step) > 60:
+        seen['steps'].append(step)
+        offset += step
+    with open('/dev/shm/new', 'w') as f:
+        json.dump(seen, f)
+    os.rename('/dev/shm/new', '/dev/shm/seen')
+"""
 ASK = "bash -c 'exec 3<>/dev/tcp/127.0.0.1/8000; tail -c 5 <&3'"
 # Keeps a connection to a server outside, and says how it ended.
 CALLER = """
@@ -57,7 +92,7 @@ open('/dev/shm/how', 'w').write(how)
 class Box:
     def __init__(self, instance, name, **fields):
         self.instance = instance
-        status, box = instance.create(name=name, memoryMB=256, **fields)
+        status, box = instance.create(**{"name": name, "memoryMB": 256, **fields})
         assert status == 201, box
         self.id = box["sandboxID"]
         self.dir = instance.state / "sandboxes" / self.id
@@ -96,8 +131,21 @@ class Box:
         return vivarium.wait_for(lambda: self.sh("cat /dev/shm/answer 2>/dev/null || true"), timeout=300,
                                  what="it answers")
 
+    def seen(self):
+        """What its program has written down last; None if nothing yet."""
+        text = self.sh("cat /dev/shm/seen 2>/dev/null || true")
+        return json.loads(text) if text else None
+
     def delete(self):
         assert self.instance.request("DELETE", f"/sandboxes/{self.id}")[0] == 204
+
+    def become_child(self):
+        """Goes on as a child of itself; the parent is removed."""
+        status, reply = self.instance.request("POST", f"/sandboxes/{self.id}/fork", {"count": 1, "timeout": None})
+        assert status == 201 and "sandbox" in reply[0], reply
+        self.delete()
+        self.id = reply[0]["sandbox"]["sandboxID"]
+        self.dir = self.instance.state / "sandboxes" / self.id
 
 
 def missing(path):
@@ -253,25 +301,29 @@ def test_disk_of_a_damaged_checkpoint(shared, name):
 
 def test_memory_over_generations(shared):
     """
-    What a program has in its memory stays, bit for bit; what it draws never repeats; who listens goes on
-    listening; the clock is right; a connection to the outside ends at once.
+    Paused, resumed and forked, ten times with VIV_TEST_LONG=1: what a program has in its memory stays, bit for bit;
+    what it draws never repeats; who listens goes on listening; the clock is right; a connection to the outside ends
+    at once.
     """
+    mib, generations = (100, 10) if os.environ.get("VIV_TEST_LONG") == "1" else (20, 3)
     outside = worlds.World()
     try:
         box = Box(shared, "generations")
-        box.start(KEEPER, env="MIB=40")
+        box.start(KEEPER, env=f"MIB={mib}")
         box.start(CALLER, outside.near)
         vivarium.wait_for(lambda: box.sh("ls /dev/shm/connected 2>/dev/null || true"), timeout=180,
                          what="it is connected")
         before = box.answer()
         box.sh("head -c 8000000 /dev/urandom > /dev/shm/blob")
         blob = box.sh("sha256sum < /dev/shm/blob")
-        for generation in range(10 if os.environ.get("VIV_TEST_LONG") == "1" else 3):
+        for generation in range(generations):
             box.pause()
             if generation == 0:
                 time.sleep(5)  # a clock that stood still would show
             box.resume()
             assert abs(float(box.sh("date +%s.%N")) - time.time()) < 4
+            assert box.answer() == before
+            box.become_child()
             assert box.answer() == before
             assert box.sh("sha256sum < /dev/shm/blob") == blob
             assert box.sh("ls /dev/shm") .count("drawn-twice") == 0
@@ -284,6 +336,36 @@ def test_memory_over_generations(shared):
         box.delete()
     finally:
         outside.close()
+
+
+def set_back_and_pause(box, by_s):
+    """To the guest it is as if it had been paused for so long when it goes on. False if vivd set it right before."""
+    told = box.instance.log_text().count("event=sandbox.clock_set ")
+    r = box.instance.viv("exec", "--user", "root", box.id, "--", "date", "-s", f"@{time.time() - by_s:.3f}")
+    assert r.returncode == 0, r.stderr
+    vivarium.wait_for(lambda: box.seen()["steps"], what="the guest's program has seen it")
+    box.pause()
+    return box.instance.log_text().count("event=sandbox.clock_set ") == told
+
+
+def test_clocks_after_75_hours(shared):
+    """The wall clock is right at once; timers of the other clock neither fire in a storm nor for what they slept."""
+    asleep_s = 75 * 3600
+    box = Box(shared, "sleeper", memoryMB=512)
+    box.start(WATCHER)
+    vivarium.wait_for(box.seen, timeout=180, what="it watches")
+    while not set_back_and_pause(box, asleep_s):
+        box.resume()
+        box.sh("pkill -f program- || true")
+        box.start(WATCHER)
+    box.resume()
+    assert abs(float(box.sh("date +%s.%N")) - time.time()) < 4
+    before = box.seen()
+    seen = vivarium.wait_for(lambda: box.seen()["ticks"] > before["ticks"] + 5 and box.seen(), what="timers fire")
+    back, forth = seen["steps"]
+    assert abs(back + asleep_s) < 600 and abs(forth - asleep_s) < 600, seen
+    assert seen["most"] < 6000 and seen["longest"] < 600 and seen["late"] == 0, seen
+    box.delete()
 
 
 def test_removed_while_it_is_paused(shared):

@@ -158,19 +158,47 @@ def test_fork(shared):
     rm(shared, third, *children[1:])
 
 
+# Draws all the time, and notes what was drawn in which generation. What the cut came upon belongs to neither.
+DRAWER = """
+import os, time
+def generation():
+    try:
+        return open('/run/vivarium/generation').read().strip()
+    except FileNotFoundError:
+        return '0'
+while True:
+    was = generation()
+    drawn = os.getrandom(16).hex()
+    if generation() == was:
+        with open('/dev/shm/drawn-' + was, 'a') as f:
+            f.write(drawn + '\\n')
+    time.sleep(0.2)
+"""
+# The drawer's, from the last cut on, three at least, and what the shell and a new program draw.
+DRAWN = """
+f=/dev/shm/drawn-$(cat /run/vivarium/generation 2>/dev/null || echo 0)
+until [ "$(cat $f 2>/dev/null | wc -l)" -ge 3 ]; do sleep 0.1; done
+cat $f
+bash -c 'echo $SRANDOM-$SRANDOM-$SRANDOM-$SRANDOM'
+od -A n -t x8 -N 16 /dev/urandom | tr -d ' '
+"""
+
+
 def test_clones_draw_different_random_numbers(shared):
-    """Twenty of them, made of one instant: what each draws first, by the call and by the device, and the source."""
+    """Twenty of them (50 with VIV_TEST_LONG=1), made of two instants: a program that draws all the time, and others."""
     box = create(shared, **OF_IMAGE)
-    command = "bash -c 'echo $SRANDOM-$SRANDOM-$SRANDOM-$SRANDOM'; od -A n -t x8 -N 16 /dev/urandom | tr -d ' '"
-    drawn = sh(shared, box, command).split()
-    for _ in range(2):
-        children = fork(shared, box, count=10)
+    sh(shared, box, "cat > /tmp/drawer.py; nohup python3 /tmp/drawer.py >/dev/null 2>&1 &", stdin=DRAWER.encode())
+    drawn = sh(shared, box, DRAWN).split()[-2:]
+    n = 50 if os.environ.get("VIV_TEST_LONG") == "1" else 20
+    for count in (n // 2, n - n // 2):
+        children = fork(shared, box, count=count)
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            for words in pool.map(lambda one: sh(shared, one, command).split(), children):
+            for words in pool.map(lambda one: sh(shared, one, DRAWN).split(), children):
+                assert len(words) >= 5
                 drawn += words
-        drawn += sh(shared, box, command).split()
         rm(shared, *children)
-    assert len(set(drawn)) == len(drawn) == 2 * 23
+    drawn += sh(shared, box, DRAWN).split()
+    assert len(set(drawn)) == len(drawn) > 5 * n
     rm(shared, box)
 
 
