@@ -17,8 +17,9 @@ VEC_DEFINE(diff_runs, struct memory_diff_run)
 
 enum { CHUNK_PAGES = 1024, READ_PAGES = RAM_RUN_PAGES_MAX, ROOM_SLACK_PAGES = 4096 };
 
-/* While the guest runs: passes at most, and what is few enough to be left for the stop. */
-enum { PASSES_MAX = 4, FEW_PAGES = 256 };
+/* While the guest runs: passes at most, and what is few enough to be left for the stop. Pages that
+ * it writes to all the time are best left alone: each pass costs it a fault for each of them. */
+enum { PASSES_MAX = 4, FEW_PAGES = 1024 };
 static_assert((int)PASSES_MAX < (int)MEMORY_DIFF_PASSES_MAX,
 	      "one more when the guest stands still");
 
@@ -262,22 +263,41 @@ struct memory_saving {
 	bool copied; /* the rest is in the room, one run behind the other */
 };
 
-/* All of it, then what changed meanwhile, until that is little or does not get less. */
-static int write_ahead(struct memory_saving *s, struct ram_runs *runs, struct op *op)
+/* How many pages were written to since they were tracked last. */
+static int count_written(const struct memory_saving *s, uint64_t *out, struct err *e)
 {
-	uint64_t n = ram_runs_pages(runs);
+	cleanup(ram_runs_done) struct ram_runs runs = { 0 };
+	int r = ram_scan(&s->ram, &runs, e);
+
+	*out = 0;
+	vec_foreach (run, &runs)
+		*out += run->written ? run->n : 0;
+	return r;
+}
+
+/* What changed meanwhile, once more. */
+static int write_again(struct memory_saving *s, struct op *op)
+{
+	cleanup(ram_runs_done) struct ram_runs runs = { 0 };
+	int r = ram_track_again(&s->ram, &runs, &op->err);
+
+	return r < 0 ? r : save_runs(&s->w, &s->ram, &runs, op);
+}
+
+/* All of it, then what changed meanwhile, until that is little or does not get less. */
+static int write_ahead(struct memory_saving *s, const struct ram_runs *runs, struct op *op)
+{
+	uint64_t before = ram_runs_pages(runs);
 	int r = save_runs(&s->w, &s->ram, runs, op);
 
-	for (int pass = 1; pass < PASSES_MAX && n > FEW_PAGES && r == 0; pass++) {
-		uint64_t before = n;
+	for (int pass = 1; pass < PASSES_MAX && r == 0; pass++) {
+		uint64_t n;
 
-		ram_runs_done(runs);
-		r = ram_track_again(&s->ram, runs, &op->err);
-		n = ram_runs_pages(runs);
-		if (r == 0)
-			r = save_runs(&s->w, &s->ram, runs, op);
-		if (n > before / 2)
+		r = count_written(s, &n, &op->err);
+		if (r < 0 || n <= FEW_PAGES || n > before / 2)
 			break;
+		r = write_again(s, op);
+		before = n;
 	}
 	if (r == 0)
 		r = flush(&s->w);
