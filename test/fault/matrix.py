@@ -7,6 +7,7 @@ A cell is one operation, one step of it and one way. All of them are run with VI
 part: steps that fail, and a daemon killed before or behind them, are met in the tests of each operation beside this.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -15,6 +16,7 @@ import pathlib
 import re
 import shutil
 import signal
+import threading
 import time
 from typing import Callable
 
@@ -154,6 +156,15 @@ def cells():
     return found
 
 
+def keep_going(pidfd):
+    """Until the process has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+            time.sleep(0.1)
+    os.close(pidfd)
+
+
 class World(Place, subject.World):
     """
     A daemon whose state is on a small disk, with a bystander that nothing may touch and a subject: it has a file on
@@ -165,7 +176,7 @@ class World(Place, subject.World):
         instance.on_small_disk(DISK_MB)
         instance.own_templates()
         self.id = self.victim = self.mark = self.count = self.sum = None
-        self.lasted = {}
+        self.lasted, self.going = {}, None
         assert instance.start(**self.usual()), instance.log_text()
         r = instance.viv("template", "warm", "base")
         assert r.returncode == 0, r.stderr
@@ -288,7 +299,10 @@ class World(Place, subject.World):
         return connection
 
     def go_on(self):
-        os.kill(self.instance.process.pid, signal.SIGCONT)
+        """The daemon does, each time that it meets the point: the way back may be there again."""
+        if self.going is not self.instance.process:
+            self.going = self.instance.process
+            threading.Thread(target=keep_going, args=(os.pidfd_open(self.going.pid),), daemon=True).start()
 
     def answer(self, connection):
         try:
@@ -364,6 +378,8 @@ class World(Place, subject.World):
     def check_subject(self, remembers):
         """It has what it had on its disk; in its memory, too, if it @remembers."""
         state = self.state()
+        if state == "running":  # also one that stood still
+            vivarium.wait_for(lambda: "condition" not in self.detail(), what="it can be used")
         if state != "running":
             self.bring_to("running")
         elif not remembers:
