@@ -1,38 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/policy-request.h"
 
+#include "base/limits.h"
 #include "base/parse.h"
 #include "base/str.h"
 
 #include <limits.h>
 
-enum { RESTART_USUAL = 10, RESTART_MOST = 1000000 };
-
-/* "no", "on-failure", "on-failure:3" */
 static int take_restart(const json_t *own, uint64_t *out, struct err *e)
 {
-	static const char on_failure[] = "on-failure";
 	const json_t *v = json_object_get(own, "restart");
 	const char *text = json_is_null(v) ? "no" : json_string_value(v);
-	size_t n = sizeof(on_failure) - 1;
 
-	if (v == NULL)
-		return 0;
-	if (text != NULL && streq(text, "no")) {
-		*out = 0;
-		return 0;
-	}
-	if (text != NULL && streq(text, on_failure)) {
-		*out = RESTART_USUAL;
-		return 0;
-	}
-	if (text != NULL && str_starts(text, on_failure) && text[n] == ':' &&
-	    parse_u64(text + n + 1, 1, RESTART_MOST, out) == 0)
+	if (v == NULL || (text != NULL && parse_restart(text, out) == 0))
 		return 0;
 	return err_set(e, ERR_INVALID,
 		       "field 'vivarium.restart' must be no, on-failure or on-failure:N, with N "
 		       "from 1 to %d",
-		       RESTART_MOST);
+		       RESTARTS_MAX);
 }
 
 static int take_idle(const json_t *own, uint64_t *out, struct err *e)

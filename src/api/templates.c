@@ -307,9 +307,9 @@ static int read_size(const json_t *o, const char *key, struct db_pool *out, stru
 	int64_t size = 0;
 	int r = body_int(o, key, 0, &size, e);
 
-	if (r > 0 && size > READY_SIZE_MAX)
+	if (r > 0 && size > POOL_SIZE_MAX)
 		return err_set(e, ERR_INVALID, "field '%s': a pool has at most %d sandboxes", key,
-			       READY_SIZE_MAX);
+			       POOL_SIZE_MAX);
 	out->size = (unsigned)size;
 	return r;
 }

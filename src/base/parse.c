@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/parse.h"
 
+#include "base/limits.h"
 #include "base/str.h"
 
 #include <errno.h>
@@ -97,6 +98,25 @@ int parse_duration_s(const char *s, uint64_t *out_s)
 	if (r == 0)
 		*out_s = seconds;
 	return r;
+}
+
+int parse_restart(const char *s, uint64_t *out_tries)
+{
+	static const char on_failure[] = "on-failure";
+	const char *rest = s + strlen(on_failure);
+
+	if (streq(s, "no")) {
+		*out_tries = 0;
+		return 0;
+	}
+	if (!str_starts(s, on_failure))
+		return -EINVAL;
+	if (rest[0] == ':')
+		return parse_u64(rest + 1, 1, RESTARTS_MAX, out_tries);
+	if (rest[0] != '\0')
+		return -EINVAL;
+	*out_tries = RESTARTS_USUAL;
+	return 0;
 }
 
 int parse_bool(const char *s, bool *out)

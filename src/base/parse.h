@@ -21,5 +21,9 @@ must_check int parse_size_mib(const char *s, uint64_t *out_mib);
  * -EINVAL; -ERANGE */
 must_check int parse_duration_s(const char *s, uint64_t *out_s);
 
+/** parse_restart() - a restart policy: "no" (0 tries), "on-failure" (RESTARTS_USUAL) or
+ * "on-failure:N" (base/limits.h). Return: 0; -EINVAL; -ERANGE */
+must_check int parse_restart(const char *s, uint64_t *out_tries);
+
 /** parse_bool() - "true" "yes" "on" "1" or "false" "no" "off" "0". Return: 0; -EINVAL */
 must_check int parse_bool(const char *s, bool *out);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* viv template: what sandboxes are made from, and the images that are kept of it. */
+#include "base/limits.h"
 #include "base/parse.h"
 #include "base/str.h"
 #include "cli/each.h"
@@ -209,6 +210,17 @@ static int set_text(struct wish *w, const char *key, const char *text)
 	return cli_usage(&verb_template, "%s is no UTF-8 text", key);
 }
 
+/* How many a pool is to have. */
+static int set_pool(struct wish *w, const char *key, const char *text)
+{
+	uint64_t number;
+
+	if (parse_u64(text, 0, POOL_SIZE_MAX, &number) < 0)
+		return cli_usage(&verb_template, "a pool has 0 to %d sandboxes, not %s",
+				 POOL_SIZE_MAX, text);
+	return set_number(w, key, number);
+}
+
 static int take_option(struct wish *w, int c)
 {
 	uint64_t number;
@@ -226,9 +238,7 @@ static int take_option(struct wish *w, int c)
 			return cli_usage(&verb_template, "--cpus %s is no number", optarg);
 		return set_number(w, "cpus", number);
 	case 'p':
-		if (parse_u64(optarg, 0, INT_MAX, &number) < 0)
-			return cli_usage(&verb_template, "--pool %s is no number", optarg);
-		return set_number(w, "pool", number);
+		return set_pool(w, "pool", optarg);
 	case 'm':
 	case 'd':
 		if (parse_size_mib(optarg, &number) < 0 || number < 1 || number > INT_MAX)
@@ -238,6 +248,19 @@ static int take_option(struct wish *w, int c)
 	default:
 		return EXIT_USAGE;
 	}
+}
+
+/* "-3", which getopt(3) takes for an option that there is not; NULL = there is none. */
+static const char *find_negative(char **argv)
+{
+	for (char **at = argv; *at != NULL && !streq(*at, "--"); at++) {
+		const char *digits = *at + 1;
+
+		if ((*at)[0] == '-' && digits[0] != '\0' &&
+		    digits[strspn(digits, "0123456789")] == '\0')
+			return *at;
+	}
+	return NULL;
 }
 
 /* Return: 0; an exit code, after saying why. */
@@ -253,10 +276,16 @@ static int parse(int argc, char **argv, struct wish *w)
 		{ "ready", required_argument, NULL, 'r' },
 		{ 0 },
 	};
+	const char *negative = find_negative(argv);
 	int code = 0;
 	int c;
 
 	w->image = json_object();
+	if (negative != NULL)
+		return cli_usage(&verb_template,
+				 "%s is negative: a pool has 0 to %d sandboxes, and sizes are from "
+				 "1 up",
+				 negative, POOL_SIZE_MAX);
 	while (code == 0 && (c = getopt_long(argc, argv, "", options, NULL)) != -1)
 		code = take_option(w, c);
 	return code;
@@ -266,14 +295,11 @@ static int parse(int argc, char **argv, struct wish *w)
 static int run_pool(struct cli *cli, int argc, char **argv, struct wish *w)
 {
 	char *names[] = { argc > 1 ? argv[1] : NULL, NULL };
-	uint64_t size;
 	int code;
 
 	if (argc != 3)
 		return cli_usage(&verb_template, "say which template, and how many");
-	if (parse_u64(argv[2], 0, INT_MAX, &size) < 0)
-		return cli_usage(&verb_template, "%s is no number", argv[2]);
-	code = set_number(w, "size", size);
+	code = set_pool(w, "size", argv[2]);
 	if (code != 0)
 		return code;
 	return each_name(cli, names, change_one, &(struct change){ "PUT", "/pool", w->image });

@@ -80,8 +80,8 @@ static int check_pool(struct manager *m, const struct db_pool *wish, struct err 
 	ready_present_done(&p);
 	if (r < 0)
 		return r;
-	if (wish->size > READY_SIZE_MAX)
-		return err_set(e, ERR_INVALID, "a pool has at most %d sandboxes", READY_SIZE_MAX);
+	if (wish->size > POOL_SIZE_MAX)
+		return err_set(e, ERR_INVALID, "a pool has at most %d sandboxes", POOL_SIZE_MAX);
 	if (ready_pool(m->ready, wish->template_name) == NULL &&
 	    m->ready->pools.n >= READY_POOLS_MAX)
 		return err_set(e, ERR_LIMITED, "%d templates have pools already", READY_POOLS_MAX);

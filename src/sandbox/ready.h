@@ -6,10 +6,11 @@
  */
 #pragma once
 
+#include "base/limits.h"
 #include "sandbox/sandbox.h"
 #include "store/pools.h"
 
-enum { READY_SIZE_MAX = 64, READY_POOLS_MAX = 32 };
+enum { READY_POOLS_MAX = 32 };
 
 /* A template's pool, as it is now. */
 struct ready_view {
@@ -26,7 +27,7 @@ bool ready_view(const struct manager *m, const char *template_name, struct ready
 
 /**
  * ready_set() - have a template keep sandboxes ready, from now on and over restarts
- * @wish:	its size is at most READY_SIZE_MAX; 0 = none any more, also if there is no such
+ * @wish:	its size is at most POOL_SIZE_MAX; 0 = none any more, also if there is no such
  *		template
  *
  * They are made in the background. Return: 0; -errno with @e set, and nothing changed

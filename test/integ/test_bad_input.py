@@ -289,6 +289,21 @@ def test_options_of_the_other_verb(shared, argv, word):
     assert r.returncode == 2 and word in r.stderr.decode().splitlines()[0]
 
 
+@pytest.mark.parametrize("argv,words", [
+    ("template pool base -3", ["-3", "0 to 64"]),
+    ("template pool base 65", ["65", "0 to 64"]),
+    ("template warm --pool -1 base", ["-1", "0 to 64"]),
+    ("template warm --pool x base", ["x", "0 to 64"]),
+    ("run --restart always -- true", ["--restart always", "on-failure:N", "1000000"]),
+    ("create --restart on-failure:0", ["--restart on-failure:0", "on-failure:N"]),
+    ("create --idle 5m --on-idle stop", ["--on-idle stop", "pause or kill"]),
+])
+def test_values_that_options_cannot_have(shared, argv, words):
+    r = shared.viv(*argv.split())
+    line = r.stderr.decode().splitlines()[0]
+    assert r.returncode == 2 and all(word in line for word in words), r.stderr
+
+
 @pytest.mark.parametrize("which", ["VIVARIUM_STATE_DIR", "VIVARIUM_RUN_DIR"])
 def test_a_directory_of_somebody_else(shared, tmp_path, which):
     (tmp_path / "theirs").write_text("x")

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/id.h"
+#include "base/limits.h"
 #include "base/parse.h"
 #include "base/sha256.h"
 #include "base/str.h"
@@ -442,6 +443,27 @@ START_TEST(test_parse_size)
 }
 END_TEST
 
+START_TEST(test_parse_restart)
+{
+	uint64_t n = 77;
+
+	ck_assert_int_eq(parse_restart("no", &n), 0);
+	ck_assert_uint_eq(n, 0);
+	ck_assert_int_eq(parse_restart("on-failure", &n), 0);
+	ck_assert_uint_eq(n, RESTARTS_USUAL);
+	ck_assert_int_eq(parse_restart("on-failure:3", &n), 0);
+	ck_assert_uint_eq(n, 3);
+	ck_assert_int_eq(parse_restart("on-failure:1000001", &n), -ERANGE);
+	ck_assert_int_eq(parse_restart("on-failure:0", &n), -ERANGE);
+	ck_assert_int_eq(parse_restart("on-failure:", &n), -EINVAL);
+	ck_assert_int_eq(parse_restart("on-failures", &n), -EINVAL);
+	ck_assert_int_eq(parse_restart("on-failure3", &n), -EINVAL);
+	ck_assert_int_eq(parse_restart("always", &n), -EINVAL);
+	ck_assert_int_eq(parse_restart("", &n), -EINVAL);
+	ck_assert_uint_eq(n, 3);
+}
+END_TEST
+
 START_TEST(test_parse_bool)
 {
 	static const char *const yes[] = { "true", "yes", "on", "1" };
@@ -560,6 +582,7 @@ int main(void)
 	tcase_add_test(tc, test_parse_u64);
 	tcase_add_test(tc, test_parse_hex);
 	tcase_add_test(tc, test_parse_size);
+	tcase_add_test(tc, test_parse_restart);
 	tcase_add_test(tc, test_parse_bool);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
