@@ -196,8 +196,8 @@ class Instance:
         return body
 
     def create(self, **fields):
-        own = {k: fields.pop(k) for k in ("name", "cpus", "memoryMB", "diskSizeMB", "user", "workdir")
-               if k in fields}
+        own = {k: fields.pop(k) for k in ("name", "cpus", "memoryMB", "diskSizeMB", "user", "workdir", "restart",
+                                          "idle", "onIdle") if k in fields}
         return self.request("POST", "/v2/sandboxes",
                             {"templateID": "base", "timeout": None, "vivarium": own, **fields})
 

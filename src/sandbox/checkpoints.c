@@ -79,8 +79,7 @@ static void list_done(void *arg)
 	l->done(&l->views, l->result < 0 ? &l->op.err : NULL, l->arg);
 	checkpoint_views_done(&l->views);
 	free(l);
-	m->n_busy--;
-	manager_operation_ended(m);
+	manager_look_ended(m);
 }
 
 int sandbox_checkpoints(struct sandbox *sb,
@@ -96,7 +95,7 @@ int sandbox_checkpoints(struct sandbox *sb,
 	l = xcalloc(1, sizeof(*l));
 	*l = (struct listing){ .m = sb->m, .id = sb->row.id, .done = done, .arg = arg };
 	op_init(&l->op, 0, -1);
-	l->m->n_busy++;
+	l->m->n_looking++;
 	work_submit(l->m->loop, list_work, list_done, l);
 	return 0;
 }

@@ -309,7 +309,7 @@ void manager_operation_ended(struct manager *m)
 		warm_idle(m);
 		kernels_idle(m);
 	}
-	if (!m->closing || m->n_busy > 0 || closed == NULL)
+	if (!m->closing || m->n_busy + m->n_looking > 0 || closed == NULL)
 		return;
 	m->closed = NULL;
 	/* Tunnels into sandboxes are nobody's exchanges any more: only we can end them. */
@@ -320,6 +320,13 @@ void manager_operation_ended(struct manager *m)
 	warm_close(m);
 	kernels_close(m);
 	closed(m->closed_arg);
+}
+
+void manager_look_ended(struct manager *m)
+{
+	m->n_looking--;
+	if (m->closing)
+		manager_operation_ended(m);
 }
 
 void manager_shutdown(struct manager *m, void (*done)(void *arg), void *arg)

@@ -154,7 +154,8 @@ struct manager {
 	struct timespec kernels_changed; /* when newest_kernel was so; 0 = not looked for */
 	uint64_t host_memory_mib;
 	struct sandbox_list all; /* oldest first */
-	unsigned n_busy;
+	unsigned n_busy;         /* operations: while there are any, pools and images wait */
+	unsigned n_looking;      /* those who only read: only a shutdown waits for them */
 	bool closing;
 	void (*closed)(void *arg);
 	void *closed_arg;
@@ -301,6 +302,10 @@ must_check int pause_anyway(struct sandbox *sb, sandbox_done_fn done, void *arg,
 
 /** manager_operation_ended() - the last line of every operation: a shutdown may wait for it */
 void manager_operation_ended(struct manager *m);
+
+/** manager_look_ended() - the same of who only read (n_looking): pools and images do not wait for
+ * it, so that nobody who looks all the time can keep them from being made */
+void manager_look_ended(struct manager *m);
 
 /** sandbox_drop() - after all was released: delete the row, tell the waiters, free it */
 void sandbox_drop(struct sandbox *sb, unsigned leaks);

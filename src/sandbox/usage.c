@@ -316,8 +316,7 @@ static void look_done(void *arg)
 	}
 	survey_done(&l->survey);
 	free(l);
-	m->n_busy--;
-	manager_operation_ended(m);
+	manager_look_ended(m);
 }
 
 int usage_start(struct manager *m,
@@ -332,7 +331,7 @@ int usage_start(struct manager *m,
 	l = xcalloc(1, sizeof(*l));
 	*l = (struct look){ .m = m, .done = done, .arg = arg };
 	survey_init(&l->survey, m);
-	m->n_busy++;
+	m->n_looking++;
 	work_submit(m->loop, look_work, look_done, l);
 	return 0;
 }

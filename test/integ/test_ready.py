@@ -118,10 +118,16 @@ def test_claims(make_pool):
     assert len(ticks) == 2 and all(cpu_ticks(pid) - t < 20 for pid, t in ticks.items())
     begin = time.time()
     box = create(instance, name="first", metadata={"k": "v"}, envVars={"WHO": "me-0"}, secure=True,
-                 network={"denyOut": ["203.0.113.0/24"]}, timeout=3600)
+                 network={"denyOut": ["203.0.113.0/24"]}, timeout=3600, restart="on-failure:3", idle=3600,
+                 onIdle="kill")
     assert box in waiting and is_claimed(instance, box), instance.log_text()
     assert begin - 1 < float(sh(instance, box, "date +%s.%N")) < time.time() + 1
+    # Who looks all the time keeps nobody from filling the pool.
+    vivarium.wait_for(lambda: instance.get("/df") and pool(instance)["ready"] == 2, timeout=300,
+                      what="the pool is full again")
     told = detail(instance, box)
+    own = told["vivarium"]
+    assert (own["restart"], own["idle"], own["onIdle"]) == ("on-failure:3", 3600, "kill"), own
     assert told["metadata"] == {"k": "v"} and told["network"]["denyOut"] == ["203.0.113.0/24"]
     assert begin - 1 < vivarium_time(told["startedAt"]) < time.time() + 1
     assert told["vivarium"]["origin"] == "warm" and told["vivarium"]["state"] == "running"
