@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "guest/start.h"
 
+#include "base/base64.h"
 #include "base/clock.h"
 #include "base/guestwords.h"
 #include "base/json.h"
@@ -10,6 +11,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,9 +23,29 @@ enum {
 	LOOK_TIMEOUT_S = 60, /* for one look by a command */
 	PORT_MAX = 65535,
 	SEEN_SIZE = 160,
+	LINE_SIZE = 100,
+	LAST_LINE_TIMEOUT_MS = 5000,
 };
 
+#define START_TARGET   "/process.Process/Start"
+#define CONNECT_TARGET "/process.Process/Connect"
+
 static const char http_scheme[] = "http://";
+static const char tag[] = "start"; /* by which the agent finds it again */
+
+/* What was started, as the agent tells of it: that it began, and its end. */
+struct started {
+	struct http_client c;
+	struct buf in;
+	bool over;      /* nothing more will be told */
+	char ended[48]; /* how; "" = it runs, or nobody can tell */
+};
+
+static void started_done(struct started *st)
+{
+	http_client_done(&st->c);
+	buf_done(&st->in);
+}
 
 /* What a condition asks for. */
 struct ready {
@@ -91,10 +113,10 @@ static int connect_agent(struct http_client *c, const struct guest_start *s, str
 	return http_client_connect(c, (const struct sockaddr *)&in, sizeof(in), s->vmm_pidfd, op);
 }
 
-/* Looks at what came of the stream. Return: 1 it runs; 0 more has to come; -errno with @e set. */
-static int look_for_start(struct buf *in, struct err *e)
+/* Takes a message out of what came of a stream. Return: 1, @out may be NULL: it is no JSON; 0 more
+ * has to come. */
+static int take_message(struct buf *in, json_t **out)
 {
-	auto_json *o = NULL;
 	uint32_t n;
 
 	if (in->len < ENVELOPE_HEAD_BYTES)
@@ -103,16 +125,29 @@ static int look_for_start(struct buf *in, struct err *e)
 	n = ntohl(n);
 	if (in->len - ENVELOPE_HEAD_BYTES < n)
 		return 0;
-	o = json_loadb(buf_head(in) + ENVELOPE_HEAD_BYTES, n, 0, NULL);
+	*out = json_loadb(buf_head(in) + ENVELOPE_HEAD_BYTES, n, 0, NULL);
+	buf_consume(in, ENVELOPE_HEAD_BYTES + n);
+	return 1;
+}
+
+/* Return: 1 it runs; 0 more has to come; -errno with @e set. */
+static int look_for_start(struct buf *in, struct err *e)
+{
+	auto_json *o = NULL;
+	auto_free char *text = NULL;
+
+	if (take_message(in, &o) == 0)
+		return 0;
 	if (json_object_get(json_object_get(o, "event"), "start") != NULL)
 		return 1;
-	return err_set(e, ERR_AGENT, "the guest agent did not start it: %.*s", (int)MIN(n, 150U),
-		       buf_head(in) + ENVELOPE_HEAD_BYTES);
+	text = json_dumps(o, JSON_COMPACT);
+	return err_set(e, ERR_AGENT, "the guest agent did not start it: %.150s",
+		       text != NULL ? text : "it says nothing that can be read");
 }
 
 /* Sends a request of the agent's RPC, whose envelope is @body. */
-static int send_start(struct http_client *c, const struct guest_start *s, const char *body,
-		      struct op *op)
+static int send_rpc(struct http_client *c, const struct guest_start *s, const char *target,
+		    const char *body, struct op *op)
 {
 	struct http_field fields[] = { { "Content-Type", "application/connect+json" },
 				       { "Connect-Protocol-Version", "1" },
@@ -130,37 +165,131 @@ static int send_start(struct http_client *c, const struct guest_start *s, const 
 		r = buf_puts(&envelope, body);
 	if (r < 0)
 		return err_errno(&op->err, -r, "write the request");
-	r = http_client_send(c, "POST", "/process.Process/Start", fields, buf_head(&envelope),
-			     envelope.len, op);
+	r = http_client_send(c, "POST", target, fields, buf_head(&envelope), envelope.len, op);
 	return r < 0 ? r : http_client_head(c, op);
 }
 
-static int launch(const struct guest_start *s, struct op *op)
+/* Its output is not asked for, so that nobody has to read it before it can go on. */
+static int launch(const struct guest_start *s, struct started *st, struct op *op)
 {
-	auto_json *o = json_pack("{s:{s:s, s:[s, s], s:{}}, s:b, s:s}", "process", "cmd", "/bin/sh",
-				 "args", "-c", s->command, "envs", "stdin", false, "tag", "start");
+	auto_json *o = json_pack("{s:{s:s, s:[s, s], s:{}}, s:b, s:s, s:b}", "process", "cmd",
+				 "/bin/sh", "args", "-c", s->command, "envs", "stdin", false, "tag",
+				 tag, "endOnly", true);
 	auto_free char *body = o != NULL ? json_dumps(o, JSON_COMPACT) : NULL;
-	auto_http_client c = HTTP_CLIENT_INIT;
-	auto_buf in = BUF_INIT(REPLY_BYTES_MAX);
 	int r;
 
 	if (body == NULL)
 		return err_set(&op->err, ERR_INVALID, "the start command is no UTF-8 text");
-	r = connect_agent(&c, s, op);
+	r = connect_agent(&st->c, s, op);
 	if (r == 0)
-		r = send_start(&c, s, body, op);
+		r = send_rpc(&st->c, s, START_TARGET, body, op);
 	while (r == 0) {
-		ssize_t n = http_client_read(&c, &in, op);
+		ssize_t n = http_client_read(&st->c, &st->in, op);
 
 		if (n < 0)
 			return (int)n;
-		if (c.head.status != 200 || n == 0)
+		if (st->c.head.status != 200 || n == 0)
 			return err_set(&op->err, ERR_AGENT,
 				       "the guest agent answered with HTTP status %d: %.100s",
-				       c.head.status, buf_str(&in));
-		r = look_for_start(&in, &op->err);
+				       st->c.head.status, buf_str(&st->in));
+		r = look_for_start(&st->in, &op->err);
 	}
 	return r < 0 ? r : 0;
+}
+
+/* Reads, without waiting, what the agent tells. A stream that breaks tells nothing any more.
+ * Return: its end, a new reference; NULL there is none. */
+static json_t *hear_end(struct started *st)
+{
+	json_t *message;
+	json_t *end = NULL;
+	ssize_t n = 0;
+	struct op op;
+
+	op_init(&op, 0, -1);
+	while (!st->over && (n = http_client_read_ready(&st->c, &st->in, &op)) > 0)
+		;
+	st->over = st->over || n != -EAGAIN;
+	while (end == NULL && take_message(&st->in, &message) > 0) {
+		end = json_incref(json_object_get(json_object_get(message, "event"), "end"));
+		json_decref(message);
+	}
+	return end;
+}
+
+/* Appends what a message of the agent says that was written. */
+static void add_output(const json_t *message, struct buf *out)
+{
+	const json_t *data = json_object_get(json_object_get(message, "event"), "data");
+	static const char *const streams[] = { "stdout", "stderr" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(streams); i++) {
+		const json_t *piece = json_object_get(data, streams[i]);
+		auto_free char *text = NULL;
+		size_t n = 0;
+
+		if (json_is_string(piece) &&
+		    base64_decode(json_string_value(piece), json_string_length(piece), &text, &n) ==
+			    0)
+			ignore_err(buf_append(out, text, n)); /* it holds all that an agent keeps */
+	}
+}
+
+/* The last line that is not empty, as far as it is text; a guest may write anything. */
+static void copy_last_line(const char *text, size_t n, char out[LINE_SIZE])
+{
+	size_t begin;
+
+	while (n > 0 && (unsigned char)text[n - 1] <= ' ')
+		n--;
+	begin = n;
+	while (begin > 0 && text[begin - 1] != '\n' && text[begin - 1] != '\r')
+		begin--;
+	n = MIN(n - begin, (size_t)LINE_SIZE - 1);
+	for (size_t i = 0; i < n; i++)
+		out[i] = (unsigned char)text[begin + i] < ' ' ? '?' : text[begin + i];
+	out[n] = '\0';
+}
+
+/* What it wrote last, which the agent keeps for a while; "" = nothing, or it is not told. */
+static void last_line(const struct guest_start *s, char out[LINE_SIZE], struct op *parent)
+{
+	auto_free char *body = str_printf("{\"process\":{\"tag\":\"%s\"}}", tag);
+	auto_http_client c = HTTP_CLIENT_INIT;
+	auto_buf in = BUF_INIT(REPLY_BYTES_MAX);
+	auto_buf text = BUF_INIT(REPLY_BYTES_MAX);
+	struct op op = op_child(parent, LAST_LINE_TIMEOUT_MS);
+	int r = connect_agent(&c, s, &op);
+	json_t *message;
+
+	if (r == 0)
+		r = send_rpc(&c, s, CONNECT_TARGET, body, &op);
+	while (r == 0 && http_client_read(&c, &in, &op) > 0) {
+		while (take_message(&in, &message) > 0) {
+			add_output(message, &text);
+			json_decref(message);
+		}
+	}
+	copy_last_line(buf_head(&text), text.len, out);
+}
+
+/* What puts itself into the background ends, and all is well; with any other end it cannot become
+ * ready. Return: 0; -errno with op->err set. */
+static int check_runs(const struct guest_start *s, struct started *st, struct op *op)
+{
+	auto_json *end = hear_end(st);
+	const char *status = json_string_value(json_object_get(end, "status"));
+	char line[LINE_SIZE] = "";
+
+	if (end == NULL)
+		return 0;
+	st->over = true;
+	str_copy(st->ended, sizeof(st->ended), status != NULL ? status : "nobody knows how");
+	if (json_integer_value(json_object_get(end, "exitCode")) == 0)
+		return 0;
+	last_line(s, line, op);
+	return err_set(&op->err, ERR_AGENT, "it ended before it was ready: %s%s%s", st->ended,
+		       line[0] != '\0' ? "; it wrote last: " : ", and it wrote nothing", line);
 }
 
 int guest_start_rehearse(const struct guest_start *s, struct op *op)
@@ -173,7 +302,7 @@ int guest_start_rehearse(const struct guest_start *s, struct op *op)
 	ssize_t n;
 
 	if (r == 0)
-		r = send_start(&c, s, body, op);
+		r = send_rpc(&c, s, START_TARGET, body, op);
 	if (r < 0)
 		return r;
 	while ((n = http_client_read(&c, &in, op)) > 0)
@@ -287,7 +416,8 @@ static int look_by_command(const struct guest_start *s, char seen[SEEN_SIZE], st
 	return code == 0;
 }
 
-static int wait_ready(const struct guest_start *s, const struct ready *ready, struct op *op)
+static int wait_ready(const struct guest_start *s, const struct ready *ready, struct started *st,
+		      struct op *op)
 {
 	char seen[SEEN_SIZE] = "nothing was seen of it";
 	int r = 0;
@@ -297,24 +427,31 @@ static int wait_ready(const struct guest_start *s, const struct ready *ready, st
 
 		r = ready->port != 0 ? look_at_port(s, ready, seen, op)
 				     : look_by_command(s, seen, op);
-		if (r == 0 && op_wait_fd(&moment, -1, 0, s->vmm_pidfd) == 2)
+		if (r == 0 && check_runs(s, st, op) < 0)
+			return -ECHILD;
+		if (r == 0 &&
+		    op_wait_fd(&moment, st->over ? -1 : st->c.fd, POLLIN, s->vmm_pidfd) == 2)
 			return err_set(&op->err, ERR_VMM, "the VM ended meanwhile");
 		if (r == 0 && op_check(op) < 0)
 			r = err_errno(&op->err, -op_check(op), "wait");
 	}
-	return r > 0 ? 0 : err_wrap(&op->err, "not ready (%s)", seen);
+	return r > 0 ? 0
+		     : err_wrap(&op->err, "not ready (%s%s%s)", seen,
+				st->ended[0] != '\0' ? "; it ended itself: " : "", st->ended);
 }
 
 int guest_start_run(const struct guest_start *start, struct op *op)
 {
+	cleanup(started_done) struct started st = { .c = HTTP_CLIENT_INIT,
+						    .in = BUF_INIT(REPLY_BYTES_MAX) };
 	struct ready ready;
 	int r = guest_ready_check(start->ready, &op->err);
 
 	if (r == 0)
-		r = launch(start, op);
+		r = launch(start, &st, op);
 	if (r == 0 && start->ready[0] != '\0') {
 		ignore_err(parse_ready(start->ready, &ready)); /* it was checked */
-		r = wait_ready(start, &ready, op);
+		r = wait_ready(start, &ready, &st, op);
 	}
 	return r < 0 ? err_wrap(&op->err, "start '%.60s'", start->command) : 0;
 }

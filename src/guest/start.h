@@ -33,6 +33,10 @@ must_check int guest_start_rehearse(const struct guest_start *start, struct op *
  * guest_start_run() - start it, and return when it is ready; it goes on without us
  *
  * A condition is looked at again and again, some times a second: what is started belongs to others,
- * and tells nobody. Return: 0; -errno with op->err set: ERR_TIMEOUT says what was last seen.
+ * and tells nobody. A command that puts itself into the background and ends with code 0 may become
+ * ready still; with any other end it cannot.
+ *
+ * Return: 0; -errno with op->err set: ERR_TIMEOUT says what was last seen; ERR_AGENT, how it ended
+ * and what it wrote last.
  */
 must_check int guest_start_run(const struct guest_start *start, struct op *op);

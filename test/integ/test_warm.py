@@ -200,7 +200,7 @@ def test_free_memory_does_not_reach_the_disk(make_warm):
     assert kept > 60_000_000 and kept - free > 58_000_000, (kept, free)
 
 
-COUNTER = "i=0; while :; do i=$((i+1)); echo $i >/tmp/count; sleep 0.05; done"
+COUNTER = "i=0; while :; do i=$((i+1)); echo $i >/tmp/count.new; mv /tmp/count.new /tmp/count; sleep 0.05; done"
 
 
 def test_what_a_template_starts_goes_on_in_its_sandboxes(make_warm):
@@ -237,6 +237,8 @@ def test_ready_by_a_port_or_a_url(make_warm, ready):
     instance = make_warm()
     assert instance.start(), instance.log_text()
     server = "cd /tmp; sleep 0.5; exec python3 -m http.server --bind 127.0.0.1 8000"
+    if ready != "8000":  # as what puts itself into the background
+        server = f"({server}) >/dev/null 2>&1 & exit 0"
     status, reply = instance.request("POST", "/templates/base/warm",
                                      {"memoryMB": MEMORY, "startCmd": server, "readyCmd": ready})
     assert status == 204, (reply, instance.log_text())
@@ -260,6 +262,12 @@ def test_what_is_never_ready_makes_no_image(make_warm):
         status, reply = instance.request("POST", "/templates/base/warm", body)
         assert status == 400, (body, reply)
     assert "startCmd" not in instance.get("/templates/base")["vivarium"]
+    # What fails is not waited for: its end and its last words are told.
+    for command, words in (("echo one; echo no file /etc/x >&2; echo; exit 7", ("exit status 7", "no file /etc/x")),
+                           ("kill -9 $$", ("signal: killed", "it wrote nothing"))):
+        status, reply = instance.request("POST", "/templates/base/warm",
+                                         {"memoryMB": MEMORY, "startCmd": command, "readyCmd": "8000"})
+        assert status == 502 and all(word in reply["message"] for word in words), (status, reply)
     # The agent is asked by somebody who leaves: vivd ends, and so does the wait.
     making = instance.popen("template", "warm", "--memory", f"{MEMORY}M", "--start", "sleep 1000", "--ready", "false",
                             "base")
