@@ -84,17 +84,18 @@ static json_t *json_of_memory(const struct memory_stat *m)
 
 static json_t *manifest_of(const struct checkpoint *c)
 {
-	return json_pack(
-		"{s:i, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s,"
-		" s:s, s:s, s:o, s:I, s:o, s:o}",
-		"version", MANIFEST_VERSION, "generation", (json_int_t)c->generation, "parent",
-		(json_int_t)c->parent, "kept", c->kept, "createdMs", (json_int_t)c->created_ms,
-		"cpus", (json_int_t)c->cpus, "memoryMiB", (json_int_t)c->memory_mib, "diskMiB",
-		(json_int_t)c->disk_mib, "vmm", c->vmm, "cpu", c->cpu, "acceleration",
-		c->acceleration, "diskDriver", c->disk_driver, "kernel", c->kernel_version, "agent",
-		c->agent_version, "initramfs", c->initramfs, "start", c->start, "image",
-		json_of_hex(c->image_id), "devicesBytes", (json_int_t)c->devices_bytes,
-		"devicesSum", json_of_hex(c->devices_sum), "memory", json_of_memory(&c->memory));
+	return json_pack("{s:i, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:s, s:s,"
+			 " s:s, s:s, s:s, s:o, s:I, s:o, s:o}",
+			 "version", MANIFEST_VERSION, "generation", (json_int_t)c->generation,
+			 "parent", (json_int_t)c->parent, "kept", c->kept, "createdMs",
+			 (json_int_t)c->created_ms, "cpus", (json_int_t)c->cpus, "memoryMiB",
+			 (json_int_t)c->memory_mib, "diskMiB", (json_int_t)c->disk_mib, "vmm",
+			 c->vmm, "cpu", c->cpu, "acceleration", c->acceleration, "diskDriver",
+			 c->disk_driver, "kernel", c->kernel_version, "agent", c->agent_version,
+			 "initramfs", c->initramfs, "start", c->start, "cmdline", c->cmdline,
+			 "image", json_of_hex(c->image_id), "devicesBytes",
+			 (json_int_t)c->devices_bytes, "devicesSum", json_of_hex(c->devices_sum),
+			 "memory", json_of_memory(&c->memory));
 }
 
 static void digest_of(const char *text, size_t n, char out[SHA256_HEX_SIZE])
@@ -247,6 +248,8 @@ static int take_texts(const json_t *m, struct checkpoint *c)
 		r = take_optional(m, "initramfs", c->initramfs, sizeof(c->initramfs));
 	if (r == 0)
 		r = take_optional(m, "start", c->start, sizeof(c->start));
+	if (r == 0)
+		r = take_optional(m, "cmdline", c->cmdline, sizeof(c->cmdline));
 	if (r == 0)
 		r = parse_hex(json_string_value(json_object_get(m, "image")), &c->image_id);
 	if (r == 0)

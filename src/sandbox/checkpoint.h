@@ -22,6 +22,8 @@
 #include "template/start.h"
 #include "vmm/memfile.h"
 
+enum { CMDLINE_SIZE = 256 };
+
 struct checkpoint {
 	uint64_t generation; /* >= 1, of its owner */
 	uint64_t parent;     /* generation that it came after; 0 = none */
@@ -38,6 +40,7 @@ struct checkpoint {
 	char agent_version[32];
 	char initramfs[KERNEL_INITRAMFS_SIZE]; /* that a template's image booted; "" = not said */
 	char start[TEMPLATE_START_ID_SIZE];    /* what was started in a template's; "" = nothing */
+	char cmdline[CMDLINE_SIZE];            /* of the kernel, that it booted; "" = not said */
 	uint64_t image_id;                     /* 0 = none */
 	uint64_t devices_bytes;
 	uint64_t devices_sum; /* XXH3 */

@@ -73,6 +73,7 @@ static int numbered_draft_acquire(struct sandbox *sb, struct op *op)
 		return r;
 	sb->res.draft.parent = 0;
 	str_copy(sb->res.draft.initramfs, sizeof(sb->res.draft.initramfs), vm->initramfs);
+	str_copy(sb->res.draft.cmdline, sizeof(sb->res.draft.cmdline), vm->cmdline);
 	str_copy(sb->res.draft.start, sizeof(sb->res.draft.start), sb->res.start);
 	return 0;
 }

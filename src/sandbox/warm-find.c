@@ -3,9 +3,9 @@
  * Which images of a template there are, which of them fits, and which of them go.
  *
  * An image is a checkpoint of the template's directory. It fits a create when it is of the sizes
- * that are asked for, or has a smaller disk, and is of the kernel, the agent, the VMM, the CPU,
- * the disk driver and the start command that a boot would have now: one that does not is not used,
- * and in time goes as the longest unused.
+ * that are asked for, or has a smaller disk, and is of the kernel and its command line, the agent,
+ * the VMM, the CPU, the disk driver and the start command that a boot would have now: one that does
+ * not is not used, and in time goes as the longest unused.
  *
  * Whoever uses an image holds a shared lock (flock) on its directory until the sandbox has its own
  * links to it; whoever removes one holds an exclusive lock, and takes another image if it cannot
@@ -42,6 +42,15 @@ int warm_open_template(const struct template *t)
 	return fd < 0 ? -errno : fd;
 }
 
+const char warm_kernel_words[] = "init_on_free=1";
+
+void warm_cmdline(const struct manager *m, const char *acceleration, char out[CMDLINE_SIZE])
+{
+	enum vmm_accel accel = accel_for_vmm(m, acceleration);
+
+	snprintf(out, CMDLINE_SIZE, "%s %s", vmm_kernel_words(m->vmm, accel), warm_kernel_words);
+}
+
 /* What a boot would have now. */
 struct present {
 	char vmm[sizeof(((struct checkpoint *)NULL)->vmm)];
@@ -49,6 +58,7 @@ struct present {
 	const char *acceleration;
 	const char *disk_driver;
 	char initramfs[KERNEL_INITRAMFS_SIZE];
+	char cmdline[CMDLINE_SIZE];
 	struct kernel kernel;
 	struct template_start start;
 };
@@ -67,6 +77,7 @@ static int look_at_present(const struct manager *m, const struct template *t, st
 	out->disk_driver = disk_name(m->disk);
 	snprintf(out->vmm, sizeof(out->vmm), "%s %s", vmm_name(m->vmm), m->vmm_version);
 	accel_cpu(out->acceleration, out->cpu, sizeof(out->cpu));
+	warm_cmdline(m, out->acceleration, out->cmdline);
 	return 0;
 }
 
@@ -75,7 +86,7 @@ static bool is_present(const struct checkpoint *c, const struct present *p)
 	return streq(c->vmm, p->vmm) && streq(c->cpu, p->cpu) &&
 	       streq(c->acceleration, p->acceleration) && streq(c->disk_driver, p->disk_driver) &&
 	       streq(c->initramfs, p->initramfs) && streq(c->kernel_version, p->kernel.version) &&
-	       streq(c->start, p->start.id);
+	       streq(c->start, p->start.id) && streq(c->cmdline, p->cmdline);
 }
 
 /* A disk is grown when a sandbox is made of the image; it cannot shrink. */

@@ -14,7 +14,14 @@ struct warm_vm {
 	int templates_fd;   /* the one that is in; owned; -1 */
 	struct stage stage; /* sb.res.dirfd is the same directory */
 	char initramfs[KERNEL_INITRAMFS_SIZE];
+	char cmdline[CMDLINE_SIZE];
 };
+
+/* What images have on their kernels' command lines beside what the VMM puts there. */
+extern const char warm_kernel_words[];
+
+/** warm_cmdline() - the command line of the kernel of an image that is made now. Thread: any */
+void warm_cmdline(const struct manager *m, const char *acceleration, char out[CMDLINE_SIZE]);
 
 /* Makes an image: boots, saves, and publishes it as a checkpoint of the template. What it holds is
  * released in any case. */

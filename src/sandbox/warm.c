@@ -104,6 +104,7 @@ static int lock_template(struct warm_vm *vm, struct op *op)
 			       "template %s: another vivd makes an image of it, or it is being "
 			       "removed; try again",
 			       t->name);
+	warm_cmdline(vm->sb.m, vm->sb.row.acceleration, vm->cmdline);
 	return kernel_initramfs_name(vm->sb.m->config.agent_path, vm->initramfs, &op->err);
 }
 
@@ -209,7 +210,7 @@ static struct making *making_new(struct manager *m, const struct wish *wish,
 	db_set_str(&mk->vm.sb.row.workdir, t->workdir);
 	mk->vm.sb.res.template = *t;
 	/* Pages that a guest gave back are zeros then, in the image and in what is made of it. */
-	mk->vm.sb.res.kernel_words = "init_on_free=1";
+	mk->vm.sb.res.kernel_words = warm_kernel_words;
 	op_init(&mk->op, 0, cancel_fd);
 	mk->op.fault = m->config.fault;
 	return mk;

@@ -75,6 +75,14 @@ static void add_machine(struct qemu_args *args, const struct vmm_spec *spec)
 	add(args, "-global", str_dup("virtio-mmio.force-legacy=false"));
 }
 
+#define KERNEL_WORDS                                                                               \
+	"console=ttyS0 quiet panic=-1 reboot=t cryptomgr.notests tsc=reliable no_timer_check"
+
+const char *qemu_kernel_words(enum vmm_accel accel)
+{
+	return accel == VMM_ACCEL_KVM ? KERNEL_WORDS : KERNEL_WORDS " mitigations=off norandmaps";
+}
+
 static void add_kernel(struct qemu_args *args, const struct vmm_spec *spec)
 {
 	auto_free char *clock = str_dup("");
@@ -82,16 +90,15 @@ static void add_kernel(struct qemu_args *args, const struct vmm_spec *spec)
 
 	if (spec->accel != VMM_ACCEL_KVM) {
 		free_ptr(&clock);
-		clock = str_printf(" tsc_early_khz=%ju lpj=%ju mitigations=off norandmaps",
-				   (uintmax_t)khz, (uintmax_t)(khz * 1000 / GUEST_HZ));
+		clock = str_printf(" tsc_early_khz=%ju lpj=%ju", (uintmax_t)khz,
+				   (uintmax_t)(khz * 1000 / GUEST_HZ));
 	}
 	add(args, "-kernel", str_printf("/proc/self/fd/%d", QEMU_FD_KERNEL));
 	if (spec->initrd != NULL)
 		add(args, "-initrd", str_printf("/proc/self/fd/%d", QEMU_FD_INITRD));
 	add(args, "-append",
-	    str_printf("console=ttyS0 quiet panic=-1 reboot=t cryptomgr.notests tsc=reliable "
-		       "no_timer_check%s %s",
-		       clock, spec->cmdline != NULL ? spec->cmdline : ""));
+	    str_printf("%s%s %s", qemu_kernel_words(spec->accel), clock,
+		       spec->cmdline != NULL ? spec->cmdline : ""));
 }
 
 /*

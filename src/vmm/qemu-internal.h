@@ -95,6 +95,9 @@ struct qemu_args;
  */
 struct qemu_args *qemu_args_new(const char *binary, const struct vmm_spec *spec);
 
+/** qemu_kernel_words() - see vmm_kernel_words() */
+const char *qemu_kernel_words(enum vmm_accel accel);
+
 /** qemu_args_argv() - the arguments, ended by NULL; borrowed */
 const char *const *qemu_args_argv(const struct qemu_args *args);
 

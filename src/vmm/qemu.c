@@ -513,6 +513,7 @@ static int qemu_probe(const char *binary, char *out_version, size_t size, struct
 const struct vmm_ops qemu_ops = {
 	.name = "qemu",
 	.caps = VMM_CAP_PAUSE | VMM_CAP_SNAPSHOT,
+	.kernel_words = qemu_kernel_words,
 	.probe = qemu_probe,
 	.start = qemu_start,
 	.adopt = qemu_adopt,

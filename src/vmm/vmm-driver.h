@@ -22,6 +22,7 @@ struct vmm {
 struct vmm_ops {
 	const char *name;
 	unsigned caps;
+	const char *(*kernel_words)(enum vmm_accel accel);
 	int (*probe)(const char *binary, char *out_version, size_t size, struct op *op);
 	int (*start)(const struct vmm_spec *spec, struct vmm **out, struct op *op);
 	int (*adopt)(const struct sandbox_id *id, int run_dirfd, pid_t pid, struct vmm **out,

@@ -40,6 +40,11 @@ unsigned vmm_caps(const struct vmm_ops *ops)
 	return ops->caps;
 }
 
+const char *vmm_kernel_words(const struct vmm_ops *ops, enum vmm_accel accel)
+{
+	return ops->kernel_words(accel);
+}
+
 void vmm_base_init(struct vmm *vmm, const struct vmm_ops *ops, const struct sandbox_id *id)
 {
 	*vmm = (struct vmm){

@@ -85,6 +85,10 @@ const struct vmm_ops *vmm_driver(const char *name);
 const char *vmm_name(const struct vmm_ops *ops);
 unsigned vmm_caps(const struct vmm_ops *ops);
 
+/** vmm_kernel_words() - what a driver has on the command line of each kernel that it boots, but for
+ * what it measures of the host anew each time; static */
+const char *vmm_kernel_words(const struct vmm_ops *ops, enum vmm_accel accel);
+
 /**
  * vmm_probe() - is the VMM there and usable here?
  * @binary:		as in struct vmm_spec

@@ -2,6 +2,7 @@
 """Warm templates: images of a booted VM, that creates restore instead of booting."""
 
 import hashlib
+import re
 import shutil
 import signal
 
@@ -57,6 +58,13 @@ def make_image(instance):
 def digest(image):
     (path,) = image.glob("image-*")
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def reseal(manifest, text):
+    """Writes a manifest anew, with the digest of what is before that."""
+    body = text[:text.rindex(',\n  "sha256"')]
+    manifest.chmod(0o600)
+    manifest.write_text(f'{body},\n  "sha256": "{hashlib.sha256(body.encode()).hexdigest()}"\n}}')
 
 
 IDENTITY = "hostname; echo $WHO; cat /etc/machine-id /proc/sys/kernel/random/boot_id; head -c 32 /dev/urandom | md5sum"
@@ -161,6 +169,15 @@ def test_templates(make_warm):
     (image,) = template(instance)["vivarium"]["images"]
     assert image["usable"] and image["memoryMB"] == MEMORY and image["bytes"] > 1 << 20
     assert " 1  " in instance.viv("template", "ls").stdout.decode()
+    # What booted with another command line is of no use any more; so is what does not say.
+    (manifest,) = [i / "manifest.json" for i in images(instance)]
+    whole, line = manifest.read_text(), '"cmdline": "console=ttyS0 '
+    for other in (whole.replace(line, line + "debug "), re.sub(r'\n *"cmdline": "[^"]*",', "", whole)):
+        assert other != whole
+        reseal(manifest, other)
+        assert not template(instance)["vivarium"]["images"][0]["usable"]
+    reseal(manifest, whole)
+    assert template(instance)["vivarium"]["images"][0]["usable"]
     box = create(instance)
     assert origin(instance, box) == "warm"
     r = instance.viv("template", "rm", "base")

@@ -72,6 +72,7 @@ static struct checkpoint make(uint64_t generation, bool kept)
 				.disk_driver = "qcow2",
 				.kernel_version = "6.1.0",
 				.agent_version = "0.1",
+				.cmdline = "console=ttyS0 quiet",
 				.image_id = 0xfedcba9876543210,
 				.memory = { 10, 8, 1, strlen("memory") } };
 	struct op op = new_op();
@@ -119,13 +120,29 @@ static size_t count(void)
 	return n;
 }
 
+/* Member by member: what is between them is anything. */
+static bool same(const struct checkpoint *a, const struct checkpoint *b)
+{
+	return a->generation == b->generation && a->parent == b->parent && a->kept == b->kept &&
+	       a->created_ms == b->created_ms && a->cpus == b->cpus &&
+	       a->memory_mib == b->memory_mib && a->disk_mib == b->disk_mib &&
+	       streq(a->vmm, b->vmm) && streq(a->cpu, b->cpu) &&
+	       streq(a->acceleration, b->acceleration) && streq(a->disk_driver, b->disk_driver) &&
+	       streq(a->kernel_version, b->kernel_version) &&
+	       streq(a->agent_version, b->agent_version) && streq(a->initramfs, b->initramfs) &&
+	       streq(a->start, b->start) && streq(a->cmdline, b->cmdline) &&
+	       a->image_id == b->image_id && a->devices_bytes == b->devices_bytes &&
+	       a->devices_sum == b->devices_sum &&
+	       memcmp(&a->memory, &b->memory, sizeof(a->memory)) == 0;
+}
+
 START_TEST(test_reads_what_was_written)
 {
 	struct checkpoint c = make(3, true);
 	struct checkpoint again = { 0 };
 
 	opens(3, &again);
-	ck_assert_int_eq(memcmp(&c, &again, sizeof(c)), 0);
+	ck_assert(same(&c, &again));
 	refused(2, ERR_NOT_FOUND, "no checkpoint 2");
 }
 END_TEST
