@@ -149,7 +149,8 @@ static void watch_signals(struct daemon *d)
 	uv_signal_start(&d->pause_all, on_pause_all, SIGUSR1);
 }
 
-static struct manager_config manager_config_of(const struct config *c, const char *tls_program)
+static struct manager_config manager_config_of(const struct config *c, const char *tls_program,
+					       const char *hook_program)
 {
 	return (struct manager_config){
 		.state_dir = c->state_dir,
@@ -164,6 +165,7 @@ static struct manager_config manager_config_of(const struct config *c, const cha
 		.tls_cert = c->tls_listen != NULL ? c->tls_cert : NULL,
 		.tls_domain = c->domain,
 		.tls_program = tls_program,
+		.hook_program = hook_program,
 		.fault = c->fault,
 		.net_range = c->network_addr,
 		.net_prefix = c->network_prefix,
@@ -227,7 +229,8 @@ static int open_hooks(struct daemon *d, const struct config *c, struct err *e)
 static int serve(const struct config *c, struct err *e)
 {
 	auto_free char *tls_program = program_find("viv-tls");
-	const struct manager_config config = manager_config_of(c, tls_program);
+	auto_free char *hook_program = program_find("viv-hook");
+	const struct manager_config config = manager_config_of(c, tls_program, hook_program);
 	struct daemon d = { .doors = NULL };
 	int r;
 
@@ -328,7 +331,8 @@ static int run_serve(const struct config *c, struct err *e)
 static int run_doctor(const struct config *c, struct err *e)
 {
 	auto_free char *tls_program = program_find("viv-tls");
-	const struct manager_config config = manager_config_of(c, tls_program);
+	auto_free char *hook_program = program_find("viv-hook");
+	const struct manager_config config = manager_config_of(c, tls_program, hook_program);
 	struct doctor_command command = {
 		.request = { .fix = c->fix, .delete_data = c->delete_data },
 		.json = c->json,

@@ -176,6 +176,24 @@ static void check_program(const char *program, const char *use, enum doctor_verd
 	doctor_add(report, item);
 }
 
+/* It is built where libcurl is. */
+static void check_hook(const struct doctor_host *host, struct doctor_report *report)
+{
+	struct doctor_item item = { .area = "programs", .name = str_dup("viv-hook") };
+	const char *path = host->config->hook_program;
+
+	if (access(path, X_OK) == 0) {
+		item.what = str_dup(path);
+	} else {
+		item.verdict = DOCTOR_DEGRADED;
+		item.what = str_printf("%s: %s", path, strerrordesc_np(errno));
+		item.why = str_dup("webhooks cannot be made, and those that there are get nothing");
+		item.advice = str_dup("sudo apt-get install libcurl4-openssl-dev, then build and "
+				      "install Vivarium again");
+	}
+	doctor_add(report, item);
+}
+
 static bool check_guest_kernel(const struct doctor_host *host, struct doctor_report *report)
 {
 	struct doctor_item item = { .area = "prepared", .name = str_dup("kernel") };
@@ -247,6 +265,7 @@ void doctor_check_parts(const struct doctor_host *host, struct doctor_report *re
 	check_program("mke2fs", "vivd prepare cannot make templates", without, report);
 	check_program("qemu-img", "disk layers cannot be checked or converted by hand",
 		      DOCTOR_DEGRADED, report);
+	check_hook(host, report);
 }
 
 void doctor_check_host(const struct doctor_host *host, struct doctor_report *report)

@@ -39,8 +39,9 @@ struct manager_config {
 	const char *tls_cert;    /* what clients of TLS are shown, for the doctor; NULL = no TLS */
 	const char *tls_domain;  /* which they look for, with its port if it has one; NULL = none */
 	const char *tls_program; /* viv-tls */
-	const char *fault;       /* NULL = none */
-	uint32_t net_range;      /* host byte order */
+	const char *hook_program; /* viv-hook, for the doctor; it may not be there */
+	const char *fault;        /* NULL = none */
+	uint32_t net_range;       /* host byte order */
 	unsigned net_prefix;
 	unsigned slot_pool;       /* network slots kept ready; 0 = none */
 	unsigned warm_images;     /* kept of each template; 0 = none are made or used */

@@ -120,6 +120,7 @@ def test_clean_with_vivd(make_instance):
         assert set(i) == {"area", "name", "verdict", "what", "why", "advice"}
         assert i["what"] and (i["verdict"] == "ok" or i["why"])
     assert item(report, "vmm", "qemu")["what"].startswith("qemu ")
+    assert item(report, "programs", "viv-hook")["verdict"] == "ok"
     # Each area is one group.
     areas = [i["area"] for i in report["items"]]
     assert len([a for a, b in zip(areas, areas[1:] + [None]) if a != b]) == len(set(areas))
