@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "hook/serve.h"
 
-#include "base/fd.h"
 #include "base/hookwords.h"
+#include "base/part.h"
 #include "base/str.h"
 #include "hook/post.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 
 enum { WAIT_MS = 60000, CONNECTIONS_KEPT = 8 };
@@ -92,18 +90,12 @@ static int serve_on(struct serve *s, struct err *e)
 
 int hook_serve(struct err *e)
 {
-	struct sigaction ignore = { .sa_handler = SIG_IGN };
 	auto_free char *in = xcalloc(1, HOOK_MESSAGE_MAX);
 	struct serve s = { .in = in };
-	int r;
+	int r = part_begin(HOOK_CONTROL_FD, "viv-hook", e);
 
-	/* Nobody of the same uid may look at what is posted. */
-	if (prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL) < 0 || sigaction(SIGPIPE, &ignore, NULL) < 0)
-		return err_errno(e, errno, "set up the process");
-	r = fd_set_nonblock(HOOK_CONTROL_FD, true);
 	if (r < 0)
-		return err_errno(e, -r, "use descriptor %d, by which vivd starts viv-hook",
-				 HOOK_CONTROL_FD);
+		return r;
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		return err_set(e, ERR_SYSTEM, "curl cannot be set up");
 	s.multi = curl_multi_init();

@@ -2,6 +2,7 @@
 #include "tls/serve.h"
 
 #include "base/fd.h"
+#include "base/part.h"
 #include "base/str.h"
 #include "base/tlswords.h"
 #include "os/fdpass.h"
@@ -9,8 +10,6 @@
 #include "tls/context.h"
 
 #include <errno.h>
-#include <signal.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <uv.h>
 
@@ -105,17 +104,11 @@ static void raise_descriptors(unsigned max)
 
 int tls_serve(const struct tls_serve_spec *spec, struct err *e)
 {
-	struct sigaction ignore = { .sa_handler = SIG_IGN };
 	struct serve s = { .spec = spec };
-	int r;
+	int r = part_begin(TLS_CONTROL_FD, "viv-tls", e);
 
-	/* Nobody of the same uid may look at the key in our memory. */
-	if (prctl(PR_SET_DUMPABLE, 0UL, 0UL, 0UL, 0UL) < 0 || sigaction(SIGPIPE, &ignore, NULL) < 0)
-		return err_errno(e, errno, "set up the process");
-	r = fd_set_nonblock(TLS_CONTROL_FD, true);
 	if (r < 0)
-		return err_errno(e, -r, "use descriptor %d, by which vivd starts viv-tls",
-				 TLS_CONTROL_FD);
+		return r;
 	raise_descriptors(spec->max);
 	uv_loop_init(&s.loop);
 	r = uv_poll_init(&s.loop, &s.control, TLS_CONTROL_FD);
