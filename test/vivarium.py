@@ -56,6 +56,10 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
+def mount_small(where, mib):
+    assert run("mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(where)).returncode == 0
+
+
 class Instance:
     """
     One state directory with its daemon. Templates and kernels are shared, by symbolic link. No slots are made
@@ -67,8 +71,7 @@ class Instance:
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="viv-test-"))
         self.state, self.run_dir = self.dir / "state", self.dir / "run"
         self.state.mkdir()
-        for shared in ("templates", "kernels"):
-            (self.state / shared).symlink_to(pathlib.Path(prepared) / shared)
+        self.share_prepared()
         # No slots beside those of sandboxes, no probe VM, no images made behind: what is there is what a test made.
         self.settings = {"slot_pool": 0, "acceleration": "tcg", "warm_images": 0, **settings}
         self.launcher = []  # what vivd is started by, if by anything
@@ -76,12 +79,26 @@ class Instance:
         self.log = self.dir / "vivd.log"
         self.small = False
 
+    def share_prepared(self):
+        for shared in ("templates", "kernels"):
+            (self.state / shared).symlink_to(self.prepared / shared)
+
     def on_small_disk(self, mib):
         """The state on a file system of its own, which can be full."""
-        assert run("mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(self.state)).returncode == 0
+        mount_small(self.state, mib)
         self.small = True
-        (self.state / "templates").symlink_to(self.prepared / "templates")
-        (self.state / "kernels").symlink_to(self.prepared / "kernels")
+        self.share_prepared()
+
+    @contextlib.contextmanager
+    def sandboxes_on_small_disk(self, mib):
+        """Only the sandboxes on one; gives where that is."""
+        where = self.state / "sandboxes"
+        where.mkdir()
+        mount_small(where, mib)
+        try:
+            yield where
+        finally:
+            run("umount", "-l", str(where))
 
     def own_templates(self):
         """The base template in a directory of the instance's own, where images may be added."""
@@ -153,20 +170,22 @@ class Instance:
         assert left == {}, left
         shutil.rmtree(self.dir)
 
+    def query(self, sql, *values):
+        """Rows of its store, also while it is served."""
+        with contextlib.closing(sqlite3.connect(f"file:{self.state}/vivarium.db?mode=ro", uri=True)) as db:
+            return db.execute(sql, values).fetchall()
+
     @property
     def tag(self):
-        db = sqlite3.connect(f"file:{self.state}/vivarium.db?mode=ro", uri=True)
-        try:
-            return db.execute("SELECT tag FROM instance").fetchone()[0]
-        finally:
-            db.close()
+        return self.query("SELECT tag FROM instance")[0][0]
 
     def rows(self):
-        db = sqlite3.connect(f"file:{self.state}/vivarium.db?mode=ro", uri=True)
-        try:
-            return dict(db.execute("SELECT id, state FROM sandbox").fetchall())
-        finally:
-            db.close()
+        return dict(self.query("SELECT id, state FROM sandbox"))
+
+    def resident_kib(self):
+        """Memory of vivd that is not elsewhere."""
+        text = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(text.split("VmRSS:")[1].split()[0])
 
     # Its clients.
 

@@ -4,7 +4,6 @@
 import contextlib
 import os
 import pathlib
-import sqlite3
 import time
 
 import vivarium
@@ -19,11 +18,8 @@ class Place:
         return self.instance.get(path)
 
     def rows(self):
-        db = sqlite3.connect(f"file:{self.instance.state}/vivarium.db?mode=ro", uri=True)
-        try:
-            return {i: (state, leaked) for i, state, leaked in db.execute("SELECT id, state, leaked FROM sandbox")}
-        finally:
-            db.close()
+        found = self.instance.query("SELECT id, state, leaked FROM sandbox")
+        return {i: (state, leaked) for i, state, leaked in found}
 
     def templates(self):
         """What lies in the directory of templates, images with it."""

@@ -7,7 +7,6 @@ import os
 import pathlib
 import re
 import signal
-import sqlite3
 
 import vivarium
 
@@ -81,11 +80,7 @@ class World:
         return self.instance.get(f"/sandboxes/{self.id}")["vivarium"]["state"]
 
     def leaked(self):
-        db = sqlite3.connect(f"file:{self.instance.state}/vivarium.db?mode=ro", uri=True)
-        try:
-            return db.execute("SELECT leaked FROM sandbox WHERE id = ?", (self.id,)).fetchone()[0]
-        finally:
-            db.close()
+        return self.instance.query("SELECT leaked FROM sandbox WHERE id = ?", self.id)[0][0]
 
     def checkpoints(self):
         return [p.name for p in (self.instance.state / "sandboxes" / self.id).glob("checkpoints/*")]

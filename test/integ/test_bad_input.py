@@ -2,7 +2,6 @@
 """What is wrong gets one clear line that names it, the right code, and leaves nothing behind."""
 
 import os
-import signal
 import shutil
 import socket
 import subprocess
@@ -257,30 +256,17 @@ def test_a_guest_that_panics(make_instance):
     assert time.monotonic() - start < 45
 
 
-def test_full_disk(make_instance, tmp_path):
+def test_full_disk(make_instance):
     instance = make_instance(agent_start_timeout_s=5, tcg_timeout_factor=1)
-    disk = instance.dir / "small"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], check=True)
-    try:
-        kept = {p.name: os.readlink(p) for p in instance.state.iterdir()}
-        instance.state = disk
-        for name, target in kept.items():
-            (disk / name).symlink_to(target)
-        assert instance.start(), instance.log_text()
-        (disk / "filler").write_bytes(b"x" * (os.statvfs(disk).f_bavail * 4096 - 8192))
-        r = instance.viv("run", "--", "true")
-        assert r.returncode == 125 and (b"space" in r.stderr or b"full" in r.stderr), r.stderr
-        (disk / "filler").unlink()
-        assert instance.viv("run", "--", "true").returncode in (0, 125)
-        assert instance.get("/v2/sandboxes?all=true") == []
-        tag = instance.tag
-        instance.stop()
-        assert not any(v for k, v in vivarium.inventory(instance, tag).items() if k != "mounts")
-    finally:
-        instance.stop(signal.SIGKILL)
-        subprocess.run(["umount", disk], check=True)
-        instance.state = instance.dir / "state"
+    instance.on_small_disk(1)
+    assert instance.start(), instance.log_text()
+    filler = instance.state / "filler"
+    filler.write_bytes(b"x" * (os.statvfs(instance.state).f_bavail * 4096 - 8192))
+    r = instance.viv("run", "--", "true")
+    assert r.returncode == 125 and (b"space" in r.stderr or b"full" in r.stderr), r.stderr
+    filler.unlink()
+    assert instance.viv("run", "--", "true").returncode in (0, 125)
+    assert instance.get("/v2/sandboxes?all=true") == []
 
 
 @pytest.mark.parametrize("argv,word", [(["run", "--json", "--", "true"], "json"), (["create", "--keep"], "keep")])

@@ -388,10 +388,7 @@ def test_removed_while_it_is_paused(shared):
 def test_pause_on_a_full_disk(make_instance):
     """It is refused, the sandbox runs on, and what was there is there; with room it is paused."""
     instance = make_instance(disk_reserve="1M")  # it is tried
-    where = instance.state / "sandboxes"
-    where.mkdir()
-    assert vivarium.run("mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(where)).returncode == 0
-    try:
+    with instance.sandboxes_on_small_disk(400) as where:
         assert instance.start(), instance.log_text()
         box = Box(instance, "full")
         box.start(KEEPER, env="MIB=60")
@@ -411,5 +408,3 @@ def test_pause_on_a_full_disk(make_instance):
         assert box.answer() == before
         box.delete()
         instance.stop()
-    finally:
-        vivarium.run("umount", "-l", str(where))

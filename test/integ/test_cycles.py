@@ -22,20 +22,15 @@ def held(instance):
     return len(list((proc / "fd").iterdir())), len(list((proc / "task").iterdir()))
 
 
-def resident_kib(instance):
-    text = pathlib.Path(f"/proc/{instance.process.pid}/status").read_text()
-    return int(text.split("VmRSS:")[1].split()[0])
-
-
 def test_cycles(shared, sanitizers):
     """1000 of them with VIV_TEST_LONG=1."""
     for _ in range(FIRST):
         cycle(shared)
-    before, files, memory = vivarium.inventory(shared, shared.tag), held(shared), resident_kib(shared)
+    before, files, memory = vivarium.inventory(shared, shared.tag), held(shared), shared.resident_kib()
     for _ in range(1000 if os.environ.get("VIV_TEST_LONG") == "1" else 40):
         cycle(shared)
     vivarium.wait_for(lambda: held(shared) == files, what=f"as many files and threads as before: {files}")
     assert vivarium.inventory(shared, shared.tag) == before
     assert shared.rows() == {}
     if sanitizers == "none":
-        assert resident_kib(shared) - memory <= GROWTH_KIB
+        assert shared.resident_kib() - memory <= GROWTH_KIB

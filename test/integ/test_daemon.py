@@ -260,15 +260,10 @@ def test_memory(make_instance):
     instance = make_instance(slot_pool=4)
     assert instance.start(), instance.log_text()
     # Not while it makes its slots.
-    idle = vivarium.wait_for(lambda: [n for n in [resident_kib(instance)] if n <= IDLE_KIB], what="it is small")[0]
+    idle = vivarium.wait_for(lambda: [n for n in [instance.resident_kib()] if n <= IDLE_KIB], what="it is small")[0]
     for _ in range(3):
         assert instance.viv("run", "--memory", "128M", "--", "true").returncode == 0
-    assert resident_kib(instance) - idle <= 2048
-
-
-def resident_kib(instance):
-    text = open(f"/proc/{instance.process.pid}/status").read()
-    return int(re.search(r"^VmRSS:\s+(\d+) kB", text, re.M)[1])
+    assert instance.resident_kib() - idle <= 2048
 
 
 def test_vmm_is_jailed(shared):

@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 import socket
-import sqlite3
 
 import pytest
 import tcp
@@ -28,9 +27,7 @@ def test_a_key_is_shown_once_and_kept_as_a_hash(shared):
     assert r.returncode == 0 and b"laptop" in r.stderr, r.stderr
     key = r.stdout.decode().strip()
     assert KEY.fullmatch(key)
-    db = sqlite3.connect(f"file:{shared.state}/vivarium.db?mode=ro", uri=True)
-    [(name, digest)] = db.execute("SELECT name, hash FROM api_key").fetchall()
-    db.close()
+    [(name, digest)] = shared.query("SELECT name, hash FROM api_key")
     assert (name, digest) == ("laptop", hashlib.sha256(key.encode()).digest())
     [listed] = json.loads(shared.viv("key", "ls", "--json").stdout)
     assert listed["name"] == "laptop" and listed["prefix"] == key[:8] and listed["lastUsedAt"] is None

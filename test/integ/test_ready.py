@@ -3,7 +3,6 @@
 
 import os
 import signal
-import sqlite3
 import threading
 import time
 
@@ -307,9 +306,7 @@ def test_templates_that_change(make_pool):
     r = instance.viv("template", "rm", "base")
     assert (r.returncode, r.stdout) == (0, b"base\n"), r.stderr
     vivarium.wait_for(lambda: instance.rows() == {}, what="they go")
-    db = sqlite3.connect(f"file:{instance.state}/vivarium.db?mode=ro", uri=True)
-    assert db.execute("SELECT * FROM pool").fetchall() == []
-    db.close()
+    assert instance.query("SELECT * FROM pool") == []
 
 
 def test_bad_wishes(make_instance):

@@ -11,18 +11,6 @@ import vivarium
 RESERVE_MIB, DISK_MIB = 250, 700
 
 
-@contextlib.contextmanager
-def small_disk(instance, mib):
-    """Sandboxes lie on a disk of so many MiB."""
-    where = instance.state / "sandboxes"
-    where.mkdir()
-    assert vivarium.run("mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(where)).returncode == 0
-    try:
-        yield where
-    finally:
-        vivarium.run("umount", "-l", str(where))
-
-
 def leave(where, mib):
     """Fills the disk until so much is free."""
     (where / "ballast").unlink(missing_ok=True)
@@ -68,7 +56,7 @@ def instance(make_instance):
 
 
 def test_little_disk(instance):
-    with small_disk(instance, DISK_MIB) as where:
+    with instance.sandboxes_on_small_disk(DISK_MIB) as where:
         assert instance.start(), instance.log_text()
         status, box = create(instance)
         assert status == 201, box
@@ -179,7 +167,7 @@ def is_full(instance, box):
 
 def test_a_full_disk_freezes_guests(instance):
     """No guest sees an error of a disk that is the host's: it stands still, over a new vivd, too, and goes on."""
-    with small_disk(instance, DISK_MIB) as where:
+    with instance.sandboxes_on_small_disk(DISK_MIB) as where:
         assert instance.start(disk_reserve="16M"), instance.log_text()
         box, doomed = (create(instance)[1]["sandboxID"] for _ in range(2))
         leave(where, 40)
