@@ -16,17 +16,12 @@ import threading
 
 import pytest
 import vivarium
-from subject import GONE, World, steps_of, ways
+from subject import GONE, World, some, steps_of, ways
 
 CHECKPOINT = [name for name, _ in steps_of("steps-save.c", "checkpoint_steps")]
 CLONE = [name for name, _ in steps_of("steps-restore.c", "clone_steps")]
 RESUME = [name for name, _ in steps_of("steps-restore.c", "resume_steps")]
 RELEASES = [name for name, release in steps_of("steps.c", "start_steps") if release != "NULL"]
-
-
-def some(steps, first):
-    """As ways(), but only every second one by default."""
-    return ways(steps, first)[::1 if os.environ.get("VIV_FAULT_ALL") == "1" else 2]
 
 
 def test_the_steps_were_found():

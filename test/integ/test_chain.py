@@ -9,7 +9,7 @@ import shutil
 import vivarium
 from test_fork import create, fork, post, rm, sh
 
-ROUNDS = 40
+ROUNDS = 40 if os.environ.get("VIV_TEST_LONG") == "1" else 24
 LAYERS_MOST = 15
 
 

@@ -134,11 +134,14 @@ def test_files_that_are_written_show(shared, box):
 def test_an_idle_guest_is_sampled_and_left_alone(shared, box):
     settled(shared, box)
     asked = exported(shared, "vivarium_sandbox_guest_requests_total", box)
-    packets, first = received(shared), latest(shared, box)
-    time.sleep(12)
+    packets = []
+    while not packets or packets[-1] != received(shared):  # now and then the host asks whose address that is
+        assert len(packets) < 4, f"not a packet reaches the guest: {packets}"
+        packets.append(received(shared))
+        first = latest(shared, box)
+        time.sleep(12)
     last = latest(shared, box)
     assert last["timestampUnix"] >= first["timestampUnix"] + 8, "the host's part goes on"
-    assert received(shared) == packets, "not a packet reached the guest"
     assert exported(shared, "vivarium_sandbox_guest_requests_total", box) == asked
     idle = [s["cpuUsedPct"] for s in shared.get(f"/sandboxes/{box}/metrics?end={last['timestampUnix']}&start="
                                                 f"{first['timestampUnix']}")]
