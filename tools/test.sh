@@ -30,7 +30,8 @@ fuzz_seconds=${FUZZ_SECONDS:-30}
 # The parts that take longest, the longest first.
 slowest=(test/sdk test/fault/test_{checkpoint,snapshot,pause}_faults.py test/integ/test_{guest_limits,daemon,warm}.py
 	test/fault/test_create.py test/integ/test_{fork,chain,checkpoint}.py test/fault/test_{flatten,ready}_faults.py
-	test/integ/test_{metrics,ready,snapshot,rest,flatten,death,idle}.py)
+	test/integ/test_{metrics,ready,snapshot,rest,flatten,death,idle}.py test/fault/test_{pool,matrix}.py
+	test/integ/test_{room,tls,proxy,cycles}.py)
 passed=0 failed=0 skipped=0
 
 # Adds what a run gave: counts, and its exit code, which may tell of more than the counts.

@@ -36,17 +36,31 @@ struct create {
 	void *arg;
 };
 
+/* What the host could not do says nothing about an image. */
+static bool is_of_host(int r)
+{
+	static const int errors[] = { EXDEV,  EMLINK, ENOSPC, EDQUOT, EROFS,
+				      EMFILE, ENFILE, ENOMEM, EAGAIN };
+
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+		if (r == -errors[i])
+			return true;
+	}
+	return false;
+}
+
 /* An image of its template was of no use: if it boots, that was the image's fault. */
 static void boot_instead(struct create *c)
 {
 	struct sandbox *sb = c->sb;
+	bool may_blame = !is_of_host(c->result);
 
 	log_warning("warm.unusable", kv_str("id", sb->row.id.s),
 		    kv_str("template", sb->row.template_name), kv_str("error", c->op.err.msg));
 	c->op.err = (struct err){ 0 };
 	c->plan = &create_plan;
 	c->result = plan_run(c->plan, sb, &c->op, &c->timing, &c->leaks);
-	if (c->result == 0)
+	if (c->result == 0 && may_blame)
 		warm_forget(&sb->res.template, sb->res.origin.generation);
 }
 
