@@ -170,6 +170,16 @@ static int ahead_acquire(struct sandbox *sb, struct op *op)
 	return r < 0 ? r : memory_saving_new(&ram, &image, &fd, &sb->res.saving, op);
 }
 
+/* It is the sync of all of it that a pause takes long for. */
+static int ahead_and_push_acquire(struct sandbox *sb, struct op *op)
+{
+	int r = ahead_acquire(sb, op);
+
+	if (r == 0)
+		memory_saving_push(sb->res.saving);
+	return r;
+}
+
 static int ahead_release(struct sandbox *sb, struct op *op)
 {
 	(void)op;
@@ -214,7 +224,7 @@ static int commit_release(struct sandbox *sb, struct op *op)
 static const struct step pause_steps[] = {
 	{ "draft", STEP_VOLATILE, draft_acquire, draft_release, NULL },
 	{ "arm", STEP_VOLATILE, arm_acquire, arm_release, NULL },
-	{ "ahead", STEP_VOLATILE, ahead_acquire, ahead_release, NULL },
+	{ "ahead", STEP_VOLATILE, ahead_and_push_acquire, ahead_release, NULL },
 	{ "quiesce", STEP_VOLATILE, quiesce_acquire, quiesce_release, NULL },
 	{ "halt", STEP_VOLATILE, halt_acquire, halt_release, NULL },
 	{ "devices", STEP_VOLATILE, devices_acquire, NULL, NULL },
@@ -246,7 +256,8 @@ static int next_layer_release(struct sandbox *sb, struct op *op)
 	return disk_retract(sb->m->disk, sb->res.dirfd, op);
 }
 
-/* In the stop the rest is only copied, since the guest goes on then. */
+/* In the stop the rest is only copied, since the guest goes on then; and nothing is on its way to
+ * the disk, which the VM would wait for. */
 static int ahead_and_room_acquire(struct sandbox *sb, struct op *op)
 {
 	int r = ahead_acquire(sb, op);

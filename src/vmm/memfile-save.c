@@ -301,11 +301,7 @@ static int write_ahead(struct memory_saving *s, const struct ram_runs *runs, str
 	}
 	if (r == 0)
 		r = flush(&s->w);
-	if (r < 0)
-		return save_error(r, op);
-	/* Whoever syncs it waits less. That says if it fails. */
-	ignore_err(sync_file_range(s->fd, 0, 0, SYNC_FILE_RANGE_WRITE));
-	return 0;
+	return r < 0 ? save_error(r, op) : 0;
 }
 
 static int begin(struct memory_saving *s, struct op *op)
@@ -339,6 +335,11 @@ int memory_saving_new(const struct ram *ram, struct memory_image *image, int *fd
 	else
 		*out = s;
 	return r;
+}
+
+void memory_saving_push(struct memory_saving *s)
+{
+	ignore_err(sync_file_range(s->fd, 0, 0, SYNC_FILE_RANGE_WRITE)); /* the sync says it */
 }
 
 /* Huge pages are faster to get; where there are none it does not matter. */

@@ -76,6 +76,10 @@ struct memory_saving;
 must_check int memory_saving_new(const struct ram *ram, struct memory_image *image, int *fd,
 				 struct memory_saving **out, struct op *op);
 
+/** memory_saving_push() - begin to bring to the disk what is written so far, so that who syncs it
+ * waits less; whoever uses the disk meanwhile waits longer. Thread: worker */
+void memory_saving_push(struct memory_saving *s);
+
 /** memory_saving_room() - get room for what memory_saving_copy() will copy, and touch it, so that
  * the copy is not slowed by page faults. Return: 0; -errno with @e set (ERR_EXHAUSTED: no memory)
  */
