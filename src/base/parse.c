@@ -119,6 +119,37 @@ int parse_restart(const char *s, uint64_t *out_tries)
 	return 0;
 }
 
+/* What is behind the key in the first line that begins with it; NULL = none does. */
+static const char *behind_key(const char *text, const char *key)
+{
+	size_t n = strlen(key);
+
+	for (const char *line = text; line != NULL; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (strncmp(line, key, n) == 0 && line[n] == ' ')
+			return line + n;
+	}
+	return NULL;
+}
+
+int parse_keyed(const char *text, const char *key, uint64_t *out)
+{
+	const char *at = behind_key(text, key);
+	const char *end;
+	uint64_t v;
+	int r;
+
+	if (at == NULL)
+		return -ENOENT;
+	r = read_digits(at + strspn(at, " "), &end, &v);
+	if (r < 0)
+		return r;
+	if (*end != '\0' && *end != ' ' && *end != '\n')
+		return -EINVAL;
+	*out = v;
+	return 0;
+}
+
 int parse_bool(const char *s, bool *out)
 {
 	static const char *const yes[] = { "true", "yes", "on", "1" };

@@ -25,5 +25,14 @@ must_check int parse_duration_s(const char *s, uint64_t *out_s);
  * "on-failure:N" (base/limits.h). Return: 0; -EINVAL; -ERANGE */
 must_check int parse_restart(const char *s, uint64_t *out_tries);
 
+/**
+ * parse_keyed() - the number behind a key in text of the kernel's that has a key on each line, such as
+ * "oom_kill 3" in a cgroup's memory.events or "MemTotal:  123 kB" in /proc/meminfo
+ * @key: all of a line's first word.
+ *
+ * Return: 0; -ENOENT no line has it; -EINVAL, -ERANGE no number is behind it.
+ */
+must_check int parse_keyed(const char *text, const char *key, uint64_t *out);
+
 /** parse_bool() - "true" "yes" "on" "1" or "false" "no" "off" "0". Return: 0; -EINVAL */
 must_check int parse_bool(const char *s, bool *out);

@@ -9,7 +9,6 @@
 static int run(struct cli *cli, int argc, char **argv)
 {
 	static const struct option options[] = { { 0 } };
-	auto_json *detail = NULL;
 	auto_json *body = NULL;
 	auto_json *made = NULL;
 	auto_free char *target = NULL;
@@ -24,9 +23,7 @@ static int run(struct cli *cli, int argc, char **argv)
 	if (body == NULL)
 		return cli_usage(&verb_flatten, "the name is not UTF-8");
 	op_init(&op, 0, cli->signal_fd);
-	if (cli_find(cli, argv[optind], &detail, &op) < 0)
-		return cli_fail(cli, &op, EXIT_FAILED);
-	target = str_printf("/sandboxes/%s/flatten", json_text(detail, "sandboxID"));
+	target = cli_sandbox_target(cli, argv[optind], "/flatten", &op);
 	if (cli_call(cli, "POST", target, body, &made, &op) < 0)
 		return cli_fail(cli, &op, EXIT_FAILED);
 	printf("%s  %s\n", json_text(made, "templateID"),

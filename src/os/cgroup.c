@@ -260,24 +260,10 @@ int cgroup_first_pid(int root_fd, const char *name)
 
 int cgroup_oom_kills(int fd, uint64_t *out)
 {
-	static const char key[] = "\noom_kill ";
 	auto_buf text = BUF_INIT(CGROUP_FILE_BYTES);
-	const char *at;
-	char number[24];
-	size_t n;
-	int r = buf_append(&text, "\n", 1); /* before the first line, too */
+	int r = file_read_at(fd, "memory.events", &text);
 
-	if (r == 0)
-		r = file_read_at(fd, "memory.events", &text);
-	if (r < 0)
-		return r;
-	at = strstr(buf_str(&text), key);
-	if (at == NULL)
-		return -ENOENT;
-	at += sizeof(key) - 1;
-	n = strcspn(at, "\n");
-	r = str_fit(number, sizeof(number), "%.*s", (int)n, at);
-	return r < 0 ? r : parse_u64(number, 0, UINT64_MAX, out);
+	return r < 0 ? r : parse_keyed(buf_str(&text), "oom_kill", out);
 }
 
 int cgroup_list(int root_fd, int (*fn)(const char *name, void *arg), void *arg)

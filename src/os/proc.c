@@ -99,16 +99,10 @@ void proc_meter_done(struct proc_meter *m)
 /* A line "Name:   123 kB" of /proc/meminfo, in MiB; 0 = there is none. */
 static uint64_t meminfo_mib(const char *text, const char *name)
 {
-	const char *line = strstr(text, name);
-	char number[24];
 	uint64_t kib = 0;
 
-	if (line == NULL)
-		return 0;
-	line += strlen(name);
-	line += strspn(line, " ");
-	str_copy(number, MIN(sizeof(number), strspn(line, "0123456789") + 1), line);
-	return parse_u64(number, 0, UINT64_MAX, &kib) < 0 ? 0 : kib / 1024;
+	ignore_err(parse_keyed(text, name, &kib));
+	return kib / 1024;
 }
 
 int proc_memory_read(struct proc_memory *out)

@@ -9,12 +9,12 @@
 #include "sandbox/death.h"
 
 #include "base/file.h"
+#include "base/parse.h"
 #include "base/str.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 enum { TAIL_BYTES = 600, PANIC_TAIL_BYTES = 16384, PANIC_LINE_MAX = 200, SIGNAL_BASE = 128 };
 enum { VMSTAT_MAX_BYTES = 65536 };
@@ -112,12 +112,10 @@ char *death_explain(const struct death *d, enum death_cause *out_cause)
 
 uint64_t death_oom_kills(void)
 {
-	static const char key[] = "\noom_kill ";
 	auto_buf text = BUF_INIT(VMSTAT_MAX_BYTES);
-	const char *at;
+	uint64_t kills = 0;
 
-	if (file_read_at(AT_FDCWD, "/proc/vmstat", &text) < 0)
-		return 0;
-	at = strstr(buf_str(&text), key);
-	return at == NULL ? 0 : strtoull(at + sizeof(key) - 1, NULL, 10);
+	if (file_read_at(AT_FDCWD, "/proc/vmstat", &text) == 0)
+		ignore_err(parse_keyed(buf_str(&text), "oom_kill", &kills));
+	return kills;
 }

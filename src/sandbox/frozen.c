@@ -111,12 +111,18 @@ bool frozen_may_go_on(const struct room_disk *disk)
 	return disk->free > 0 && disk->free >= MIN(disk->reserve, (uint64_t)ROOM_MIB);
 }
 
+/* It was told to, and does; the next tick notes it. */
+static bool goes_on(const struct sandbox *sb)
+{
+	return sb->frozen.trying && vmm_running(sb->res.vmm);
+}
+
 /* A VMM that was told, and neither runs nor says why, is told again. */
 static void look(struct sandbox *sb, const struct room_disk *disk)
 {
 	bool may = sb->condition == SANDBOX_DISK_FAILED || frozen_may_go_on(disk);
 
-	if (sb->frozen.trying && vmm_running(sb->res.vmm))
+	if (goes_on(sb))
 		note_going(sb);
 	else if (may && clock_now_ns() >= sb->frozen.again_ns)
 		go_on(sb);
@@ -132,10 +138,7 @@ void frozen_tick(struct manager *m, const struct room_disk *disk)
 
 int frozen_check(const struct sandbox *sb, struct err *e)
 {
-	/* The next tick notes it. */
-	bool goes_on = sb->frozen.trying && !sb->busy && vmm_running(sb->res.vmm);
-
-	if (!is_frozen(sb) || goes_on)
+	if (!is_frozen(sb) || (!sb->busy && goes_on(sb)))
 		return 0;
 	return err_set(e, ERR_CONFLICT,
 		       "sandbox %s cannot do that now: %s (viv df shows what takes room)",

@@ -17,15 +17,6 @@ static int check_owned(const struct sandbox *sb, struct err *e)
 	return 0;
 }
 
-/* One that waits to be started again is not, if it is not to be any more. */
-static void note_restart(struct sandbox *sb)
-{
-	if (sb->row.restart_max > 0)
-		return;
-	sb->row.restarting = false;
-	restart_forget(sb);
-}
-
 int sandbox_set_policy(struct sandbox *sb, const struct sandbox_policy *policy, struct err *e)
 {
 	struct sandbox_policy old = sandbox_policy_of(&sb->row);
@@ -45,7 +36,8 @@ int sandbox_set_policy(struct sandbox *sb, const struct sandbox_policy *policy, 
 		sb->row.restarting = old_restarting;
 		return r;
 	}
-	note_restart(sb);
+	if (policy->restart_max == 0)
+		restart_forget(sb);
 	idle_renew(sb);
 	return 0;
 }

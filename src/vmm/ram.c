@@ -199,6 +199,22 @@ static int open_pagemap(const struct ram *ram, struct err *e)
 	return fd < 0 ? err_errno(e, errno, "open %s", path) : fd;
 }
 
+/* The end of a scan: what it read was the VMM's, and is the caller's now. */
+static int scanned(int result, const struct ram *ram, struct ram_runs *runs, struct ram_runs *out,
+		   struct err *e)
+{
+	int r = result;
+
+	if (r < 0)
+		return err_errno(e, -r, "read the page map of process %d", ram->pid);
+	r = check_alive(ram, e);
+	if (r < 0)
+		return r;
+	*out = *runs;
+	*runs = (struct ram_runs){ 0 };
+	return 0;
+}
+
 int ram_scan(const struct ram *ram, struct ram_runs *out, struct err *e)
 {
 	cleanup(ram_runs_done) struct ram_runs runs = { 0 };
@@ -210,14 +226,7 @@ int ram_scan(const struct ram *ram, struct ram_runs *out, struct err *e)
 	r = scan_pagemap(fd, ram, &(struct scan){ 0 }, &runs);
 	if (r == -ENOTTY) /* an older kernel */
 		r = read_pagemap(fd, ram, &runs);
-	if (r < 0)
-		return err_errno(e, -r, "read the page map of process %d", ram->pid);
-	r = check_alive(ram, e);
-	if (r < 0)
-		return r;
-	*out = runs;
-	runs = (struct ram_runs){ 0 };
-	return 0;
+	return scanned(r, ram, &runs, out, e);
 }
 
 /* Ours of what the VMM has under that number. Return: descriptor; -errno: there is none, or it is
@@ -285,14 +294,7 @@ int ram_track_again(const struct ram *ram, struct ram_runs *out, struct err *e)
 	if (pagemap < 0)
 		return pagemap;
 	r = scan_pagemap(pagemap, ram, &protect_written, &runs);
-	if (r < 0)
-		return err_errno(e, -r, "read the page map of process %d", ram->pid);
-	r = check_alive(ram, e);
-	if (r < 0)
-		return r;
-	*out = runs;
-	runs = (struct ram_runs){ 0 };
-	return 0;
+	return scanned(r, ram, &runs, out, e);
 }
 
 void ram_untrack(const struct ram *ram, int fd)

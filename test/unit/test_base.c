@@ -464,6 +464,31 @@ START_TEST(test_parse_restart)
 }
 END_TEST
 
+START_TEST(test_parse_keyed)
+{
+	static const char events[] = "low 0\noom 7\noom_kill 3\noom_group_kill 1\n";
+	uint64_t n = 77;
+
+	ck_assert_int_eq(parse_keyed(events, "oom_kill", &n), 0);
+	ck_assert_uint_eq(n, 3);
+	ck_assert_int_eq(parse_keyed(events, "low", &n), 0);
+	ck_assert_uint_eq(n, 0);
+	ck_assert_int_eq(parse_keyed("MemTotal:       16 kB\n", "MemTotal:", &n), 0);
+	ck_assert_uint_eq(n, 16);
+	ck_assert_int_eq(parse_keyed("\n\na 18446744073709551615", "a", &n), 0);
+	ck_assert_uint_eq(n, UINT64_MAX);
+	ck_assert_int_eq(parse_keyed("a 18446744073709551616", "a", &n), -ERANGE);
+	ck_assert_int_eq(parse_keyed(events, "kill", &n), -ENOENT);
+	ck_assert_int_eq(parse_keyed(events, "oom_kil", &n), -ENOENT);
+	ck_assert_int_eq(parse_keyed("", "a", &n), -ENOENT);
+	ck_assert_int_eq(parse_keyed("a", "a", &n), -ENOENT);
+	ck_assert_int_eq(parse_keyed("a \n7", "a", &n), -EINVAL);
+	ck_assert_int_eq(parse_keyed("a -7", "a", &n), -EINVAL);
+	ck_assert_int_eq(parse_keyed("a 7k", "a", &n), -EINVAL);
+	ck_assert_uint_eq(n, UINT64_MAX);
+}
+END_TEST
+
 START_TEST(test_parse_bool)
 {
 	static const char *const yes[] = { "true", "yes", "on", "1" };
@@ -583,6 +608,7 @@ int main(void)
 	tcase_add_test(tc, test_parse_hex);
 	tcase_add_test(tc, test_parse_size);
 	tcase_add_test(tc, test_parse_restart);
+	tcase_add_test(tc, test_parse_keyed);
 	tcase_add_test(tc, test_parse_bool);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_NORMAL);
