@@ -9,7 +9,7 @@ ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 VIV := $(strip $(ROOT) $(BUILD)/src/viv)
 DEMO := import platform; print(platform.uname(), sum(range(10**6)))
 
-.PHONY: all run test test-all fault chaos bench install uninstall clean help
+.PHONY: all run test test-deep test-all fault chaos bench install uninstall clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -38,10 +38,10 @@ test:
 	@$(MAKE) --no-print-directory all
 	@$(ROOT) tools/test.sh $(BUILD)
 
-test-all:
+test-deep test-all:
 	@tools/deps.sh all
 	@$(MAKE) --no-print-directory all
-	@$(ROOT) tools/test.sh --all $(BUILD)
+	@$(ROOT) tools/test.sh $(@:test-%=--%) $(BUILD)
 
 # Every operation meets every fault at every step, which takes hours; FAULT="pause or resume" is a part of it. Prints
 # the matrix; doc/theory/tests.md says how to read it.
@@ -78,7 +78,8 @@ help:
 	@echo "make            build into $(BUILD)/"
 	@echo "make run        install what is needed, build, prepare, run a program in a microVM"
 	@echo "make test       install what the tests need, build, test"
-	@echo "make test-all   the same with sanitizers, fuzzing and static analysis"
+	@echo "make test-deep  sanitizers, fuzzing, static analysis"
+	@echo "make test-all   both, with all that takes long: two to three hours"
 	@echo "make fault      every fault at every step of every operation, as a matrix"
 	@echo "make chaos      operations, kills and full disks at random, over 20 sandboxes"
 	@echo "make bench      measure, against bare QEMU"

@@ -1,22 +1,22 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# usage: tools/test.sh [--all] BUILD
+# usage: tools/test.sh [--deep | --all] BUILD
 #
-# Runs the tests of a build directory; the last line sums them up. --all adds builds with -Werror,
-# with sanitizers and for fuzzing, in directories beside it, and static analysis.
+# Runs the tests of a build directory; the last line sums them up. --deep looks deeper instead: builds
+# with -Werror, with sanitizers and for fuzzing, in directories beside it, with their tests, and static
+# analysis. --all does both, and the tests with all that takes long.
 set -u
 
 usage() {
-	echo "usage: tools/test.sh [--all] BUILD" >&2
+	echo "usage: tools/test.sh [--deep | --all] BUILD" >&2
 	exit 2
 }
 
-all=
-if [ "${1-}" = --all ]; then
-	all=1
-	shift
-fi
+what=
+case ${1-} in
+--deep | --all) what=$1 && shift ;;
+esac
 if [ $# != 1 ] || [ ! -e "$1/build.ninja" ]; then
 	usage
 fi
@@ -216,17 +216,18 @@ run_analysis() {
 		test/lint/test_analysis.py)
 }
 
-# What VMs need is made meanwhile; run_pytest() sees whether it is there.
-"$build/src/vivd" prepare --state-dir="$VIV_TEST_STATE" >"$build/prepare.log" 2>&1 &
-preparing=$!
-run_meson "$build" 1
-wait "$preparing"
-if [ -n "$all" ]; then # what takes long is done once, with the build that others get
-	export VIV_BOOTS=${VIV_BOOTS:-51} VIV_TEST_LONG=1 VIV_FAULT_ALL=1
-fi
-run_pytest "tests of the whole" "$build" test/sdk test/fault test/integ test/lint
-unset VIV_BOOTS VIV_TEST_LONG VIV_FAULT_ALL
-if [ -n "$all" ]; then
+# What VMs need is made during the unit tests; run_pytest() sees whether it is there.
+run_tests() {
+	local preparing
+
+	"$build/src/vivd" prepare --state-dir="$VIV_TEST_STATE" >"$build/prepare.log" 2>&1 &
+	preparing=$!
+	run_meson "$build" 1
+	wait "$preparing"
+	run_pytest "tests of the whole" "$build" test/sdk test/fault test/integ test/lint
+}
+
+run_deep() {
 	check "gcc without warnings" build_in gcc gcc -Dwerror=true
 	check "clang without warnings" build_in clang clang -Dwerror=true
 	check "build with ASan and UBSan" build_in asan gcc -Db_sanitize=address,undefined
@@ -235,6 +236,15 @@ if [ -n "$all" ]; then
 	run_tsan
 	check "fuzzing" run_fuzz
 	check "static analysis" run_analysis
-fi
+}
+
+case $what in
+--all)
+	VIV_BOOTS=${VIV_BOOTS:-51} VIV_TEST_LONG=1 VIV_FAULT_ALL=1 run_tests
+	run_deep
+	;;
+--deep) run_deep ;;
+*) run_tests ;;
+esac
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ "$passed" != 0 ]
