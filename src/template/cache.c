@@ -352,10 +352,20 @@ int cache_delete(const char *state_dir, const struct cache_item *item, struct er
 	return r < 0 ? err_errno(e, -r, "remove %s", path) : 0;
 }
 
-int cache_template_of(const char *path, char *out, size_t size)
+/* Whether what is before a template's directory in a path is where templates are: as seen from
+ * anywhere, or from the disk of an image, which is made beside them. */
+static bool leads_to_templates(const char *path, size_t n)
 {
 	static const char dir[] = "/templates/";
-	const size_t n = sizeof(dir) - 1;
+	static const char beside[] = "../../";
+	const size_t n_dir = sizeof(dir) - 1;
+
+	return (n >= n_dir && memcmp(path + n - n_dir, dir, n_dir) == 0) ||
+	       (n == sizeof(beside) - 1 && memcmp(path, beside, n) == 0);
+}
+
+int cache_template_of(const char *path, char *out, size_t size)
+{
 	const char *end = strrchr(path, '/');
 	const char *start = end;
 
@@ -363,8 +373,8 @@ int cache_template_of(const char *path, char *out, size_t size)
 		return -ENOENT;
 	while (start > path && start[-1] != '/')
 		start--;
-	if (start == end || (size_t)(end - start) >= size || start - path < (ptrdiff_t)n ||
-	    memcmp(start - n, dir, n) != 0)
+	if (start == end || (size_t)(end - start) >= size ||
+	    !leads_to_templates(path, (size_t)(start - path)))
 		return -ENOENT;
 	str_copy(out, (size_t)(end - start) + 1, start);
 	return 0;

@@ -62,6 +62,7 @@ must_check int cache_discard(const char *state_dir, struct cache_item *item, str
 must_check int cache_delete(const char *state_dir, const struct cache_item *item, struct err *e);
 
 /** cache_template_of() - the template's directory in a path of a root image,
- * ".../templates/<template>@<digest>/root.img", into an array of @size bytes.
+ * ".../templates/<template>@<digest>/root.img" or, as the disks of images have it,
+ * "../../<template>@<digest>/root.img", into an array of @size bytes.
  * Return: 0; -ENOENT the path is none of that form */
 must_check int cache_template_of(const char *path, char *out, size_t size);

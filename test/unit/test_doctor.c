@@ -248,6 +248,9 @@ START_TEST(test_template_of_a_path)
 		"/x/base@1/root.img",
 		"templates/base@1/root.img",
 		"/templates//root.img",
+		"../base@1/root.img",
+		"../../../base@1/root.img",
+		"x/../../base@1/root.img",
 		"/a-name-that-is-longer/templates/base@12345678/root.img"
 	};
 	char version[12];
@@ -259,6 +262,8 @@ START_TEST(test_template_of_a_path)
 		cache_template_of("../../../templates/base@2/root.img", version, sizeof(version)),
 		0);
 	ck_assert_str_eq(version, "base@2");
+	ck_assert_int_eq(cache_template_of("../../base@3/root.img", version, sizeof(version)), 0);
+	ck_assert_str_eq(version, "base@3");
 	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
 		ck_assert_int_eq(cache_template_of(none[i], version, sizeof(version)), -ENOENT);
 }
