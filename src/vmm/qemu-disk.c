@@ -68,6 +68,24 @@ static int query_top(struct qemu *q, char **out, struct op *op)
 	return *out != NULL ? 0 : err_set(&op->err, ERR_VMM, "QEMU says that the VM has no disk");
 }
 
+int qemu_disk_event(struct qemu *q, enum vmm_event *out, struct op *op)
+{
+	auto_json *blocks = NULL;
+	int r = qmp_execute(q->qmp, "query-block", NULL, &blocks, op);
+	const json_t *block;
+	size_t i;
+
+	*out = VMM_EVENT_IO_ERROR;
+	json_array_foreach(blocks, i, block)
+	{
+		const char *status = json_string_value(json_object_get(block, "io-status"));
+
+		if (status != NULL && streq(status, "nospace"))
+			*out = VMM_EVENT_NO_SPACE;
+	}
+	return r;
+}
+
 static int add_node(struct qemu *q, json_t *node, struct op *op)
 {
 	auto_json *args = node;

@@ -71,6 +71,10 @@ void qemu_node_name(char kind, int fd, char out[QEMU_NODE_SIZE]);
 must_check int qemu_layer_add(struct qemu *q, const struct vmm_image *top, struct qemu_layer *out,
 			      struct op *op);
 
+/** qemu_disk_event() - what the VM that stands still because of its disk said of that: *@out is
+ * VMM_EVENT_NO_SPACE or VMM_EVENT_IO_ERROR. Return: 0; -errno with op->err set */
+must_check int qemu_disk_event(struct qemu *q, enum vmm_event *out, struct op *op);
+
 /** qemu_layer_drop() - have QEMU close it again, unless its disk has it */
 void qemu_layer_drop(struct qemu *q, const struct qemu_layer *layer, const struct op *op);
 

@@ -319,8 +319,8 @@ static int query_running(struct qemu *q, struct op *op)
 		return r;
 	q->vmm.running = json_is_true(json_object_get(status, "running"));
 	state = json_string_value(json_object_get(status, "status"));
-	if (state != NULL && streq(state, "io-error")) /* why, the event of its next try tells */
-		q->vmm.frozen = VMM_EVENT_IO_ERROR;
+	if (state != NULL && streq(state, "io-error"))
+		return qemu_disk_event(q, &q->vmm.frozen, op);
 	return 0;
 }
 

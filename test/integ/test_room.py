@@ -52,7 +52,7 @@ def count(instance, event):
 @pytest.fixture
 def instance(make_instance):
     """Its sandboxes come from an image, and each is counted as all that it may have."""
-    return make_instance(**vivarium.WARM, memory_overcommit=1, disk_reserve=f"{RESERVE_MIB}M")
+    return make_instance(memory_overcommit=1, disk_reserve=f"{RESERVE_MIB}M")
 
 
 def test_little_disk(instance):
@@ -132,7 +132,7 @@ def test_little_memory(instance):
 
 
 def test_what_waits_gives_way(make_instance):
-    instance = make_instance(**vivarium.WARM, memory_overcommit=1, memory_reserve=f"{host_mib('MemAvailable') - 3500}M")
+    instance = make_instance(memory_overcommit=1, memory_reserve=f"{host_mib('MemAvailable') - 3500}M")
     assert instance.start(), instance.log_text()
     assert instance.viv("template", "pool", "base", "2").returncode == 0
 
@@ -198,6 +198,7 @@ def test_a_full_disk_freezes_guests(instance):
         instance.stop(9)
         assert instance.start(disk_reserve="16M"), instance.log_text()
         vivarium.wait_for(lambda: "condition" in own(instance, box), what="it is known")
+        assert "disk is full" in instance.log_text() and "disk cannot be used" not in instance.log_text()
         assert 3 <= count(instance, "sandbox.frozen") <= 9
         # Nobody asks: with room it goes on where it was, and has lost nothing.
         for name in ("ballast", "rest"):
