@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "sandbox/accel-internal.h"
 #include "sandbox/listen.h"
+#include "sandbox/room.h"
 #include "sandbox/steps.h"
 
 #include <errno.h>
@@ -129,9 +130,22 @@ int devices_acquire(struct sandbox *sb, struct op *op)
 	return vmm_cut_begin(sb->res.vmm, op);
 }
 
+/* A VMM that could not write does not say why. */
+static int cut_error(const struct sandbox *sb, int r, struct err *e)
+{
+	struct room_disk disk;
+
+	if (e->kind != ERR_VMM || room_disk(&sb->m->config, &disk) < 0 || disk.free > 0)
+		return r;
+	*e = (struct err){ 0 };
+	return err_errno(e, ENOSPC, "write the state of the VM's devices");
+}
+
 int settle_acquire(struct sandbox *sb, struct op *op)
 {
-	return vmm_cut_finish(sb->res.vmm, op);
+	int r = vmm_cut_finish(sb->res.vmm, op);
+
+	return r < 0 ? cut_error(sb, r, &op->err) : 0;
 }
 
 /* Maps the image that the sandbox's memory began as. */

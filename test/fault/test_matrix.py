@@ -174,6 +174,25 @@ def test_a_guest_that_cannot_write_meanwhile(world, name, point):
     again(world, operation)
 
 
+def test_a_disk_that_fills_while_it_stands_still(world):
+    """The VMM, which cannot write its devices' state, does not say why; the answer does, and the guest goes on."""
+    operation = next(o for o in OPERATIONS if o.name == "pause")
+    world.begin(operation)
+    connection = world.stopped_at(operation, "pause.devices.before")
+    try:
+        with world.full_disk():
+            world.go_on()
+            status, reply = world.answer(connection)
+    finally:
+        world.go_on()
+    assert status == 503 and "No space left" in reply, (status, reply)
+    vivarium.wait_for(lambda: world.state() == "running" and "condition" not in world.detail(), what="it goes on")
+    world.restart()
+    world.check_host()
+    world.check_subject(True)
+    again(world, operation)
+
+
 def test_each_operation_and_each_way_is_there():
     met = cells()
     assert {operation.name for operation, _, _, _ in met} == {o.name for o in OPERATIONS}
