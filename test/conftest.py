@@ -65,7 +65,7 @@ def make_instance(build, prepared):
 @pytest.fixture(scope="module")
 def shared(build, prepared):
     """One running daemon for the tests of a file; its sandboxes of the default size come from an image."""
-    instance = vivarium.Instance(build, prepared, **vivarium.WARM)
+    instance = vivarium.Instance(build, prepared)
     assert instance.start(), instance.log_text()
     yield instance
     instance.close()

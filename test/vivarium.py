@@ -20,8 +20,11 @@ import time
 PATIENCE = float(os.environ.get("VIV_TEST_PATIENCE", "1"))
 
 
-# Settings of a daemon whose sandboxes of the default size need not boot: share_image() made an image of them.
-WARM = {"warm_images": 4, "warm_behind": "off"}
+# Settings of a daemon, unless a test asks for others: no slots beside those of sandboxes, no probe VM, no images made
+# behind, so that what is on the host is what a test made, at every moment. Sandboxes of the default size are restored
+# from the image that share_image() makes; those of BOOTED's have none, and boot.
+USUAL = {"slot_pool": 0, "acceleration": "tcg", "warm_images": 4, "warm_behind": "off"}
+BOOTED = {"memoryMB": 256}
 
 
 def run(*argv, **kw):
@@ -62,8 +65,7 @@ def mount_small(where, mib):
 
 class Instance:
     """
-    One state directory with its daemon. Templates and kernels are shared, by symbolic link. No slots are made
-    ahead unless a test asks for them, so that the host's inventory is exact at every moment.
+    One state directory with its daemon. Templates and kernels are shared, by symbolic link.
     """
 
     def __init__(self, build, prepared, **settings):
@@ -72,8 +74,7 @@ class Instance:
         self.state, self.run_dir = self.dir / "state", self.dir / "run"
         self.state.mkdir()
         self.share_prepared()
-        # No slots beside those of sandboxes, no probe VM, no images made behind: what is there is what a test made.
-        self.settings = {"slot_pool": 0, "acceleration": "tcg", "warm_images": 0, **settings}
+        self.settings = {**USUAL, **settings}
         self.launcher = []  # what vivd is started by, if by anything
         self.process = None
         self.log = self.dir / "vivd.log"
@@ -100,15 +101,21 @@ class Instance:
         finally:
             run("umount", "-l", str(where))
 
-    def own_templates(self):
-        """The base template in a directory of the instance's own, where images may be added."""
+    def own_templates(self, imaged=False):
+        """
+        The base template in a directory of the instance's own, where images may be added; with `imaged`, the shared
+        one of the default size is among them, whose files are not to be written to.
+        """
         theirs, ours = self.prepared / "templates", self.state / "templates"
         version = os.readlink(theirs / "base")
+        is_near = theirs.stat().st_dev == self.state.stat().st_dev
         ours.unlink()
         (ours / version).mkdir(parents=True)
         shutil.copy(theirs / version / "manifest.json", ours / version)
-        link = os.link if theirs.stat().st_dev == ours.stat().st_dev else os.symlink
-        link(theirs / version / "root.img", ours / version / "root.img")
+        (os.link if is_near else os.symlink)(theirs / version / "root.img", ours / version / "root.img")
+        if imaged:
+            shutil.copytree(theirs / version / "checkpoints", ours / version / "checkpoints",
+                            copy_function=os.link if is_near else shutil.copy2)
         (ours / "base").symlink_to(version)
 
     # The daemon.
@@ -233,7 +240,7 @@ def share_image(build, prepared):
         made.seek(0)
         if made.read() == this:
             return
-        instance = Instance(build, prepared, **WARM)
+        instance = Instance(build, prepared)
         assert instance.start(), instance.log_text()
         r = instance.viv("template", "warm", "base")
         assert r.returncode == 0, r.stderr

@@ -268,7 +268,7 @@ class Run:
     def daemon(self, **settings):
         instance = vivarium.Instance(self.build, self.prepared, agent=self.agent, acceleration=ACCEL, slot_pool=4,
                                      **settings)
-        if settings:
+        if settings["warm_images"] > 0:
             instance.own_templates()
         if not instance.start():
             raise RuntimeError(instance.log_text())
@@ -279,7 +279,7 @@ class Run:
             instance.close()
 
     def of_boots(self):
-        with self.daemon() as instance:
+        with self.daemon(warm_images=0) as instance:
             if self.has("cold"):
                 self.parts["from a kernel"] = cold(instance, self.agent, self.n, self.rows, self.absent)
             if self.has("within"):

@@ -221,7 +221,7 @@ def main():
     build = pathlib.Path(os.environ.get("VIV_BUILD", HERE.parents[1] / "build")).resolve()
     prepared = pathlib.Path(os.environ.get("VIV_TEST_STATE", build / "test-state"))
     assert vivarium.run(build / "src" / "vivd", "prepare", f"--state-dir={prepared}").returncode == 0
-    instance = vivarium.Instance(build, prepared, **vivarium.WARM)
+    instance = vivarium.Instance(build, prepared)
     print(f"seed {options.seed}")
     try:
         run(instance, options.seed, options.rounds, options.sandboxes)

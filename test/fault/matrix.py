@@ -81,7 +81,7 @@ OF_OTHERS = ("create", "clone", "warm")
 OF_A_REST = plan("release", releases("steps.c", "start_steps"))
 
 OPERATIONS = [
-    Operation("create", plan("create", CREATE), "running", victims({"memoryMB": 256}), "running", (201,)),
+    Operation("create", plan("create", CREATE), "running", victims(vivarium.BOOTED), "running", (201,)),
     Operation("create warm", plan("clone", CLONE), "running", victims({}), "running", (201,),
               before=lambda world: world.see_to_image()),
     Operation("destroy", plan("release", releases("steps.c", "create_steps")), "running",
@@ -188,7 +188,7 @@ class World(Place, subject.World):
 
     @staticmethod
     def usual():
-        return {"log_level": "debug", **vivarium.WARM}
+        return {"log_level": "debug"}
 
     # What there is.
 

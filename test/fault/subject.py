@@ -53,8 +53,8 @@ def some(steps, first):
 
 
 class World:
-    """A daemon with one sandbox, on whose disk is a file, and in whose memory a process counts. It was booted, or,
-    with the default size and vivarium.WARM, made of an image."""
+    """A daemon with one sandbox, on whose disk is a file, and in whose memory a process counts. It was made of an
+    image, or, with vivarium.BOOTED, booted."""
 
     def __init__(self, instance, **size):
         self.instance = instance

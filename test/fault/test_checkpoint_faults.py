@@ -35,7 +35,7 @@ def test_the_steps_were_found():
 @pytest.fixture(scope="module")
 def world(build, prepared):
     instance = vivarium.Instance(build, prepared)
-    yield World(instance, memoryMB=256)
+    yield World(instance)
     instance.close()
 
 

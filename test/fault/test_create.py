@@ -56,13 +56,9 @@ class World:
         assert (r.returncode, r.stdout) == (0, b"kept\n"), r.stderr
 
 
-# Of this size there is no image: it boots. Others are restored, and released by the same functions.
-BOOTED = {"memoryMB": 256}
-
-
 @pytest.fixture(scope="module")
 def world(build, prepared):
-    instance = vivarium.Instance(build, prepared, **vivarium.WARM)
+    instance = vivarium.Instance(build, prepared)
     yield World(instance)
     instance.close()
 
@@ -71,7 +67,7 @@ def world(build, prepared):
 @pytest.mark.parametrize("step", FORWARD)
 def test_step_fails(world, step, when):
     world.restart(f"create.{step}.{when}=fail")
-    status, body = world.instance.create(name="victim", **BOOTED)
+    status, body = world.instance.create(name="victim", **vivarium.BOOTED)
     assert status == 500
     assert f"fault injected at create.{step}.{when}" in body["message"]
     world.check()
@@ -82,7 +78,7 @@ def test_step_fails(world, step, when):
 def test_daemon_killed_in_create(world, step, when):
     world.restart(f"create.{step}.{when}=kill")
     with pytest.raises(GONE):
-        world.instance.create(name="victim", **BOOTED)
+        world.instance.create(name="victim", **vivarium.BOOTED)
     assert world.instance.wait_dead() == -signal.SIGKILL
     assert world.instance.start(), world.instance.log_text()
     world.check()
@@ -120,14 +116,14 @@ def test_release_fails(world, step):
 def test_failure_on_the_way_back_keeps_the_first_error(world):
     """The client sees why the create failed, not what went wrong while it was undone."""
     world.restart("create.agent.before=fail")
-    status, body = world.instance.create(name="victim", **BOOTED)
+    status, body = world.instance.create(name="victim", **vivarium.BOOTED)
     assert status == 500 and "create.agent.before" in body["message"]
     world.check()
 
 
 def test_vmm_killed_keeps_the_disk(world):
     world.restart()
-    status, victim = world.instance.create(name="victim", **BOOTED)
+    status, victim = world.instance.create(name="victim", **vivarium.BOOTED)
     assert status == 201, victim
     vid = victim["sandboxID"]
     pid = world.instance.get(f"/sandboxes/{vid}")["vivarium"]["vmmPid"]

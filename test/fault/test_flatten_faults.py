@@ -19,7 +19,7 @@ def test_the_steps_were_found():
 def world(build, prepared):
     instance = vivarium.Instance(build, prepared)
     instance.own_templates()
-    yield World(instance, memoryMB=256)
+    yield World(instance, **vivarium.BOOTED)
     instance.close()
 
 

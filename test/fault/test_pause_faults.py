@@ -38,7 +38,7 @@ def test_the_steps_were_found():
 @pytest.fixture(scope="module")
 def world(build, prepared):
     instance = vivarium.Instance(build, prepared)
-    yield World(instance, memoryMB=256)
+    yield World(instance, **vivarium.BOOTED)
     instance.close()
 
 
@@ -175,7 +175,7 @@ def test_destroy_meanwhile(world, state, fault):
     """It ends a pause early, or waits for the end of the other operation, however that ends; then nothing is left."""
     instance = world.instance
     world.restart()
-    status, victim = instance.create(name="victim", memoryMB=256)
+    status, victim = instance.create(name="victim")
     assert status == 201, victim
     vid = victim["sandboxID"]
     if state == "paused":

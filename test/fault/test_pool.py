@@ -72,7 +72,7 @@ def unfilled(instance):
 
 
 def test_claimed_and_refilled(make_instance):
-    instance = make_instance(**vivarium.WARM, slot_pool=2)
+    instance = make_instance(slot_pool=2)
     assert instance.start(), instance.log_text()
     wait_full(instance, 2)
     ahead = ready(instance)
@@ -96,7 +96,7 @@ def test_default_is_a_pool(make_instance):
 
 def test_creates_at_once(make_instance):
     """More than are ready: each gets a slot of its own."""
-    instance = make_instance(**vivarium.WARM, slot_pool=2)
+    instance = make_instance(slot_pool=2)
     assert instance.start(), instance.log_text()
     wait_full(instance, 2)
     made = []
@@ -111,7 +111,7 @@ def test_creates_at_once(make_instance):
 
 
 def test_clean_end_keeps_claimed_slots_only(make_instance):
-    instance = make_instance(**vivarium.WARM, slot_pool=2)
+    instance = make_instance(slot_pool=2)
     assert instance.start(), instance.log_text()
     sandbox = create(instance)
     wait_full(instance, 2, claimed=1)
@@ -157,7 +157,7 @@ def test_killed_while_it_fills(make_instance):
 
 
 def test_guest_behind_an_adopted_slot(make_instance):
-    instance = make_instance(**vivarium.WARM, slot_pool=3)
+    instance = make_instance(slot_pool=3)
     assert instance.start(), instance.log_text()
     wait_full(instance, 3)
     left = ready(instance)
@@ -184,12 +184,11 @@ def test_smaller_after_a_kill(make_instance):
 @pytest.mark.parametrize("fault", ["create.slot.before=kill", "create.slot.after=kill", "create.slot.after=fail",
                                    "create.cgroup.after=fail", "release.slot.before=kill", "release.slot.after=kill"])
 def test_faults_beside_a_pool(make_instance, fault):
-    of_image = vivarium.WARM if fault.startswith("release") else {}  # a create from an image is another plan
-    instance = make_instance(**of_image, slot_pool=2)
+    instance = make_instance(slot_pool=2)
     assert instance.start(fault=fault), instance.log_text()
     wait_full(instance, 2)
     with contextlib.suppress(*GONE):
-        status, sandbox = instance.create()
+        status, sandbox = instance.create(**(vivarium.BOOTED if fault.startswith("create") else {}))
         if status == 201:
             instance.request("DELETE", f"/sandboxes/{sandbox['sandboxID']}")
     if fault.endswith("kill"):
@@ -201,7 +200,7 @@ def test_faults_beside_a_pool(make_instance, fault):
 
 def test_cannot_be_filled(make_instance):
     """It is said once, tried again with back-off, and creates make what they need."""
-    instance = make_instance(**vivarium.WARM, slot_pool=2)
+    instance = make_instance(slot_pool=2)
     assert instance.start(fault="pool.fill.before=fail"), instance.log_text()
     vivarium.wait_for(lambda: unfilled(instance) == 1, what="it was said")
     sandbox = create(instance)
@@ -233,7 +232,7 @@ def all_numbers_taken(instance):
 
 def test_no_number_is_free(make_instance):
     """What is ready is given out; then a create fails clearly, and the pool comes back when there is room."""
-    instance = make_instance(**vivarium.WARM, slot_pool=1)
+    instance = make_instance(slot_pool=1)
     assert instance.start(), instance.log_text()
     for times in (1, 2):
         vivarium.wait_for(lambda: len(ready(instance)) == 1, what="one slot is ready")
@@ -249,7 +248,7 @@ def test_no_number_is_free(make_instance):
 
 def test_firewall_reloaded(make_instance):
     """The host's table is gone, as after a "flush ruleset": it is back before a guest gets its slot."""
-    instance = make_instance(**vivarium.WARM, slot_pool=1)
+    instance = make_instance(slot_pool=1)
     assert instance.start(), instance.log_text()
     wait_full(instance, 1)
     table = f"vivarium_{instance.tag}"

@@ -15,7 +15,7 @@ from subject import GONE, steps_of, ways
 READY = [name for name, _ in steps_of("steps-ready.c", "ready_steps")]
 CLAIM = [name for name, _ in steps_of("steps-ready.c", "claim_steps")]
 RELEASES = [name for name, release in steps_of("steps-ready.c", "ready_steps") if release != "NULL"]
-MEMORY = 256
+MEMORY = 512  # as the shared image has
 
 
 def test_the_steps_were_found():
@@ -28,7 +28,7 @@ class World:
 
     def __init__(self, instance):
         self.instance = instance
-        instance.own_templates()
+        instance.own_templates(imaged=True)
         assert instance.start(), instance.log_text()
         r = instance.viv("template", "warm", "--memory", f"{MEMORY}M", "--pool", 1, "base", timeout=300)
         assert r.returncode == 0, (r.stderr, instance.log_text())
@@ -65,7 +65,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(build, prepared):
-    instance = vivarium.Instance(build, prepared, warm_images=4)
+    instance = vivarium.Instance(build, prepared)
     yield World(instance)
     instance.close()
 

@@ -23,14 +23,14 @@ def test_the_steps_were_found():
 @pytest.fixture(scope="module")
 def world(build, prepared):
     instance = vivarium.Instance(build, prepared)
-    yield World(instance, memoryMB=256)
+    yield World(instance, **vivarium.BOOTED)
     instance.close()
 
 
 @pytest.fixture(scope="module")
 def warm(build, prepared):
     """Of an image, beside the other, which was booted. Each snapshot is a layer more of its disk: they are merged."""
-    instance = vivarium.Instance(build, prepared, **vivarium.WARM)
+    instance = vivarium.Instance(build, prepared)
     yield World(instance)
     instance.close()
 

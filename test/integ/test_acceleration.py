@@ -41,7 +41,7 @@ DIE = b"\x0f\x0b"  # ud2, without an interrupt table: a triple fault
 @pytest.fixture
 def make_instance(make_instance):
     """As everywhere, but undecided between KVM and TCG unless a test says."""
-    return lambda **settings: make_instance(**{"acceleration": "auto", **settings})
+    return lambda **settings: make_instance(**{"acceleration": "auto", "warm_images": 0, **settings})
 
 
 def launcher(kvm):

@@ -92,7 +92,7 @@ open('/dev/shm/how', 'w').write(how)
 class Box:
     def __init__(self, instance, name, **fields):
         self.instance = instance
-        status, box = instance.create(**{"name": name, "memoryMB": 256, **fields})
+        status, box = instance.create(**{"name": name, **fields})
         assert status == 201, box
         self.id = box["sandboxID"]
         self.dir = instance.state / "sandboxes" / self.id
@@ -213,7 +213,7 @@ def change_manifest(**fields):
 
 def test_damage_is_named_and_starts_nothing(shared):
     """Each file of a checkpoint: the resume is refused, by the file's name, and all goes on when it is mended."""
-    box = Box(shared, "damaged")
+    box = Box(shared, "damaged", **vivarium.BOOTED)
     box.start(KEEPER, env="MIB=1")
     before = box.answer()
     box.pause()
@@ -244,7 +244,7 @@ def test_damage_is_named_and_starts_nothing(shared):
 
 def test_damaged_image(make_instance):
     """The image that its memory began as, which it shares with others: missing, or cut off, it is named, too."""
-    instance = make_instance(warm_images=1)
+    instance = make_instance(warm_images=1, warm_behind="on")
     instance.own_templates()
     assert instance.start(), instance.log_text()
     Box(instance, "first").delete()
@@ -285,7 +285,7 @@ def test_damaged_image(make_instance):
 @pytest.mark.parametrize("name", ["devices", "memory"])
 def test_disk_of_a_damaged_checkpoint(shared, name):
     """Its memory is lost; its disk is not."""
-    box = Box(shared, f"half-{name}")
+    box = Box(shared, f"half-{name}", **vivarium.BOOTED)
     box.sh("echo kept > /home/user/file")
     box.pause()
     vivarium.wait_for(lambda: len(list(box.dir.glob("checkpoints/*"))) == 1, what="one checkpoint")
@@ -351,7 +351,7 @@ def set_back_and_pause(box, by_s):
 def test_clocks_after_75_hours(shared):
     """The wall clock is right at once; timers of the other clock neither fire in a storm nor for what they slept."""
     asleep_s = 75 * 3600
-    box = Box(shared, "sleeper", memoryMB=512)
+    box = Box(shared, "sleeper")
     box.start(WATCHER)
     vivarium.wait_for(box.seen, timeout=180, what="it watches")
     while not set_back_and_pause(box, asleep_s):

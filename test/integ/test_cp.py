@@ -14,7 +14,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def box(shared):
-    status, sandbox = shared.create(name="cpbox", memoryMB=256)
+    status, sandbox = shared.create(name="cpbox")
     assert status == 201, sandbox
     return sandbox["sandboxID"]
 

@@ -53,7 +53,7 @@ def test_many_viv_start_one_vivd(make_instance):
 
 
 def test_a_failed_start_leaves_the_vms_alone(make_instance):
-    instance = make_instance(**vivarium.WARM)
+    instance = make_instance()
     assert instance.start(), instance.log_text()
     assert instance.viv("create", "--name", "a").returncode == 0
     instance.stop()
@@ -67,7 +67,7 @@ def test_a_failed_start_leaves_the_vms_alone(make_instance):
 
 def test_a_daemon_that_dies_while_a_dead_vm_is_released(make_instance):
     """The next one goes on with it: what is volatile goes, the disk stays."""
-    instance = make_instance(**vivarium.WARM, fault="release.cgroup.before=kill")
+    instance = make_instance(fault="release.cgroup.before=kill")
     assert instance.start(), instance.log_text()
     assert instance.viv("create", "--name", "a").returncode == 0
     vid = instance.get("/sandboxes/a")["sandboxID"]
@@ -112,7 +112,7 @@ def test_vms_outlive_the_daemon(make_instance, sig):
 
 
 def test_two_daemons_side_by_side(make_instance):
-    one, two = make_instance(**vivarium.WARM), make_instance(**vivarium.WARM)
+    one, two = make_instance(), make_instance()
     assert one.start() and two.start()
     assert one.tag != two.tag
     assert one.viv("create", "--name", "same").returncode == 0
@@ -126,7 +126,7 @@ def test_two_daemons_side_by_side(make_instance):
 
 
 def test_deadline(make_instance):
-    instance = make_instance(**vivarium.WARM)
+    instance = make_instance()
     assert instance.start()
     status, sandbox = instance.request("POST", "/sandboxes", {"templateID": "base", "timeout": 2})
     assert status == 201
@@ -134,7 +134,7 @@ def test_deadline(make_instance):
 
 
 def test_deadline_that_passed_without_a_daemon(make_instance):
-    instance = make_instance(**vivarium.WARM)
+    instance = make_instance()
     assert instance.start()
     status, _ = instance.request("POST", "/sandboxes", {"templateID": "base", "timeout": 3})
     assert status == 201
@@ -165,7 +165,7 @@ def test_destroy_during_create(make_instance):
 
 
 def test_lists_pages_and_filters(make_instance):
-    instance = make_instance(**vivarium.WARM)
+    instance = make_instance()
     assert instance.start()
     for i in range(3):
         status, _ = instance.create(name=f"n{i}", metadata={"k": str(i), "a b": "c&d"})
@@ -193,7 +193,7 @@ def test_open_files(make_instance):
     instance.launcher = ["prlimit", "--nofile=1000:8000"]
     assert instance.start(), instance.log_text()
     assert open_files(instance.process.pid) == (8000, 8000)
-    assert instance.viv("create", "--name", "a", "--memory", "128M").returncode == 0
+    assert instance.viv("create", "--name", "a").returncode == 0
     (pid,) = vivarium.inventory(instance, instance.tag)["processes"]
     assert open_files(pid) == (1024, 1024)
     instance.stop()
@@ -231,7 +231,7 @@ def test_a_start_that_never_ends_is_not_waited_for(make_instance):
 
 def test_a_vmm_that_does_not_answer_holds_nobody_up(make_instance):
     """Whether it can be adopted is asked again and again, beside all else; once it answers, it is."""
-    instance = make_instance(**vivarium.WARM)
+    instance = make_instance()
     assert instance.start(), instance.log_text()
     assert instance.viv("create", "--name", "a").returncode == 0
     (vmm,) = vivarium.inventory(instance, instance.tag)["processes"]

@@ -22,7 +22,7 @@ def own(instance, box):
 
 def create(instance, **vivarium_fields):
     status, box = instance.request("POST", "/v2/sandboxes", {
-        "templateID": "base", "timeout": None, "vivarium": {"memoryMB": 128, **vivarium_fields}})
+        "templateID": "base", "timeout": None, "vivarium": vivarium_fields})
     assert status == 201, box
     return box["sandboxID"]
 

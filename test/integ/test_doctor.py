@@ -109,9 +109,9 @@ def check_planted(instance, served):
 
 
 def test_clean_with_vivd(make_instance):
-    instance = make_instance(acceleration="tcg")
+    instance = make_instance()
     assert instance.start(), instance.log_text()
-    assert instance.viv("create", "--name", "a", "--memory", "128M").returncode == 0
+    assert instance.viv("create", "--name", "a").returncode == 0
     code, report, leaks = doctor(instance)
     assert leaks == set() and code == 0, report
     assert report["verdict"] in ("ok", "degraded")
@@ -131,7 +131,7 @@ def test_clean_with_vivd(make_instance):
 
 def test_clean_without_vivd(make_instance):
     """Nothing is started, and nothing is made."""
-    instance = make_instance(acceleration="tcg")
+    instance = make_instance()
     assert instance.start(), instance.log_text()
     instance.stop()
     before = sorted(p.name for p in instance.run_dir.iterdir())
@@ -143,17 +143,17 @@ def test_clean_without_vivd(make_instance):
 
 
 def test_leaks_with_vivd(make_instance):
-    instance = make_instance(acceleration="tcg")
+    instance = make_instance()
     assert instance.start(), instance.log_text()
-    assert instance.viv("create", "--name", "bystander", "--memory", "128M").returncode == 0
+    assert instance.viv("create", "--name", "bystander").returncode == 0
     check_planted(instance, served=True)
     assert instance.viv("exec", "bystander", "--", "true").returncode == 0
 
 
 def test_leaks_without_vivd(make_instance):
-    instance = make_instance(acceleration="tcg")
+    instance = make_instance()
     assert instance.start(), instance.log_text()
-    assert instance.viv("create", "--name", "bystander", "--memory", "128M").returncode == 0
+    assert instance.viv("create", "--name", "bystander").returncode == 0
     assert instance.stop() == 0
     check_planted(instance, served=False)
     assert instance.start(), instance.log_text()
@@ -162,7 +162,7 @@ def test_leaks_without_vivd(make_instance):
 
 def test_what_a_killed_vivd_leaves(make_instance):
     """Its pool, its table and its cgroup are nobody's when there is no sandbox."""
-    instance = make_instance(acceleration="tcg", slot_pool=2)
+    instance = make_instance(slot_pool=2)
     assert instance.start(), instance.log_text()
     tag = instance.tag
     vivarium.wait_for(lambda: vivarium.inventory(instance, tag)["links"], what="a slot is ready")
@@ -177,7 +177,7 @@ def test_what_a_killed_vivd_leaves(make_instance):
 
 
 def test_without_a_state_directory(make_instance, tmp_path):
-    instance = make_instance(acceleration="tcg")
+    instance = make_instance()
     env = instance.env(state_dir=tmp_path / "none", run_dir=tmp_path / "nowhere")
     r = subprocess.run([instance.build / "src" / "viv", "doctor", "--json"], env=env, capture_output=True)
     assert r.returncode == 1, r.stderr
@@ -189,7 +189,7 @@ def test_without_a_state_directory(make_instance, tmp_path):
 
 def test_vivd_doctor_beside_a_vivd(make_instance):
     """Only the one that runs knows what is its own."""
-    instance = make_instance(acceleration="tcg")
+    instance = make_instance()
     assert instance.start(), instance.log_text()
     vivd = [instance.build / "src" / "vivd", "doctor"]
     r = subprocess.run(vivd, env=instance.env(), capture_output=True, text=True)
@@ -202,7 +202,7 @@ def test_vivd_doctor_beside_a_vivd(make_instance):
 
 def test_missing_program_names_its_package(make_instance):
     """In a mount namespace of its own, where nft is no program."""
-    instance = make_instance(acceleration="tcg")
+    instance = make_instance()
     hide = 'mount --bind /dev/null "$(command -v nft)" && exec "$0" doctor --json'
     r = subprocess.run(["unshare", "--mount", "sh", "-c", hide, instance.build / "src" / "vivd"],
                        env=instance.env(), capture_output=True, text=True)
@@ -212,9 +212,9 @@ def test_missing_program_names_its_package(make_instance):
 
 
 def test_row_without_its_data(make_instance):
-    instance = make_instance(acceleration="tcg")
+    instance = make_instance()
     assert instance.start(), instance.log_text()
-    _, sandbox = instance.create(name="lost", memoryMB=128)
+    _, sandbox = instance.create(name="lost")
     instance.stop()
     shutil.rmtree(instance.state / "sandboxes" / sandbox["sandboxID"])
     code, report, leaks = doctor(instance)
@@ -231,7 +231,7 @@ def test_bad_requests(shared, body):
 
 
 def test_a_key_looks_but_does_not_touch(make_instance):
-    instance = make_instance(acceleration="tcg")
+    instance = make_instance()
     key = {"X-API-KEY": tcp.start(instance)}
     for target in ("/doctor", "/df"):
         assert tcp.request(instance, "GET", target)[0] == 401
@@ -289,10 +289,10 @@ def prune(instance, *flags):
 
 
 def test_prune_keeps_what_a_stopped_sandbox_needs(make_instance, prepared):
-    instance = make_instance(acceleration="tcg")
+    instance = make_instance()
     own_cache(instance, prepared)
     assert instance.start(), instance.log_text()
-    assert instance.viv("create", "--name", "a", "--memory", "128M").returncode == 0
+    assert instance.viv("create", "--name", "a").returncode == 0
     kernel = instance.get("/sandboxes/a")["vivarium"]["kernelVersion"]
     old = replace_template(instance)
     kernels = instance.state / "kernels"
@@ -315,16 +315,16 @@ def test_prune_keeps_what_a_stopped_sandbox_needs(make_instance, prepared):
     assert {("template", old), ("kernel", kernel)} <= removed
     assert not (instance.state / "templates" / old).exists() and not (kernels / kernel).exists()
     assert str(newest_template(instance)) == "base@" + "0" * 16
-    assert instance.viv("run", "--memory", "128M", "--", "true").returncode == 0
+    assert instance.viv("run", "--", "true").returncode == 0
 
 
 def test_a_start_removes_kernels_that_nothing_uses(make_instance, prepared):
     """Kernels and initramfs images; templates are left to `viv prune`."""
-    instance = make_instance(acceleration="tcg")
+    instance = make_instance()
     own_cache(instance, prepared)
     kernels = instance.state / "kernels"
     assert instance.start(), instance.log_text()
-    assert instance.viv("create", "--name", "a", "--memory", "128M").returncode == 0
+    assert instance.viv("create", "--name", "a").returncode == 0
     used = instance.get("/sandboxes/a")["vivarium"]["kernelVersion"]
     template = replace_template(instance)
     for version in ("1.0-old", "99.0-new"):
@@ -346,7 +346,7 @@ def test_a_start_removes_kernels_that_nothing_uses(make_instance, prepared):
 
 
 def test_prune_keeps_templates_when_a_layer_does_not_tell(make_instance, prepared):
-    instance = make_instance(acceleration="tcg")
+    instance = make_instance()
     own_cache(instance, prepared)
     assert instance.start(), instance.log_text()
     old = replace_template(instance)
@@ -364,10 +364,10 @@ def test_prune_keeps_templates_when_a_layer_does_not_tell(make_instance, prepare
 
 
 def test_prune_keeps_the_template_of_a_paused_sandbox(make_instance, prepared):
-    instance = make_instance(acceleration="tcg")
+    instance = make_instance()
     own_cache(instance, prepared)
     assert instance.start(), instance.log_text()
-    assert instance.viv("create", "--name", "a", "--memory", "128M").returncode == 0
+    assert instance.viv("create", "--name", "a").returncode == 0
     assert instance.viv("pause", "a").returncode == 0
     old = replace_template(instance)
     assert ("template", old) not in prune(instance)[0]
@@ -376,14 +376,14 @@ def test_prune_keeps_the_template_of_a_paused_sandbox(make_instance, prepared):
 
 
 def test_prune_and_df(make_instance, prepared):
-    instance = make_instance(acceleration="tcg")
+    instance = make_instance()
     own_cache(instance, prepared)
     kernels, templates = instance.state / "kernels", instance.state / "templates"
     kernel = next(p.name for p in kernels.iterdir() if (p / "vmlinux").exists())
     for old in kernels.glob("*/initramfs-*"):
         old.unlink()
     assert instance.start(), instance.log_text()
-    assert instance.viv("create", "--name", "a", "--memory", "128M").returncode == 0
+    assert instance.viv("create", "--name", "a").returncode == 0
     # What got old since vivd has started.
     (templates / ".base.build-dead").mkdir()
     (templates / ".base.build-dead" / "half").write_bytes(b"z" * 200000)
@@ -421,7 +421,7 @@ def test_prune_and_df(make_instance, prepared):
 
 
 def test_prune_leaves_shared_directories_alone(make_instance, prepared):
-    instance = make_instance(acceleration="tcg")
+    instance = make_instance()
     assert instance.start(), instance.log_text()
     before = sorted(str(p) for p in pathlib.Path(prepared).glob("*/*"))
     removed, reply = prune(instance, "--dry-run")

@@ -11,7 +11,7 @@ import vivarium
 
 
 def create(instance, **fields):
-    status, box = instance.create(memoryMB=256, **fields)
+    status, box = instance.create(**fields)
     assert status == 201, box
     return box["sandboxID"]
 

@@ -25,7 +25,7 @@ OF_IMAGE = {"memoryMB": 512}
 
 
 def create(instance, **fields):
-    status, reply = instance.create(**{"memoryMB": 256, "timeout": 3600, **fields})
+    status, reply = instance.create(**{**vivarium.BOOTED, "timeout": 3600, **fields})
     assert status == 201, reply
     return reply["sandboxID"]
 

@@ -18,7 +18,7 @@ START = "/process.Process/Start"
 
 @pytest.fixture(scope="module")
 def guest(shared):
-    return GuestAgent(shared, memoryMB=256)
+    return GuestAgent(shared, **vivarium.BOOTED)
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ echo done > /dev/shm/job
 
 def create(instance, **own):
     status, box = instance.request("POST", "/v2/sandboxes", {"templateID": "base", "timeout": None,
-                                                             "vivarium": {"memoryMB": 128, **own}})
+                                                             "vivarium": own})
     assert status == 201, box
     return box["sandboxID"]
 
@@ -62,7 +62,7 @@ def test_what_is_used_goes_on(shared):
 
 
 def test_removed_when_idle(shared):
-    r = shared.viv("create", "--name", "brief", "--memory", "128M", "--idle", "1s", "--on-idle", "kill")
+    r = shared.viv("create", "--name", "brief", "--idle", "1s", "--on-idle", "kill")
     assert r.returncode == 0, r.stderr
     box = r.stdout.decode().strip()
     vivarium.wait_for(lambda: last_event(shared, box)["type"] == "killed", timeout=180, what="it is removed")

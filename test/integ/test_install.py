@@ -200,7 +200,7 @@ def service(installed, prepared, tmp_path_factory):
     start.write_text("#!/bin/sh\n"
                      f"exec '{sys.executable}' '{CONFINED}' '{installed.unit}' '{installed.build}/src/vivd' \"$@\"\n")
     start.chmod(0o755)
-    instance = vivarium.Instance(build, prepared, acceleration="tcg", webhook_private="on")
+    instance = vivarium.Instance(build, prepared, webhook_private="on")
     assert instance.start(), instance.log_text()
     yield instance
     instance.close()
@@ -291,7 +291,7 @@ def test_bash_completes_files(installed, tmp_path):
 def test_bash_completes_sandboxes(installed, shared):
     ids = []
     for name in ("web-1", None):
-        status, sandbox = shared.create(memoryMB=128, **({"name": name} if name else {}))
+        status, sandbox = shared.create(**({"name": name} if name else {}))
         assert status == 201, sandbox
         ids.append(sandbox["sandboxID"])
     by_run_dir = {"VIVARIUM_RUN_DIR": str(shared.run_dir)}
@@ -381,7 +381,7 @@ def test_zsh_completes_verbs_and_options(installed):
 
 def test_zsh_completes_sandboxes(installed, shared, tmp_path):
     for name in ("web-1", "web-2"):
-        assert shared.create(memoryMB=128, name=name)[0] == 201
+        assert shared.create(name=name)[0] == 201
     env = {"VIVARIUM_RUN_DIR": str(shared.run_dir)}
     assert {"web-1", "web-2"} <= set(zsh(installed, "viv rm \t", env=env).split())
     assert "viv exec web-1 " in zsh(installed, "viv exec web-1\t", env=env)

@@ -12,7 +12,7 @@ import vivarium
 
 @pytest.fixture(scope="module")
 def box(shared):
-    status, box = shared.create(name="scribe", memoryMB=256)  # it boots, and its console says so
+    status, box = shared.create(name="scribe", **vivarium.BOOTED)  # it boots, and its console says so
     assert status == 201, box
     return box["sandboxID"]
 

@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def box(shared):
-    r = shared.viv("create", "--name", "meter", "--memory", "256M")
+    r = shared.viv("create", "--name", "meter")
     assert r.returncode == 0, r.stderr
     return r.stdout.decode().strip()
 

@@ -23,7 +23,7 @@ while True:
 
 
 def create(instance, *args):
-    r = instance.viv("create", "--memory", "256M", *args)
+    r = instance.viv("create", *args)
     assert r.returncode == 0, r.stderr
     return r.stdout.decode().split()[0]
 

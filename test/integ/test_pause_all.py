@@ -51,7 +51,7 @@ def four(make_instance):
     instance = make_instance(pause_parallel=PARALLEL)
     assert instance.start(), instance.log_text()
     assert pause_all(instance) == {}
-    status, box = instance.create(name="first", memoryMB=128)
+    status, box = instance.create(name="first")
     assert status == 201, box
     first = box["sandboxID"]
     sh(instance, first, "echo kept > /dev/shm/memory; echo kept > /home/user/file; sync")

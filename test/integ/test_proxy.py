@@ -76,7 +76,7 @@ def create(instance):
 @pytest.fixture(scope="module")
 def served(build, prepared):
     """A daemon with TCP and a sandbox with servers: on all addresses, and on the loopback only."""
-    instance = vivarium.Instance(build, prepared, **vivarium.WARM)
+    instance = vivarium.Instance(build, prepared)
     instance.key = tcp.start(instance, domain="box.example.org:8443", proxy_listen="127.0.0.1:0")
     instance.vid, instance.token = create(instance)
     yield instance

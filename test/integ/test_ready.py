@@ -9,7 +9,7 @@ import time
 import pytest
 import vivarium
 
-MEMORY = 256
+MEMORY = 512  # as the shared image has
 CLAIMED = ["rules", "wake"]
 IDENTITY = ("hostname; echo $WHO; cat /etc/machine-id /proc/sys/kernel/random/boot_id;"
             "python3 -c 'import os; [print(os.getrandom(16).hex()) for _ in range(20)]'")
@@ -18,11 +18,11 @@ IDENTITY = ("hostname; echo $WHO; cat /etc/machine-id /proc/sys/kernel/random/bo
 @pytest.fixture
 def make_pool(make_instance):
     """Makes running instances whose base template has an image, and a pool."""
-    def make(size, *options, **settings):
-        instance = make_instance(**{"warm_images": 4, **settings})
-        instance.own_templates()
+    def make(size, **settings):
+        instance = make_instance(**{"warm_behind": "on", **settings})
+        instance.own_templates(imaged=True)
         assert instance.start(), instance.log_text()
-        r = instance.viv("template", "warm", "--memory", f"{MEMORY}M", "--pool", size, *options, "base", timeout=300)
+        r = instance.viv("template", "warm", "--memory", f"{MEMORY}M", "--pool", size, "base", timeout=300)
         assert (r.returncode, r.stdout) == (0, b"base\n"), (r.stderr, instance.log_text())
         wait_ready(instance, size)
         return instance
@@ -250,7 +250,7 @@ def test_over_restarts(make_pool):
     assert instance.stop() == 0 and instance.start()
     wait_ready(instance, 1)
     # A bound that has become too small: told once, and shown.
-    assert instance.stop() == 0 and instance.start(pool_memory="255M")
+    assert instance.stop() == 0 and instance.start(pool_memory="511M")
     vivarium.wait_for(lambda: "pool_memory" in pool(instance).get("lastError", ""), what="why it is not full is told")
     assert members(instance) == set() and instance.log_text().count("event=ready.unfilled") == 1
     box = create(instance)
@@ -310,7 +310,7 @@ def test_templates_that_change(make_pool):
 
 
 def test_bad_wishes(make_instance):
-    instance = make_instance(warm_images=4, pool_memory="1G")
+    instance = make_instance(warm_behind="on", pool_memory="1G")
     instance.own_templates()
     assert instance.start(), instance.log_text()
     for target, body, status, why in (

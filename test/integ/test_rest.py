@@ -56,7 +56,7 @@ def state(instance, sandbox):
 
 
 def create(instance, **fields):
-    status, box = instance.create(memoryMB=256, **fields)
+    status, box = instance.create(**fields)
     assert status == 201, box
     return box["sandboxID"]
 
@@ -94,7 +94,7 @@ def test_verbs(shared):
     assert own["diskAllocatedBytes"] == own["checkpointBytes"] > 4 << 20
     steps = [step["step"] for step in own["pauseSteps"]]
     assert steps[0] == "drain" and "memory" in steps and steps[-2:] == ["commit", "release"]
-    assert "agent" in [step["step"] for step in own["createSteps"]]
+    assert "wake" in [step["step"] for step in own["createSteps"]]
     line = next(l for l in viv(shared, "ls").splitlines() if l.startswith(box))
     assert " paused " in line and re.search(r" [0-9.]+M of 5\.0G$", line), line
     for verb in (["exec", "verbs", "--", "true"], ["cp", "verbs:/etc/passwd", "-"], ["ps", "verbs"]):

@@ -173,7 +173,7 @@ def test_ls_inspect_and_names(shared, box):
 
 def test_logs_show_the_console(shared):
     """Of one that booted: those from an image begin when they wake."""
-    status, _ = shared.create(name="talker", memoryMB=256)
+    status, _ = shared.create(name="talker", **vivarium.BOOTED)
     assert status == 201
     r = shared.viv("logs", "talker")
     assert r.returncode == 0 and b"viv-agent: ready" in r.stdout

@@ -13,7 +13,7 @@ PROBE_S, TIMEOUT_S = 1, 3
 
 @pytest.fixture(scope="module")
 def instance(build, prepared):
-    i = vivarium.Instance(build, prepared, **vivarium.WARM, agent_probe_s=PROBE_S, agent_probe_timeout_s=TIMEOUT_S)
+    i = vivarium.Instance(build, prepared, agent_probe_s=PROBE_S, agent_probe_timeout_s=TIMEOUT_S)
     assert i.start(), i.log_text()
     yield i
     i.close()

@@ -203,7 +203,7 @@ def test_base_with_a_tag(shared):
 
 
 def test_a_new_vivd_finds_them(build, prepared):
-    instance = vivarium.Instance(build, prepared, **vivarium.WARM)
+    instance = vivarium.Instance(build, prepared)
     try:
         assert instance.start(), instance.log_text()
         box = counter(instance, envVars={"WHO": "me"})

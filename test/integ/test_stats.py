@@ -23,7 +23,7 @@ COLUMNS, LINES = 130, 24
 def boxes(shared):
     ids = []
     for name in ("alpha", "beta"):
-        r = shared.viv("create", "--name", name, "--memory", "256M")
+        r = shared.viv("create", "--name", name)
         assert r.returncode == 0, r.stderr
         ids.append(r.stdout.decode().strip())
     for box in ids:

@@ -82,7 +82,7 @@ def alive(pid):
 @pytest.fixture(scope="module")
 def served(build, prepared):
     """A daemon with TLS and a sandbox with a server on port 8000."""
-    instance = vivarium.Instance(build, prepared, **vivarium.WARM)
+    instance = vivarium.Instance(build, prepared)
     instance.key = start(instance)
     instance.vid, instance.token = test_proxy.create(instance)
     instance.name = f"8000-{instance.vid}.{DOMAIN}"

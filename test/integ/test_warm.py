@@ -10,17 +10,28 @@ import pytest
 import vivarium
 
 MEMORY = 256
+IMAGED = 512  # what the shared image has
 
 
 @pytest.fixture
 def make_warm(make_instance):
     """Makes instances that keep images of their templates."""
     def make(**settings):
-        instance = make_instance(**{"warm_images": 4, **settings})
+        instance = make_instance(**{"warm_behind": "on", **settings})
         instance.own_templates()
         return instance
 
     return make
+
+
+@pytest.fixture(scope="module")
+def imaged(build, prepared):
+    """A daemon with an image of the default size, for tests that need no other."""
+    instance = vivarium.Instance(build, prepared)
+    instance.own_templates(imaged=True)
+    assert instance.start(), instance.log_text()
+    yield instance
+    instance.close()
 
 
 def create(instance, **fields):
@@ -79,21 +90,19 @@ def test_sandboxes_of_an_image(make_warm):
     for n in range(5):
         box = create(instance, name=f"box-{n}", envVars={"WHO": f"me-{n}"}, secure=n == 0)
         assert origin(instance, box) == "warm", instance.log_text()
-        seen.append(sh(instance, box, IDENTITY).splitlines())
+        stir = "dd if=/dev/urandom of=/tmp/x bs=1M count=8 2>/dev/null; cat /tmp/x >/dev/null; sync"
+        seen.append(sh(instance, box, f"{IDENTITY}; {stir}").splitlines())
         assert seen[-1][:2] == [f"box-{n}", f"me-{n}"]
-        sh(instance, box, "dd if=/dev/urandom of=/tmp/x bs=1M count=24 2>/dev/null; cat /tmp/x >/dev/null; sync")
     for column in zip(*seen):
         assert len(set(column)) == 5, seen
     assert digest(image) == before
     assert images(instance) == [image]
 
 
-def test_rest_and_boot_of_one_that_was_restored(make_warm):
+def test_rest_and_boot_of_one_that_was_restored(imaged):
     """Its memory begins as the image; after a boot it begins as zeros, and nothing of the image comes back."""
-    instance = make_warm()
-    assert instance.start(), instance.log_text()
-    make_image(instance)
-    box = create(instance)
+    instance = imaged
+    box = create(instance, memoryMB=IMAGED)
     sh(instance, box, "echo disk > /home/user/file; echo memory > /dev/shm/file; sync")
     for _ in range(2):
         assert instance.request("POST", f"/sandboxes/{box}/pause", {})[0] == 204
@@ -108,6 +117,7 @@ def test_rest_and_boot_of_one_that_was_restored(make_warm):
     assert instance.request("POST", f"/sandboxes/{box}/pause", {})[0] == 204
     assert instance.request("POST", f"/v2/sandboxes/{box}/connect", {})[0] == 201
     assert sh(instance, box, "md5sum < /dev/shm/x; cat /home/user/file") == f"{total}\ndisk"
+    assert instance.request("DELETE", f"/sandboxes/{box}")[0] == 204
 
 
 def test_images_that_are_not_used(make_warm):
@@ -197,11 +207,9 @@ def test_templates(make_warm):
     assert instance.create()[0] == 404
 
 
-def test_free_memory_does_not_reach_the_disk(make_warm):
-    instance = make_warm()
-    assert instance.start(), instance.log_text()
-    make_image(instance)
-    box = create(instance)
+def test_free_memory_does_not_reach_the_disk(imaged):
+    instance = imaged
+    box = create(instance, memoryMB=IMAGED)
     assert origin(instance, box) == "warm"
 
     def saved(command):
@@ -215,6 +223,7 @@ def test_free_memory_does_not_reach_the_disk(make_warm):
     kept = saved(use)
     free = saved("rm /dev/shm/x")
     assert kept > 60_000_000 and kept - free > 58_000_000, (kept, free)
+    assert instance.request("DELETE", f"/sandboxes/{box}")[0] == 204
 
 
 # Its words have one length, so that whoever reads finds a whole one; a shell does it by itself, which costs little.
@@ -296,28 +305,27 @@ def test_what_is_never_ready_makes_no_image(make_warm):
     assert images(instance) == []
 
 
-def test_a_larger_disk_is_grown_before_it_is_handed_out(make_warm):
-    instance = make_warm()
-    assert instance.start(), instance.log_text()
-    image = make_image(instance)
-    before = digest(image)
+def test_a_larger_disk_is_grown_before_it_is_handed_out(imaged):
+    instance = imaged
+    found = images(instance)
+    before = list(map(digest, found))
     size = "df -m --output=size / | tail -1"
-    usual = create(instance)
+    usual = create(instance, memoryMB=IMAGED)
     small = int(sh(instance, usual, size))
     disk = instance.get(f"/sandboxes/{usual}")["diskSizeMB"]
-    box = create(instance, diskSizeMB=disk + 3000)
+    box = create(instance, memoryMB=IMAGED, diskSizeMB=disk + 3000)
     assert origin(instance, box) == "warm", instance.log_text()
     assert instance.get(f"/sandboxes/{box}")["diskSizeMB"] == disk + 3000
     assert int(sh(instance, box, size)) > small + 2700
-    sh(instance, box, "head -c 30000000 /dev/urandom >/home/user/data; sync; md5sum /home/user/data >/home/user/sum")
+    sh(instance, box, "head -c 10000000 /dev/urandom >/home/user/data; sync; md5sum /home/user/data >/home/user/sum")
     # What was grown is paused, resumed and forked as any other; its layers are of two sizes.
     for _ in range(3):
         assert instance.request("POST", f"/sandboxes/{box}/pause")[0] == 204, instance.log_text()
         assert instance.request("POST", f"/sandboxes/{box}/resume", {"timeout": None})[0] == 201
         assert sh(instance, box, "md5sum -c /home/user/sum") == "/home/user/data: OK"
     assert int(sh(instance, box, size)) > small + 2700
-    assert images(instance) == [image] and digest(image) == before
+    assert images(instance) == found and list(map(digest, found)) == before
     # One that is smaller than the image's boots: nothing can shrink.
-    little = create(instance, diskSizeMB=disk - 1000)
+    little = create(instance, memoryMB=IMAGED, diskSizeMB=disk - 1000)
     assert origin(instance, little) == "boot"
     assert int(sh(instance, little, size)) < small

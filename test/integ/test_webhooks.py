@@ -36,7 +36,7 @@ def receiver():
 def hooked(build, prepared):
     if not (build / "src" / "viv-hook").exists():
         pytest.skip("viv-hook was not built: libcurl is missing")
-    instance = vivarium.Instance(build, prepared, **vivarium.WARM, webhook_private="on")
+    instance = vivarium.Instance(build, prepared, webhook_private="on")
     assert instance.start(), instance.log_text()
     yield instance
     instance.close()

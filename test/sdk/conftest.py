@@ -14,7 +14,7 @@ import vivarium  # noqa: E402
 
 @pytest.fixture(scope="session")
 def server(build, prepared):
-    instance = vivarium.Instance(build, prepared, **vivarium.WARM)
+    instance = vivarium.Instance(build, prepared)
     try:
         assert instance.start(), instance.log_text()
         key = instance.viv("key", "create", "sdk").stdout.decode().strip()

@@ -25,7 +25,7 @@ class DomainServer(sdk.Server):
 
 @pytest.fixture(scope="module")
 def server(build, prepared):
-    instance = vivarium.Instance(build, prepared, **vivarium.WARM)
+    instance = vivarium.Instance(build, prepared)
     try:
         assert instance.start(), instance.log_text()
         key = instance.viv("key", "create", "sdk").stdout.decode().strip()
