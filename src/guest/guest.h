@@ -66,15 +66,10 @@ must_check int guest_freeze(struct in_addr addr, bool sync, int vmm_pidfd, struc
 must_check int guest_thaw(struct in_addr addr, int vmm_pidfd, struct op *op);
 
 /* A connection to the agent, made while nothing waits for it: when the guest's processes stand
- * still, each round trip counts. */
+ * still, each round trip counts. A zeroed one is closed. */
 struct guest_line {
-	struct http_client client;
+	struct http_client *client; /* owned; NULL = closed */
 };
-
-#define GUEST_LINE_INIT                                                                            \
-	{                                                                                          \
-		.client = HTTP_CLIENT_INIT                                                         \
-	}
 
 /** guest_line_open() - connect, and hear from the agent once. Return: 0; -errno, op->err set */
 must_check int guest_line_open(struct guest_line *line, struct in_addr addr, int vmm_pidfd,

@@ -173,30 +173,41 @@ static int call_plain(struct in_addr addr, int vmm_pidfd, const struct plain_cal
 
 int guest_line_open(struct guest_line *line, struct in_addr addr, int vmm_pidfd, struct op *op)
 {
-	int r = connect_guest(&line->client, addr, vmm_pidfd, op);
+	int r;
 
-	return r < 0 ? err_wrap(&op->err, "reach the guest agent")
-		     : call_on(&line->client, &health_call, op);
+	assert(line->client == NULL);
+	line->client = xcalloc(1, sizeof(*line->client));
+	*line->client = (struct http_client)HTTP_CLIENT_INIT;
+	r = connect_guest(line->client, addr, vmm_pidfd, op);
+	r = r < 0 ? err_wrap(&op->err, "reach the guest agent")
+		  : call_on(line->client, &health_call, op);
+	if (r < 0)
+		guest_line_done(line);
+	return r;
 }
 
 int guest_line_freeze(struct guest_line *line, struct op *op)
 {
-	return call_on(&line->client, &freeze_call, op);
+	return call_on(line->client, &freeze_call, op);
 }
 
 int guest_line_begin_thaw(struct guest_line *line, struct op *op)
 {
-	return begin_plain(&line->client, &thaw_call, op);
+	return begin_plain(line->client, &thaw_call, op);
 }
 
 int guest_line_finish_thaw(struct guest_line *line, struct op *op)
 {
-	return finish_plain(&line->client, &thaw_call, op);
+	return finish_plain(line->client, &thaw_call, op);
 }
 
 void guest_line_done(struct guest_line *line)
 {
-	http_client_done(&line->client);
+	struct http_client *client = take_ptr(&line->client);
+
+	if (client != NULL)
+		http_client_done(client);
+	free(client);
 }
 
 int guest_freeze(struct in_addr addr, bool sync, int vmm_pidfd, struct op *op)

@@ -52,6 +52,8 @@ static void drop_old_marks(struct console_marks *marks, uint64_t first)
 
 	while (old + 1 < marks->n && marks->at[old + 1].at <= first)
 		old++;
+	if (old == 0)
+		return;
 	marks->n -= old;
 	memmove(marks->at, &marks->at[old], marks->n * sizeof(marks->at[0]));
 }
@@ -66,7 +68,7 @@ static void mark(struct console *c, uint64_t ms)
 	drop_old_marks(marks, c->fed - c->ring.len);
 	if (marks->n == CONSOLE_MARKS)
 		thin_marks(marks);
-	marks->at[marks->n++] = (struct console_mark){ .at = c->fed, .ms = ms };
+	console_marks_push(marks, (struct console_mark){ .at = c->fed, .ms = ms });
 }
 
 uint64_t console_mark_time(const struct console_marks *marks, uint64_t at)
@@ -157,4 +159,5 @@ void console_done(struct console *c)
 {
 	fd_close(&c->log_fd);
 	buf_done(&c->ring);
+	console_marks_done(&c->marks);
 }

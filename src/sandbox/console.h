@@ -11,6 +11,7 @@
 #pragma once
 
 #include "base/buf.h"
+#include "base/vec.h"
 
 enum { CONSOLE_RING_BYTES = 65536, CONSOLE_MARKS = 128, CONSOLE_MARK_MS = 100 };
 
@@ -20,16 +21,13 @@ struct console_mark {
 	uint64_t ms; /* CLOCK_REALTIME */
 };
 
-struct console_marks {
-	struct console_mark at[CONSOLE_MARKS];
-	size_t n;
-};
+VEC_DEFINE(console_marks, struct console_mark)
 
 struct console {
 	struct buf ring;
-	uint64_t fed; /* bytes; the ring has the last of them */
-	struct console_marks marks;
-	int log_fd; /* owned; -1 = no file */
+	uint64_t fed;               /* bytes; the ring has the last of them */
+	struct console_marks marks; /* CONSOLE_MARKS at most */
+	int log_fd;                 /* owned; -1 = no file */
 	uint64_t log_bytes;
 };
 

@@ -10,24 +10,25 @@
 void journal_add(struct journal *j, uint64_t ms, enum log_level level, const char *fmt, ...)
 {
 	char text[JOURNAL_TEXT_MAX];
+	struct journal_entries *all = &j->entries;
 	va_list ap;
 
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	if (j->n == JOURNAL_MAX) {
-		free(j->at[0].text);
-		j->n--;
-		memmove(&j->at[0], &j->at[1], j->n * sizeof(j->at[0]));
+	if (all->n == JOURNAL_MAX) {
+		free(all->at[0].text);
+		all->n--;
+		memmove(&all->at[0], &all->at[1], all->n * sizeof(all->at[0]));
 	}
-	j->at[j->n++] = (struct journal_entry){ .ms = ms != 0 ? ms : clock_realtime_ms(),
-						.level = level,
-						.text = str_dup(text) };
+	journal_entries_push(all, (struct journal_entry){ .ms = ms != 0 ? ms : clock_realtime_ms(),
+							  .level = level,
+							  .text = str_dup(text) });
 }
 
 void journal_done(struct journal *j)
 {
-	for (size_t i = 0; i < j->n; i++)
-		free(j->at[i].text);
-	j->n = 0;
+	vec_foreach (entry, &j->entries)
+		free(entry->text);
+	journal_entries_done(&j->entries);
 }

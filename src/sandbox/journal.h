@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/log.h"
+#include "base/vec.h"
 
 enum { JOURNAL_MAX = 64, JOURNAL_TEXT_MAX = 512 };
 
@@ -12,10 +13,11 @@ struct journal_entry {
 	char *text; /* owned */
 };
 
+VEC_DEFINE(journal_entries, struct journal_entry)
+
 /* Zeroed = empty. */
 struct journal {
-	struct journal_entry at[JOURNAL_MAX]; /* oldest first */
-	size_t n;
+	struct journal_entries entries; /* oldest first; JOURNAL_MAX at most */
 };
 
 /** journal_add() - add a line, cut to JOURNAL_TEXT_MAX; the oldest goes when there are too many

@@ -38,15 +38,16 @@ struct log_snapshot *log_snapshot_of(const struct console *c, const struct journ
 {
 	struct log_snapshot *s = xcalloc(1, sizeof(*s));
 
-	for (size_t i = 0; i < j->n; i++)
-		journal_add(&s->journal, j->at[i].ms, j->at[i].level, "%s", j->at[i].text);
+	vec_foreach (entry, &j->entries)
+		journal_add(&s->journal, entry->ms, entry->level, "%s", entry->text);
 	if (c == NULL || c->ring.len == 0)
 		return s;
 	s->n = c->ring.len;
 	s->console = xcalloc(s->n, 1);
 	memcpy(s->console, buf_head(&c->ring), s->n);
 	s->first = c->fed - s->n;
-	s->marks = c->marks;
+	vec_foreach (mark, &c->marks)
+		console_marks_push(&s->marks, *mark);
 	return s;
 }
 
@@ -60,6 +61,7 @@ void log_snapshot_free(struct log_snapshot *s)
 	if (s == NULL)
 		return;
 	journal_done(&s->journal);
+	console_marks_done(&s->marks);
 	free(s->console);
 	free(s);
 }
@@ -143,11 +145,10 @@ static void add_console(const struct log_snapshot *s, const struct log_query *q,
 static void add_journal(const struct log_snapshot *s, const struct log_query *q,
 			struct log_lines *out)
 {
-	for (size_t i = 0; i < s->journal.n; i++) {
-		const struct journal_entry *e = &s->journal.at[i];
-		struct log_line l = { .ms = e->ms,
-				      .level = e->level,
-				      .text = clean(e->text, strlen(e->text)) };
+	vec_foreach (entry, &s->journal.entries) {
+		struct log_line l = { .ms = entry->ms,
+				      .level = entry->level,
+				      .text = clean(entry->text, strlen(entry->text)) };
 
 		add(out, l, q);
 	}

@@ -178,8 +178,8 @@ static bool set_running(struct resume *r)
 	db_set_str(&sb->row.agent_version, sb->res.agent_version);
 	if (r->plan == &start_plan)
 		db_set_str(&sb->row.kernel_version, sb->res.kernel_version);
-	if (err_is_set(&sb->res.start_fault))
-		return sandbox_set_state(sb, DB_RUNNING, sb->res.start_fault.msg);
+	if (sb->res.start_fault != NULL)
+		return sandbox_set_state(sb, DB_RUNNING, sb->res.start_fault);
 	/* What it ended of stays to be seen: nobody was there when it was started again. */
 	return sandbox_set_state(sb, DB_RUNNING, r->unasked ? NULL : "");
 }
@@ -265,7 +265,7 @@ static void submit(struct resume *r)
 	struct resources *res = &r->sb->res;
 
 	str_copy(res->start_from, sizeof(res->start_from), sandbox_template(r->sb));
-	res->start_fault = (struct err){ 0 };
+	free(take_ptr(&res->start_fault));
 	op_init(&r->op, 0, -1);
 	r->op.fault = r->sb->m->config.fault;
 	sandbox_begin(r->sb);

@@ -37,7 +37,7 @@ struct resources {
 	struct template template;           /* of a sandbox that is being created */
 	char start[TEMPLATE_START_ID_SIZE]; /* what was started in it; "" = nothing */
 	char start_from[NAME_MAX_LEN + 1];  /* template that says what a boot starts in it */
-	struct err start_fault;             /* set: why that did not come up */
+	char *start_fault;                  /* why that did not come up; owned; NULL = it did */
 	int origin_fd; /* checkpoint that it is restored from; owned; -1 = none */
 	struct checkpoint origin;
 	int draft_fd; /* checkpoint that is being made; owned; -1 = none */
@@ -60,7 +60,7 @@ struct resources {
 	{                                                                                          \
 		.dirfd = -1, .run_dirfd = -1, .cgroup_fd = -1, .slot = NET_SLOT_INIT,              \
 		.console = CONSOLE_INIT, .origin_fd = -1, .draft_fd = -1, .draft_owner_fd = -1,    \
-		.merged = DISK_MERGE_INIT, .line = GUEST_LINE_INIT                                 \
+		.merged = DISK_MERGE_INIT                                                          \
 	}
 
 struct destroy_waiter {

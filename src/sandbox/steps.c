@@ -22,6 +22,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -442,7 +443,8 @@ static int restart_acquire(struct sandbox *sb, struct op *op)
 	err_wrap(&child.err, "what template %s starts", sb->res.start_from);
 	log_warning("sandbox.start_command", kv_str("id", sb->row.id.s),
 		    kv_str("error", child.err.msg));
-	sb->res.start_fault = child.err;
+	free(sb->res.start_fault);
+	sb->res.start_fault = str_dup(child.err.msg);
 	return 0;
 }
 
@@ -486,4 +488,5 @@ void resources_close(struct resources *res)
 	fd_close(&res->run_dirfd);
 	fd_close(&res->dirfd);
 	console_done(&res->console);
+	free(take_ptr(&res->start_fault));
 }

@@ -29,7 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct log_query q = { .to_ms = UINT64_MAX, .limit = SIZE_MAX, .least = LOG_LEVEL_DEBUG };
 	struct console console = CONSOLE_INIT;
-	struct journal journal = { .n = 0 };
+	struct journal journal = { 0 };
 	struct log_lines lines = { 0 };
 	struct log_snapshot *s;
 

@@ -175,7 +175,8 @@ END_TEST
 
 START_TEST(test_marks)
 {
-	struct console_marks m = { .at = { { 0, 100 }, { 50, 300 } }, .n = 2 };
+	struct console_mark at[] = { { 0, 100 }, { 50, 300 } };
+	struct console_marks m = { .at = at, .n = ARRAY_SIZE(at) };
 
 	ck_assert_uint_eq(console_mark_time(&m, 0), 100);
 	ck_assert_uint_eq(console_mark_time(&m, 49), 100);
