@@ -220,7 +220,7 @@ def test_corrupt_kernel(make_instance, prepared):
             image.chmod(0o644)
             image.write_bytes(os.urandom(1 << 20))
     assert instance.start(), instance.log_text()
-    r = instance.viv("run", "--", "true")
+    r = instance.viv("run", "--memory", "256M", "--", "true")
     assert r.returncode == 125 and b"kernel" in r.stderr.lower(), r.stderr
 
 

@@ -7,7 +7,7 @@ import re
 import shutil
 
 import vivarium
-from test_fork import OF_IMAGE, create, fork, post, rm, sh
+from test_fork import create, fork, post, rm, sh
 
 ROUNDS = 40 if os.environ.get("VIV_TEST_LONG") == "1" else 24
 LAYERS_MOST = 15
@@ -57,7 +57,7 @@ def test_many_checkpoints(shared):
     A file is changed in one place, and another one added, before each; the sums say what each is, early, in the
     middle, and last. Merged layers read the same, for those who go on, those who go back, and children.
     """
-    box = create(shared, **OF_IMAGE)
+    box = create(shared)
     directory = shared.state / "sandboxes" / box
     pid = shared.get(f"/sandboxes/{box}")["vivarium"]["vmmPid"]
     sh(shared, box, "head -c 6000000 /dev/urandom > /home/user/big; sync")
@@ -91,7 +91,7 @@ def test_many_checkpoints(shared):
 
 def test_merged_after_a_pause(shared):
     """Each resume puts a layer on the disk; behind a pause they become one, which reads the same."""
-    box = create(shared, **OF_IMAGE)
+    box = create(shared)
     directory = shared.state / "sandboxes" / box
     sh(shared, box, "head -c 6000000 /dev/urandom > /home/user/big; sync")
     for i in range(1, 9):

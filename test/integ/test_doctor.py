@@ -201,14 +201,18 @@ def test_vivd_doctor_beside_a_vivd(make_instance):
 
 
 def test_missing_program_names_its_package(make_instance):
-    """In a mount namespace of its own, where nft is no program."""
+    """In a mount namespace of its own, where neither nft nor viv-hook is a program."""
     instance = make_instance()
-    hide = 'mount --bind /dev/null "$(command -v nft)" && exec "$0" doctor --json'
-    r = subprocess.run(["unshare", "--mount", "sh", "-c", hide, instance.build / "src" / "vivd"],
+    hide = ('mount --bind /dev/null "$(command -v nft)"; [ ! -e "$1" ] || mount --bind /dev/null "$1";'
+            ' exec "$0" doctor --json')
+    programs = instance.build / "src"
+    r = subprocess.run(["unshare", "--mount", "sh", "-c", hide, programs / "vivd", programs / "viv-hook"],
                        env=instance.env(), capture_output=True, text=True)
     assert r.returncode == 1, r.stderr
     nft = item(json.loads(r.stdout), "network", "nft")
     assert nft["verdict"] == "missing" and nft["advice"] == "install the package nftables"
+    hook = item(json.loads(r.stdout), "programs", "viv-hook")
+    assert hook["verdict"] == "degraded" and "webhooks" in hook["why"] and "libcurl4-openssl-dev" in hook["advice"]
 
 
 def test_row_without_its_data(make_instance):

@@ -79,7 +79,7 @@ def test_stats_once(shared, boxes):
     assert head.split() == "ID NAME STATE CPU % MEMORY / LIMIT IN GUEST DISK / SIZE IN GUEST".split()
     assert {row.split()[1] for row in rows} >= {"alpha", "beta"}
     for row in rows:
-        assert re.search(r"running +\d+\.\d +[\d.]+[KMGT] / +256M +[\d.]+[KMGT] +[\d.]+[KMGT] / +[\d.]+[KMGT] +[\d.]+[KMGT]$",
+        assert re.search(r"running +\d+\.\d +[\d.]+[KMGT] / +512M +[\d.]+[KMGT] +[\d.]+[KMGT] / +[\d.]+[KMGT] +[\d.]+[KMGT]$",
                          row), row
 
 
@@ -90,7 +90,7 @@ def test_stats_of_some_as_json(shared, boxes):
     assert [row["name"] for row in rows] == ["beta", "alpha"]
     for row in rows:
         assert row["state"] == "running" and 0 <= row["cpuPct"] <= 100
-        assert row["memLimitBytes"] == 256 << 20 and 0 < row["guestMemBytes"] < 256 << 20
+        assert row["memLimitBytes"] == 512 << 20 and 0 < row["guestMemBytes"] < 512 << 20
         assert row["hostMemBytes"] > 0 and row["hostDiskBytes"] > 0
         assert 0 < row["guestDiskBytes"] < row["diskLimitBytes"]
 

@@ -323,9 +323,9 @@ def test_viv_tls_is_killed(served):
     with old, pytest.raises((ssl.SSLEOFError, ConnectionError)):
         assert old.recv(1) == b""
         raise ConnectionError
+    vivarium.wait_for(lambda: "tls.worker_ended" in served.log_text(), what="vivd knows it")
     assert request(served, "GET", "/x", name=served.name)[0] == 200  # it waited for the next one
     assert worker_pid(served) != pid and not alive(pid)
-    assert "tls.worker_ended" in served.log_text()
 
 
 def test_vivd_is_killed(served):
