@@ -156,11 +156,18 @@ def cells():
     return found
 
 
-def keep_going(pidfd):
-    """Until the process has ended."""
-    with contextlib.suppress(ProcessLookupError):
+def is_stopped(process):
+    """By a signal; one that is traced, as by its own leak sanitizer at its end, is not to be disturbed."""
+    return pathlib.Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+
+
+def keep_going(process):
+    """Until it has ended."""
+    pidfd = os.pidfd_open(process.pid)
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
         while True:
-            signal.pidfd_send_signal(pidfd, signal.SIGCONT)
+            if is_stopped(process):
+                signal.pidfd_send_signal(pidfd, signal.SIGCONT)
             time.sleep(0.1)
     os.close(pidfd)
 
@@ -294,15 +301,14 @@ class World(Place, subject.World):
         """The operation's request, when the daemon has stopped at a point of it."""
         self.restart(f"{point}=stop")
         connection = self.request(operation)
-        stat = pathlib.Path(f"/proc/{self.instance.process.pid}/stat")
-        vivarium.wait_for(lambda: stat.read_text().rsplit(")", 1)[1].split()[0] == "T", what=f"it met {point}")
+        vivarium.wait_for(lambda: is_stopped(self.instance.process), what=f"it met {point}")
         return connection
 
     def go_on(self):
         """The daemon does, each time that it meets the point: the way back may be there again."""
         if self.going is not self.instance.process:
             self.going = self.instance.process
-            threading.Thread(target=keep_going, args=(os.pidfd_open(self.going.pid),), daemon=True).start()
+            threading.Thread(target=keep_going, args=(self.going,), daemon=True).start()
 
     def answer(self, connection):
         try:
