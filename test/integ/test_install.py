@@ -231,7 +231,10 @@ def test_sandboxes_live_in_the_service(service):
     assert not re.search("level=(warning|error)", service.log_text()), service.log_text()
 
 
-def test_the_doctor_sees_as_much_from_the_service(service, build):
+def test_the_doctor_sees_as_much_from_the_service(service, build, sanitizers):
+    if sanitizers != "none":
+        pytest.skip("each probe's leak sanitizer traces at its end, which the unit forbids")
+
     def verdicts(*argv):
         r = vivarium.run(*map(str, argv), "--json", env=service.env())
         assert r.returncode in (0, 1, 3), r.stderr
