@@ -101,7 +101,7 @@ def test_verbs(shared):
         assert f"is paused; `viv resume {box}`" in shared.viv(*verb).stderr.decode()
     assert "generation           1\n" in viv(shared, "inspect", "verbs")
     usage = next(u for u in shared.get("/df")["sandboxes"] if u["sandboxID"] == box)
-    assert usage["bytes"] >= own["checkpointBytes"]
+    assert own["checkpointBytes"] >= usage["bytes"] > 4 << 20  # the image's layer goes with others, too
 
     assert viv(shared, "resume", box) == f"{box}\n"
     assert "running already" in viv(shared, "resume", box, code=1)
