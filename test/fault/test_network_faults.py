@@ -113,7 +113,7 @@ def test_rules_are_there_before_the_guest(box):
     """A create that ends between the slot and the VM has left the slot with its rules already."""
     box.restart("create.slot.after=kill")
     with contextlib.suppress(*GONE):
-        box.instance.create(network={"denyOut": ["0.0.0.0/0"]})
+        box.instance.create(network={"denyOut": ["0.0.0.0/0"]}, **vivarium.BOOTED)
         raise AssertionError("it was answered")
     assert box.instance.wait_dead() == -signal.SIGKILL
     victim, = set(box.instance.rows()) - {box.id}
