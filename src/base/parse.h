@@ -26,8 +26,8 @@ must_check int parse_duration_s(const char *s, uint64_t *out_s);
 must_check int parse_restart(const char *s, uint64_t *out_tries);
 
 /**
- * parse_keyed() - the number behind a key in text of the kernel's that has a key on each line, such as
- * "oom_kill 3" in a cgroup's memory.events or "MemTotal:  123 kB" in /proc/meminfo
+ * parse_keyed() - the number behind a key in text of the kernel's that has a key on each line, as
+ * "oom_kill 3" in a cgroup's memory.events, or "MemTotal:  123 kB" in /proc/meminfo
  * @key: all of a line's first word.
  *
  * Return: 0; -ENOENT no line has it; -EINVAL, -ERANGE no number is behind it.
