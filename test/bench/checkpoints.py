@@ -25,7 +25,7 @@ from wire import (CPUS, DISK_MIB, OUTPUT, TIMEOUT_S, Connection, create, p50_p95
 ECHO = {"process": {"cmd": "/bin/sh", "args": ["-c", "true; echo"], "envs": {}}, "stdin": True}
 SMALL_MIB, LARGE_MIB = 256, 1024
 DIRTY_MIB, CURVE_MIB, FORK_MIB = 10, (0, 50, 100), (10, 100, 400)
-FORKS, CHILDREN, IDLE, GENERATIONS = 10, 20, 8, 100
+FORKS, CHILDREN, IDLE, GENERATIONS, GENERATION_TURNS = 10, 20, 8, 100, 5
 # What vivd does while the vCPUs stand still, until all of the state is written (sandbox/steps-save.c).
 STALL = {"halt", "devices", "memory", "settle"}
 TICK_PORT = 9001
@@ -166,18 +166,33 @@ def pause_cost(instance, n, rows):
             rows["pause_cost"][f"{what}_{mib}mb"] = p50_p95([p[what] for p in found])["p50"]
 
 
-def generations(instance, rows):
-    """One sandbox, paused and resumed again and again; five at each end, since one says little."""
+def stirred(instance):
     sandbox = warm_box(instance, SMALL_MIB)
     stir(instance, sandbox, DIRTY_MIB)
-    took = []
-    for _ in range(GENERATIONS):
-        pause(instance, sandbox)
-        took.append(resume(instance, sandbox))
+    return sandbox
+
+
+def next_resume(instance, sandbox):
+    pause(instance, sandbox)
+    return resume(instance, sandbox)
+
+
+def first_resume(instance):
+    sandbox = stirred(instance)
+    took = next_resume(instance, sandbox)
     remove(instance, sandbox)
-    early, late = statistics.median(took[:5]), statistics.median(took[-5:])
+    return took
+
+
+def generations(instance, rows):
+    """One sandbox, paused and resumed again and again; its last resumes in turn with the first ones of others."""
+    sandbox = stirred(instance)
+    took = [next_resume(instance, sandbox) for _ in range(GENERATIONS - GENERATION_TURNS)]
+    turns = [(first_resume(instance), next_resume(instance, sandbox)) for _ in range(GENERATION_TURNS)]
+    remove(instance, sandbox)
+    early, late = (statistics.median(side) for side in zip(*turns))
     rows["resume_generation_100"] = {"p50": round(late, 3), "generation_1_p50": round(early, 3),
-                                     "generation_10_p50": round(statistics.median(took[8:13]), 3),
+                                     "generation_10_p50": round(statistics.median(took[7:12]), 3),
                                      "ratio": round(late / early, 4)}
 
 
