@@ -198,7 +198,7 @@ build_in() {
 }
 
 run_fuzz() {
-	local targets name
+	local targets name bad=
 
 	build_in fuzz clang -Dfuzz=true -Db_lundef=false || return
 	targets=$(ninja -C "$build-fuzz" -t targets all | sed -n 's,^test/fuzz/\(fuzz_[a-z0-9_]*\):.*,\1,p')
@@ -207,8 +207,9 @@ run_fuzz() {
 		ninja -C "$build-fuzz" "test/fuzz/$name" &&
 			"$build-fuzz/test/fuzz/$name" -max_total_time="$fuzz_seconds" -verbosity=0 \
 				-artifact_prefix="$build-fuzz/corpus/" "$build-fuzz/corpus/$name" \
-				"$root/test/fuzz/corpus/${name#fuzz_}" || return
+				"$root/test/fuzz/corpus/${name#fuzz_}" || bad="$bad $name"
 	done
+	[ -z "$bad" ] || { echo "targets that failed:$bad" >&2; false; }
 }
 
 run_analysis() {

@@ -455,6 +455,16 @@ static bool is_in_clear_and_public(const struct config *c, const char *listen)
 	       (address_parse(listen, &a) < 0 || !address_is_loopback(&a));
 }
 
+/* Also those that follow from others, which nobody wrote. */
+static int check_paths(const struct config *c, struct err *e)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
+		if (settings[i].type == SETTING_PATH && strlen(c->values[i].text) > CONFIG_PATH_MAX)
+			return refuse(c, settings[i].key, "a path has at most 255 bytes", e);
+	}
+	return 0;
+}
+
 int config_check(struct config *c, struct err *e)
 {
 	auto_free char *socket = str_printf("%s/vivd.sock", c->run_dir);
@@ -480,7 +490,7 @@ int config_check(struct config *c, struct err *e)
 		return refuse(c, "default_cpus", "it is more than max_cpus", e);
 	if (c->max_memory_mib != 0 && c->default_memory_mib > c->max_memory_mib)
 		return refuse(c, "default_memory", "it is more than max_memory", e);
-	return 0;
+	return check_paths(c, e);
 }
 
 int config_print(const struct config *c, FILE *out)

@@ -234,6 +234,7 @@ END_TEST
 START_TEST(test_several_at_once)
 {
 	auto_free char *long_dir = str_printf("--run-dir=/%0100d", 0);
+	auto_free char *long_state_dir = str_printf("--state-dir=/%0250d", 0);
 
 	file_refused("default_cpus = 8\nmax_cpus = 4\n", ":1:", "more than max_cpus");
 	file_refused("max_memory = 256M\n", "default: default_memory", "more than max_memory");
@@ -242,6 +243,7 @@ START_TEST(test_several_at_once)
 	file_refused("domain = .org\n", ":1:", "domain cannot be '.org'", "lower case");
 	write_file("");
 	flag_refused(long_dir, "at most 107 bytes");
+	flag_refused(long_state_dir, "default: tls_cert cannot be", "at most 255 bytes");
 }
 END_TEST
 
