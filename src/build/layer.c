@@ -112,7 +112,7 @@ static int hide_contents(struct layer *l, int parent_fd,
 {
 	auto_dir *d = NULL;
 	const struct dirent *entry;
-	ino_t dir;
+	ino_t dir = 0;
 	int r = dir_open_at(parent_fd, name, O_NOFOLLOW, &d);
 
 	if (r == -ENOTDIR || r == -ELOOP)

@@ -8,7 +8,7 @@ enum { KIB = 1024 };
 struct size_text size_text(uint64_t bytes)
 {
 	static const char units[] = "KMGTPE";
-	struct size_text text;
+	struct size_text text = { "" };
 	double n = (double)bytes / KIB;
 	size_t unit = 0;
 

@@ -9,6 +9,7 @@
 #include "viv-config.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 static const char usage[] = "Usage:\n"
@@ -35,5 +36,5 @@ int main(int argc, char **argv)
 	if (r < 0)
 		fprintf(stderr, "viv-hook: %s\n", err_is_set(&e) ? e.msg : "vivd is gone");
 	fflush(stderr);
-	_exit(r < 0);
+	_exit(r < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
 }
