@@ -373,13 +373,14 @@ static int pump_webhook(const struct db_webhook *w, void *arg)
 			  .webhook = w,
 			  .under_way = flights_of(h, w->id),
 			  .most = w->failed_ms > w->delivered_ms ? 1 : AT_ONCE_EACH };
+	struct db_due due = { .webhook = w->id, .now_ms = clock_realtime_ms() };
 	int r;
 
 	if (!w->enabled || h->wanted || h->full || h->n_flights >= HOOK_POSTS_MAX)
 		return 0;
 	/* Those that are under way are due as well, and come first. */
-	r = db_delivery_each(h->db, w->id, clock_realtime_ms(), p.most + p.under_way, post, &p,
-			     NULL);
+	due.limit = p.most + p.under_way;
+	r = db_delivery_each(h->db, &due, post, &p, NULL);
 	return r == -ECANCELED ? 0 : r;
 }
 

@@ -53,7 +53,7 @@ int seal_make(int fd, const struct op *op)
 {
 	struct seal seal = { .version = SEAL_VERSION };
 	struct seal old;
-	struct file_mark mark;
+	struct file_mark mark = { 0 };
 	int r = read_seal(fd, &old);
 
 	if (r != 0)

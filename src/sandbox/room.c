@@ -164,7 +164,7 @@ int room_disk(const struct manager_config *config, struct room_disk *out)
 
 void room_look(struct manager *m, struct room_disk *out)
 {
-	struct room_disk disk;
+	struct room_disk disk = { 0 };
 	bool low;
 
 	if (room_disk(&m->config, &disk) < 0) /* what needs it fails, and says why */

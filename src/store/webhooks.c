@@ -143,15 +143,15 @@ int db_webhook_waiting(struct db *db, const char *id, uint64_t *out, struct err 
 	return 0;
 }
 
-int db_delivery_each(struct db *db, const char *webhook, uint64_t now_ms, size_t limit,
+int db_delivery_each(struct db *db, const struct db_due *due,
 		     int (*fn)(const struct db_delivery *d, void *arg), void *arg, struct err *e)
 {
 	auto_stmt *stmt = db->stmts[STMT_DELIVERY_EACH];
 	int rc;
 
-	sqlite3_bind_text(stmt, 1, webhook, -1, SQLITE_STATIC);
-	sqlite3_bind_int64(stmt, 2, (sqlite3_int64)now_ms);
-	sqlite3_bind_int64(stmt, 3, (sqlite3_int64)limit);
+	sqlite3_bind_text(stmt, 1, due->webhook, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(stmt, 2, (sqlite3_int64)due->now_ms);
+	sqlite3_bind_int64(stmt, 3, (sqlite3_int64)due->limit);
 	while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
 		const struct db_delivery d = {
 			.event = db_event_at(stmt),
@@ -162,7 +162,8 @@ int db_delivery_each(struct db *db, const char *webhook, uint64_t now_ms, size_t
 		if (r < 0)
 			return r;
 	}
-	return rc == SQLITE_DONE ? 0 : db_fail(db, e, "read what is due for webhook %s", webhook);
+	return rc == SQLITE_DONE ? 0
+				 : db_fail(db, e, "read what is due for webhook %s", due->webhook);
 }
 
 int db_delivery_next(struct db *db, uint64_t now_ms, uint64_t *out_ms, struct err *e)

@@ -90,14 +90,20 @@ must_check int db_webhook_each(struct db *db, const char *id,
  * -errno with @e set */
 must_check int db_webhook_waiting(struct db *db, const char *id, uint64_t *out, struct err *e);
 
+/* What may be posted, and to whom. */
+struct db_due {
+	const char *webhook;
+	uint64_t now_ms; /* CLOCK_REALTIME */
+	size_t limit;    /* the longest due first */
+};
+
 /**
  * db_delivery_each() - what may be posted to a webhook now: of each sandbox its oldest event
- * @limit:	the longest due first
  * @fn:		ends the walk with < 0, and does not write to the store
  *
  * Return: 0; what @fn returned; -errno with @e set.
  */
-must_check int db_delivery_each(struct db *db, const char *webhook, uint64_t now_ms, size_t limit,
+must_check int db_delivery_each(struct db *db, const struct db_due *due,
 				int (*fn)(const struct db_delivery *d, void *arg), void *arg,
 				struct err *e);
 

@@ -61,10 +61,11 @@ static int add(const struct db_delivery *d, void *arg)
 /* What is due for a webhook: "event:type:tries ". */
 static void expect_due(struct db *db, const char *hook, uint64_t now_ms, const char *want)
 {
+	const struct db_due due = { .webhook = hook, .now_ms = now_ms, .limit = FEW };
 	auto_free char *text = str_dup("");
 	struct err e = { 0 };
 
-	ck_assert_msg(db_delivery_each(db, hook, now_ms, FEW, add, &text, &e) == 0, "%s", e.msg);
+	ck_assert_msg(db_delivery_each(db, &due, add, &text, &e) == 0, "%s", e.msg);
 	ck_assert_str_eq(text, want);
 }
 
