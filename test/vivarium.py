@@ -22,9 +22,9 @@ PATIENCE = float(os.environ.get("VIV_TEST_PATIENCE", "1"))
 
 # Settings of a daemon, unless a test asks for others: no slots beside those of sandboxes, no probe VM, no images made
 # behind, so that what is on the host is what a test made, at every moment. Sandboxes of the default size are restored
-# from the image that share_image() makes; those of BOOTED's have none, and boot.
+# from the image that share_image() makes, as IMAGED says it; those of BOOTED's have none, and boot.
 USUAL = {"slot_pool": 0, "acceleration": "tcg", "warm_images": 4, "warm_behind": "off"}
-BOOTED = {"memoryMB": 256}
+BOOTED, IMAGED = {"memoryMB": 256}, {"memoryMB": 512}
 
 
 def run(*argv, **kw):

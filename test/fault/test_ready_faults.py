@@ -15,7 +15,7 @@ from subject import GONE, steps_of, ways
 READY = [name for name, _ in steps_of("steps-ready.c", "ready_steps")]
 CLAIM = [name for name, _ in steps_of("steps-ready.c", "claim_steps")]
 RELEASES = [name for name, release in steps_of("steps-ready.c", "ready_steps") if release != "NULL"]
-MEMORY = 512  # as the shared image has
+MEMORY = vivarium.IMAGED["memoryMB"]
 
 
 def test_the_steps_were_found():

@@ -20,8 +20,6 @@ while :; do
     read -t 0.05 -u 3
 done
 """
-# The default size, of which there is an image. Others boot, and all their memory is their own.
-OF_IMAGE = {"memoryMB": 512}
 
 
 def create(instance, **fields):
@@ -102,7 +100,7 @@ def test_checkpoint_goes_on(shared):
 
 
 def test_rollback_returns_file_and_memory(shared):
-    box = counter(shared, **OF_IMAGE)
+    box = counter(shared, **vivarium.IMAGED)
     sh(shared, box, "echo before | tee /home/user/file > /dev/shm/word; sync")
     post(shared, box, "checkpoints")
     sh(shared, box, "echo behind | tee /home/user/file > /dev/shm/word; rm /tmp/counter; "
@@ -186,7 +184,7 @@ od -A n -t x8 -N 16 /dev/urandom | tr -d ' '
 
 def test_clones_draw_different_random_numbers(shared):
     """Twenty of them (50 with VIV_TEST_LONG=1), made of two instants: a program that draws all the time, and others."""
-    box = create(shared, **OF_IMAGE)
+    box = create(shared, **vivarium.IMAGED)
     sh(shared, box, "cat > /tmp/drawer.py; nohup python3 /tmp/drawer.py >/dev/null 2>&1 &", stdin=DRAWER.encode())
     drawn = sh(shared, box, DRAWN).split()[-2:]
     n = 50 if os.environ.get("VIV_TEST_LONG") == "1" else 20
@@ -203,7 +201,7 @@ def test_clones_draw_different_random_numbers(shared):
 
 
 def test_fork_of_a_paused_one(shared):
-    box = counter(shared, **OF_IMAGE)
+    box = counter(shared, **vivarium.IMAGED)
     post(shared, box, "pause", status=204)
     post(shared, box, "fork", status=409)
     children = fork(shared, box, count=2, paused=True)
@@ -217,7 +215,7 @@ def test_fork_of_a_paused_one(shared):
 
 
 def test_errors(shared):
-    box = create(shared, **OF_IMAGE)
+    box = create(shared, **vivarium.IMAGED)
     for bad in ({"count": 0}, {"count": 101}, {"count": "x"}, {"timeout": 0}):
         post(shared, box, "fork", status=400, **bad)
     post(shared, "nosuch", "fork", status=404)

@@ -9,7 +9,7 @@ import time
 import pytest
 import vivarium
 
-MEMORY = 512  # as the shared image has
+MEMORY = vivarium.IMAGED["memoryMB"]
 CLAIMED = ["rules", "wake"]
 IDENTITY = ("hostname; echo $WHO; cat /etc/machine-id /proc/sys/kernel/random/boot_id;"
             "python3 -c 'import os; [print(os.getrandom(16).hex()) for _ in range(20)]'")

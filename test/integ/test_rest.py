@@ -85,7 +85,7 @@ def serve(instance, sandbox):
 
 
 def test_verbs(shared):
-    box = create(shared, name="verbs")
+    box = create(shared, name="verbs", **vivarium.BOOTED)
     boot = sh(shared, box, "echo kept > /home/user/file; cat /proc/sys/kernel/random/boot_id")
     assert viv(shared, "pause", "verbs") == "verbs\n"
     assert "paused already" in viv(shared, "pause", "verbs", code=1)
@@ -94,14 +94,14 @@ def test_verbs(shared):
     assert own["diskAllocatedBytes"] == own["checkpointBytes"] > 4 << 20
     steps = [step["step"] for step in own["pauseSteps"]]
     assert steps[0] == "drain" and "memory" in steps and steps[-2:] == ["commit", "release"]
-    assert "wake" in [step["step"] for step in own["createSteps"]]
+    assert "agent" in [step["step"] for step in own["createSteps"]]
     line = next(l for l in viv(shared, "ls").splitlines() if l.startswith(box))
     assert " paused " in line and re.search(r" [0-9.]+M of 5\.0G$", line), line
     for verb in (["exec", "verbs", "--", "true"], ["cp", "verbs:/etc/passwd", "-"], ["ps", "verbs"]):
         assert f"is paused; `viv resume {box}`" in shared.viv(*verb).stderr.decode()
     assert "generation           1\n" in viv(shared, "inspect", "verbs")
     usage = next(u for u in shared.get("/df")["sandboxes"] if u["sandboxID"] == box)
-    assert own["checkpointBytes"] >= usage["bytes"] > 4 << 20  # the image's layer goes with others, too
+    assert usage["bytes"] >= own["checkpointBytes"]
 
     assert viv(shared, "resume", box) == f"{box}\n"
     assert "running already" in viv(shared, "resume", box, code=1)

@@ -10,7 +10,6 @@ import pytest
 import vivarium
 
 MEMORY = 256
-IMAGED = 512  # what the shared image has
 
 
 @pytest.fixture
@@ -102,7 +101,7 @@ def test_sandboxes_of_an_image(make_warm):
 def test_rest_and_boot_of_one_that_was_restored(imaged):
     """Its memory begins as the image; after a boot it begins as zeros, and nothing of the image comes back."""
     instance = imaged
-    box = create(instance, memoryMB=IMAGED)
+    box = create(instance, **vivarium.IMAGED)
     sh(instance, box, "echo disk > /home/user/file; echo memory > /dev/shm/file; sync")
     for _ in range(2):
         assert instance.request("POST", f"/sandboxes/{box}/pause", {})[0] == 204
@@ -209,7 +208,7 @@ def test_templates(make_warm):
 
 def test_free_memory_does_not_reach_the_disk(imaged):
     instance = imaged
-    box = create(instance, memoryMB=IMAGED)
+    box = create(instance, **vivarium.IMAGED)
     assert origin(instance, box) == "warm"
 
     def saved(command):
@@ -322,10 +321,10 @@ def test_a_larger_disk_is_grown_before_it_is_handed_out(imaged):
     found = images(instance)
     before = list(map(digest, found))
     size = "df -m --output=size / | tail -1"
-    usual = create(instance, memoryMB=IMAGED)
+    usual = create(instance, **vivarium.IMAGED)
     small = int(sh(instance, usual, size))
     disk = instance.get(f"/sandboxes/{usual}")["diskSizeMB"]
-    box = create(instance, memoryMB=IMAGED, diskSizeMB=disk + 3000)
+    box = create(instance, **vivarium.IMAGED, diskSizeMB=disk + 3000)
     assert origin(instance, box) == "warm", instance.log_text()
     assert instance.get(f"/sandboxes/{box}")["diskSizeMB"] == disk + 3000
     assert int(sh(instance, box, size)) > small + 2700
@@ -338,6 +337,6 @@ def test_a_larger_disk_is_grown_before_it_is_handed_out(imaged):
     assert int(sh(instance, box, size)) > small + 2700
     assert images(instance) == found and list(map(digest, found)) == before
     # One that is smaller than the image's boots: nothing can shrink.
-    little = create(instance, memoryMB=IMAGED, diskSizeMB=disk - 1000)
+    little = create(instance, **vivarium.IMAGED, diskSizeMB=disk - 1000)
     assert origin(instance, little) == "boot"
     assert int(sh(instance, little, size)) < small
