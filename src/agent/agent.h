@@ -21,6 +21,15 @@ struct identity {
 	json_t *env;           /* object of strings: the environment of all processes; never NULL */
 };
 
+/* The cgroup of what clients start, by its files (freeze.h); all -1 = they stay in ours. */
+struct freezer {
+	int procs_fd;
+	int freeze_fd;
+	int events_fd;
+};
+
+#define FREEZER_NONE ((struct freezer){ -1, -1, -1 })
+
 struct agent {
 	uv_loop_t loop;
 	uv_signal_t on_child;
@@ -31,7 +40,7 @@ struct agent {
 	struct watcher *watchers;  /* those that are asked for events, not streams */
 	struct ring_budget output; /* for the output of all processes */
 	struct forward_group loopback;
-	int procs_fd;    /* cgroup.procs of what clients start (freeze.h); -1 = they stay in ours */
+	struct freezer freezer;
 	bool frozen;     /* nothing may be started, */
 	bool rehearsing; /* but by the host, which gives this guest to nobody yet: see wake.h */
 	bool is_init;   /* PID 1 of a guest: sets its clock, host name and entropy, reaps orphans */

@@ -6,14 +6,15 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/file.h"
 #include "base/json.h"
 #include "base/op.h"
+#include "base/parse.h"
 #include "base/str.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,14 +32,24 @@ struct freeze {
 	int result;
 };
 
-int freeze_setup(struct err *e)
+/* They stay open: to open one takes the emulated guest as long as to freeze all there is. */
+int freeze_setup(struct freezer *out, struct err *e)
 {
-	int fd;
-
+	*out = FREEZER_NONE;
 	if (mkdir(CGROUP, 0755) < 0 && errno != EEXIST)
 		return err_errno(e, errno, "make the cgroup " CGROUP);
-	fd = open(CGROUP "/cgroup.procs", O_WRONLY | O_CLOEXEC);
-	return fd < 0 ? err_errno(e, errno, "open " CGROUP "/cgroup.procs") : fd;
+	out->procs_fd = open(CGROUP "/cgroup.procs", O_WRONLY | O_CLOEXEC);
+	out->freeze_fd = open(CGROUP "/cgroup.freeze", O_WRONLY | O_CLOEXEC);
+	out->events_fd = open(CGROUP "/cgroup.events", O_RDONLY | O_CLOEXEC);
+	if (out->procs_fd < 0 || out->freeze_fd < 0 || out->events_fd < 0)
+		return err_errno(e, errno, "open the files of " CGROUP);
+	return 0;
+}
+
+/* @state: "1" everything shall stand still, "0" go on */
+static int wish(const struct freezer *f, const char *state)
+{
+	return pwrite(f->freeze_fd, state, 1, 0) < 0 ? -errno : 0;
 }
 
 /* Whether the kernel says so. The descriptor becomes ready (POLLPRI) when the file changes. */
@@ -46,22 +57,36 @@ static int is_frozen(int fd)
 {
 	char text[EVENTS_MAX_BYTES];
 	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+	uint64_t frozen;
+	int r;
 
 	if (n < 0)
 		return -errno;
 	text[n] = '\0';
-	return strstr(text, "frozen 1") != NULL;
+	r = parse_keyed(text, "frozen", &frozen);
+	return r < 0 ? r : frozen != 0;
 }
 
-static int await_frozen(uint64_t timeout_ms)
+/*
+ * Processes stand still when they have run once more, which they do while others let them: no event
+ * is waited for, since the kernel's thread that sends it may come many milliseconds later.
+ */
+static int await_frozen_here(int fd)
 {
-	auto_close int fd = open(CGROUP "/cgroup.events", O_RDONLY | O_CLOEXEC);
+	uint64_t end_ns = clock_now_ns() + AT_ONCE_MS * NS_PER_MS;
+	int r;
+
+	while ((r = is_frozen(fd)) == 0 && clock_now_ns() < end_ns)
+		sched_yield();
+	return r;
+}
+
+static int await_frozen(int fd)
+{
 	struct op op;
 	int r;
 
-	if (fd < 0)
-		return -errno;
-	op_init(&op, timeout_ms, -1);
+	op_init(&op, FROZEN_TIMEOUT_MS, -1);
 	while ((r = is_frozen(fd)) == 0) {
 		r = op_wait_fd(&op, fd, POLLPRI, -1);
 		if (r < 0)
@@ -74,7 +99,7 @@ static void freeze_work(struct job *job)
 {
 	struct freeze *f = container_of(job, struct freeze, job);
 
-	f->result = await_frozen(FROZEN_TIMEOUT_MS);
+	f->result = await_frozen(f->agent->freezer.events_fd);
 	if (f->result == 0 && f->sync)
 		sync();
 }
@@ -114,8 +139,8 @@ static void start(struct http_exchange *x, struct agent *a, bool with_sync)
 	a->frozen = true;
 	*f = (struct freeze){ .agent = a, .x = x, .sync = with_sync };
 	http_exchange_bind(x, &events, f);
-	f->result = file_write_at(AT_FDCWD, CGROUP "/cgroup.freeze", "1");
-	if (f->result < 0 || (!with_sync && await_frozen(AT_ONCE_MS) == 0))
+	f->result = wish(&a->freezer, "1");
+	if (f->result < 0 || (!with_sync && await_frozen_here(a->freezer.events_fd) == 1))
 		freeze_done(&f->job);
 	else
 		job_start(&a->loop, &f->job, freeze_work, freeze_done);
@@ -138,7 +163,7 @@ void freeze_serve(struct http_exchange *x, const struct route_params *params, vo
 	const struct agent *a = arg;
 
 	(void)params;
-	if (a->procs_fd < 0)
+	if (a->freezer.freeze_fd < 0)
 		reply_error(x, 501, "only the agent of a guest can freeze its processes");
 	else
 		http_body_collect(x, BODY_MAX, on_body, arg);
@@ -146,7 +171,7 @@ void freeze_serve(struct http_exchange *x, const struct route_params *params, vo
 
 int freeze_thaw(struct agent *a)
 {
-	int r = a->procs_fd < 0 ? 0 : file_write_at(AT_FDCWD, CGROUP "/cgroup.freeze", "0");
+	int r = a->freezer.freeze_fd < 0 ? 0 : wish(&a->freezer, "0");
 
 	if (r == 0)
 		a->frozen = false;

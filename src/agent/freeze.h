@@ -9,9 +9,9 @@
 #include "base/err.h"
 #include "http/router.h"
 
-/** freeze_setup() - make the cgroup, at boot. Return: descriptor of its cgroup.procs, owned by the
- * caller; -errno with @e set */
-must_check int freeze_setup(struct err *e);
+/** freeze_setup() - make the cgroup, at boot. @out: its files, open until the agent ends. Return: 0;
+ * -errno with @e set */
+must_check int freeze_setup(struct freezer *out, struct err *e);
 
 /** freeze_serve() - POST /freeze: everything stands still, and what was written is on the disk, or
  * with {"sync": false} maybe only in memory */

@@ -65,8 +65,7 @@ static int guest_start(struct agent *a, struct err *e)
 		log_setup(LOG_LEVEL_DEBUG);
 	if (fill_stdio(e) < 0)
 		return -1;
-	a->procs_fd = freeze_setup(e);
-	if (a->procs_fd < 0)
+	if (freeze_setup(&a->freezer, e) < 0)
 		return -1;
 	fd = listen_tcp_any(GUEST_PORT, config.net ? "eth0" : NULL, e);
 	if (fd < 0)
@@ -76,7 +75,7 @@ static int guest_start(struct agent *a, struct err *e)
 
 static _Noreturn void guest_main(void)
 {
-	struct agent a = { .is_init = true, .procs_fd = -1 };
+	struct agent a = { .is_init = true, .freezer = FREEZER_NONE };
 	struct err e = { 0 };
 
 	if (guest_start(&a, &e) < 0)
@@ -88,7 +87,7 @@ static _Noreturn void guest_main(void)
 
 static int host_main(const char *where, bool root_only)
 {
-	struct agent a = { .root_only = root_only, .procs_fd = -1 };
+	struct agent a = { .root_only = root_only, .freezer = FREEZER_NONE };
 	struct err e = { 0 };
 	int fd = -1;
 

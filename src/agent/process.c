@@ -279,7 +279,8 @@ static pid_t start(struct process *p, const struct process_spec *spec, struct co
 				    .path = spec->path,
 				    .cwd = spec->cwd,
 				    .user = spec->user,
-				    .procs_fd = p->agent->rehearsing ? -1 : p->agent->procs_fd,
+				    .procs_fd =
+					    p->agent->rehearsing ? -1 : p->agent->freezer.procs_fd,
 				    .tty = spec->pty != NULL };
 	pid_t pid = child.tty ? stdio_open_pty(&stdio, spec, &p->pty)
 			      : stdio_open_pipes(&stdio, spec->with_stdin);

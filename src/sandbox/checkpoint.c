@@ -67,6 +67,13 @@ int checkpoint_abort(int owner_fd, struct op *op)
 	return r < 0 ? err_errno(&op->err, -r, "remove an unfinished checkpoint") : 0;
 }
 
+const char *checkpoint_vmm_version(const struct checkpoint *c, const char *name)
+{
+	size_t n = strlen(name);
+
+	return str_starts(c->vmm, name) && c->vmm[n] == ' ' ? c->vmm + n + 1 : NULL;
+}
+
 static json_t *json_of_hex(uint64_t number)
 {
 	char text[17];

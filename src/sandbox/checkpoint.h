@@ -47,6 +47,10 @@ struct checkpoint {
 	struct memory_stat memory;
 };
 
+/** checkpoint_vmm_version() - of the VMM that saved it, if that is the one of a name ("qemu"); NULL
+ * if not; lives as long as @c */
+const char *checkpoint_vmm_version(const struct checkpoint *c, const char *name);
+
 /** checkpoint_begin() - make an empty directory for a new one, in place of what a killed process
  * left. Return: descriptor; -errno with op->err set */
 must_check int checkpoint_begin(int owner_fd, struct op *op);

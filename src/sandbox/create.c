@@ -130,8 +130,7 @@ static int hand_out(struct create *c)
 	sb->row.started_ms = clock_realtime_ms();
 	if (sb->row.timeout_s != 0)
 		sb->row.end_ms = sb->row.started_ms + sb->row.timeout_s * MS_PER_S;
-	db_set_str(&sb->row.kernel_version, sb->res.kernel_version);
-	db_set_str(&sb->row.agent_version, sb->res.agent_version);
+	sandbox_note_versions(sb);
 	/* A daemon that found it still being created would undo it. */
 	if (!sandbox_set_state(sb, DB_RUNNING, NULL))
 		return err_set(&c->op.err, ERR_SYSTEM,
@@ -288,6 +287,16 @@ void sandbox_set_origin(struct sandbox *sb, int fd, const struct checkpoint *ori
 	res->origin_fd = fd;
 	res->origin = *origin;
 	str_copy(res->kernel_version, sizeof(res->kernel_version), origin->kernel_version);
+}
+
+void sandbox_note_versions(struct sandbox *sb)
+{
+	const char *vmm = vmm_version(sb->res.vmm);
+
+	if (vmm[0] != '\0') /* else it is adopted, and the row knows */
+		db_set_str(&sb->row.vmm_version, vmm);
+	db_set_str(&sb->row.kernel_version, sb->res.kernel_version);
+	db_set_str(&sb->row.agent_version, sb->res.agent_version);
 }
 
 /* From an image of its template, or from one of the pool that was made of that. Return: as

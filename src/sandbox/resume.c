@@ -55,15 +55,14 @@ static int take_disk(struct sandbox *sb, struct op *op)
 int restore_check_host(const struct manager *m, const struct checkpoint *c, const char *advice,
 		       struct err *e)
 {
-	char vmm[sizeof(c->vmm)];
+	const char *saved = checkpoint_vmm_version(c, vmm_name(m->vmm));
 	char cpu[sizeof(c->cpu)];
 
-	snprintf(vmm, sizeof(vmm), "%s %s", vmm_name(m->vmm), m->vmm_version);
 	accel_cpu(c->acceleration, cpu, sizeof(cpu));
-	if (!streq(c->vmm, vmm))
+	if (saved == NULL || !vmm_restores(m->vmm, m->vmm_version, saved))
 		return err_set(e, ERR_CONFLICT,
-			       "its memory was saved by %s, and this host has %s%s", c->vmm, vmm,
-			       advice);
+			       "its memory was saved by %s, and this host has %s %s%s", c->vmm,
+			       vmm_name(m->vmm), m->vmm_version, advice);
 	if (!streq(c->cpu, cpu))
 		return err_set(e, ERR_CONFLICT,
 			       "its memory was saved on the CPU %s, and this host has %s%s", c->cpu,
@@ -83,15 +82,18 @@ int restore_check_origin(const struct sandbox *sb, const struct checkpoint *c, s
 static int open_origin(struct resume *r)
 {
 	struct sandbox *sb = r->sb;
-	bool memory = r->plan == &resume_plan;
-	int fd =
-		memory ? checkpoint_open(sb->res.dirfd, sb->row.generation, &sb->res.origin, &r->op)
-		       : checkpoint_open_disk(sb->res.dirfd, sb->row.generation, &r->op);
+	struct checkpoint origin;
+	int fd;
 
+	if (r->plan != &resume_plan) {
+		sb->res.origin_fd = checkpoint_open_disk(sb->res.dirfd, sb->row.generation, &r->op);
+		return MIN(sb->res.origin_fd, 0);
+	}
+	fd = checkpoint_open(sb->res.dirfd, sb->row.generation, &origin, &r->op);
 	if (fd < 0)
 		return fd;
-	sb->res.origin_fd = fd;
-	return memory ? restore_check_origin(sb, &sb->res.origin, &r->op.err) : 0;
+	sandbox_set_origin(sb, fd, &origin);
+	return restore_check_origin(sb, &origin, &r->op.err);
 }
 
 /* A daemon that was started since the sandbox came to rest has not opened it yet. */
@@ -175,9 +177,7 @@ static bool set_running(struct resume *r)
 	sb->row.restarting = false;
 	if (!r->unasked)
 		sb->row.restart_tries = 0;
-	db_set_str(&sb->row.agent_version, sb->res.agent_version);
-	if (r->plan == &start_plan)
-		db_set_str(&sb->row.kernel_version, sb->res.kernel_version);
+	sandbox_note_versions(sb);
 	if (sb->res.start_fault != NULL)
 		return sandbox_set_state(sb, DB_RUNNING, sb->res.start_fault);
 	/* What it ended of stays to be seen: nobody was there when it was started again. */

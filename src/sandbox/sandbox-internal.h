@@ -148,7 +148,7 @@ struct manager {
 	int run_fd;       /* <run> */
 	int cgroup_fd;    /* the instance's cgroup */
 	char cgroup_name[32];
-	char vmm_version[32];
+	char vmm_version[VMM_VERSION_SIZE];
 	struct accel *accel; /* owned; how guests are run */
 	char newest_kernel[KERNEL_VERSION_SIZE];
 	struct timespec kernels_changed; /* when newest_kernel was so; 0 = not looked for */
@@ -211,6 +211,9 @@ must_check int sandbox_reserve(struct manager *m, struct db_sandbox *spec, enum 
 
 /** sandbox_set_origin() - the checkpoint that a sandbox is made from; @fd becomes the sandbox's */
 void sandbox_set_origin(struct sandbox *sb, int fd, const struct checkpoint *origin);
+
+/** sandbox_note_versions() - have its row say what it runs with now: VMM, kernel and agent */
+void sandbox_note_versions(struct sandbox *sb);
 
 /** spec_take_sizes() - what is no wish of one that is made from a checkpoint: it is as it was saved
  */

@@ -83,6 +83,7 @@ static int open_restore_files(const struct sandbox *sb, struct restore_files *f,
 int restored_vmm_acquire(struct sandbox *sb, struct op *op)
 {
 	cleanup(restore_files_done) struct restore_files f = { -1, -1, -1, -1 };
+	const char *version = checkpoint_vmm_version(&sb->res.origin, vmm_name(sb->m->vmm));
 	struct vmm_restore restore;
 	struct vmm_spec spec = { .restore = &restore };
 	int r = open_restore_files(sb, &f, op);
@@ -90,6 +91,7 @@ int restored_vmm_acquire(struct sandbox *sb, struct op *op)
 	if (r < 0)
 		return r;
 	restore = (struct vmm_restore){
+		.version = version,
 		.devices_fd = f.devices,
 		.image_fd = f.image,
 		.image_id = sb->res.origin.image_id,

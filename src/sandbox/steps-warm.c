@@ -65,8 +65,7 @@ static int numbered_draft_acquire(struct sandbox *sb, struct op *op)
 
 	sb->row.generation = known.n > 0 ? known.at[known.n - 1] : 0;
 	generations_done(&known);
-	db_set_str(&sb->row.kernel_version, sb->res.kernel_version);
-	db_set_str(&sb->row.agent_version, sb->res.agent_version);
+	sandbox_note_versions(sb);
 	if (r == 0)
 		r = draft_acquire(sb, op);
 	if (r < 0)

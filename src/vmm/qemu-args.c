@@ -55,6 +55,7 @@ static void add_memory(struct qemu_args *args, const struct vmm_spec *spec)
 static void add_machine(struct qemu_args *args, const struct vmm_spec *spec)
 {
 	bool kvm = spec->accel == VMM_ACCEL_KVM;
+	unsigned revision;
 
 	add(args, "-name", str_printf("guest=%s", spec->id.s));
 	add(args, "-nodefaults", NULL);
@@ -72,7 +73,9 @@ static void add_machine(struct qemu_args *args, const struct vmm_spec *spec)
 	add(args, "-cpu", str_dup(kvm ? "max" : "max,-erms"));
 	add(args, "-smp", str_printf("%u", spec->cpus));
 	add(args, "-m", str_printf("%juM", (uintmax_t)spec->memory_mib));
-	add(args, "-global", str_dup("virtio-mmio.force-legacy=false"));
+	revision = qemu_revision(spec->restore != NULL ? spec->restore->version : NULL);
+	add(args, "-global",
+	    str_printf("virtio-mmio.force-legacy=%s", revision == 1 ? "false" : "true"));
 }
 
 #define KERNEL_WORDS                                                                               \

@@ -18,6 +18,10 @@ enum {
 	QEMU_DISKS_MAX = 64,
 };
 
+#define QEMU_PROGRAM "qemu-system-x86_64"
+
+enum { QEMU_REVISION = 2 }; /* of the machine that is made now (qemu-version.c) */
+
 enum { QEMU_NODE_SIZE = 32 }; /* of a block node's name, with its end */
 
 struct qmp;
@@ -50,6 +54,21 @@ static inline struct qemu *qemu_of(const struct vmm *vmm)
 {
 	return container_of((uintptr_t)vmm, struct qemu, vmm);
 }
+
+/** qemu_revision() - of the machine that a version names; NULL names the one that is made now */
+unsigned qemu_revision(const char *version);
+
+/**
+ * qemu_version_found() - keep what a QEMU that was started says of its version
+ * @restore:	what it is to load; NULL = nothing
+ *
+ * Return: 0; -errno with op->err set: ERR_CONFLICT, another one has saved that.
+ */
+must_check int qemu_version_found(struct qemu *q, const struct vmm_restore *restore, struct op *op);
+
+/** qemu_probe(), qemu_restores() - as vmm_ops wants them */
+must_check int qemu_probe(const char *binary, char *out_version, size_t size, struct op *op);
+bool qemu_restores(const char *version, const char *saved);
 
 /** qemu_load() - fill a QEMU that waits for it with a saved state. Return: 0; -errno, op->err set
  */

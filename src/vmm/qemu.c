@@ -23,7 +23,6 @@
 #include "base/json.h"
 #include "base/str.h"
 #include "vmm/qmp.h"
-#include "vmm/tsc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +36,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static const char qemu_program[] = "qemu-system-x86_64";
 static const char qmp_name[] = "qmp.sock";
 static const char console_name[] = "console.sock";
 static const char log_name[] = "vmm.log";
@@ -236,7 +234,7 @@ static int spawn_qemu(struct qemu *q, const struct vmm_spec *spec, const struct 
 	char preload[sizeof(shim_variable) + 8];
 	const char *const shim_env[] = { preload, "LANG=C.UTF-8", NULL };
 	struct spawn_spec s = SPAWN_SPEC_INIT;
-	int r = spawn_find(spec->binary != NULL ? spec->binary : qemu_program, path, sizeof(path),
+	int r = spawn_find(spec->binary != NULL ? spec->binary : QEMU_PROGRAM, path, sizeof(path),
 			   e);
 
 	if (r == 0)
@@ -344,6 +342,8 @@ static int qemu_start(const struct vmm_spec *spec, struct vmm **out, struct op *
 		&files.qmp); /* QEMU's alone from here on, so that its death ends our connections */
 	fd_close(&files.console);
 	r = qmp_handshake(q->qmp, op);
+	if (r == 0)
+		r = qemu_version_found(q, spec->restore, op);
 	if (r == 0 && spec->restore != NULL)
 		r = qemu_load(q, spec->restore, op);
 	if (r == 0)
@@ -469,52 +469,12 @@ static enum vmm_event qemu_next_event(struct vmm *vmm)
 	return event;
 }
 
-/* "QEMU emulator version 7.2.22 (Debian …)" */
-static int parse_version(struct buf *text, char *out, size_t size)
-{
-	static const char before[] = "QEMU emulator version ";
-	const char *at = strstr(buf_str(text), before);
-	size_t n;
-
-	if (at == NULL)
-		return -EINVAL;
-	at += strlen(before);
-	n = strspn(at, "0123456789.");
-	return n == 0 ? -EINVAL : str_fit(out, size, "%.*s", (int)n, at);
-}
-
-static int qemu_probe(const char *binary, char *out_version, size_t size, struct op *op)
-{
-	const char *program = binary != NULL ? binary : qemu_program;
-	const char *version[] = { program, "--version", NULL };
-	const char *machines[] = { program, "-M", "help", NULL };
-	auto_buf text = BUF_INIT(1 << 16);
-	int r;
-
-	tsc_begin(); /* the programs take longer */
-	r = spawn_run(version, NULL, &text, op);
-	if (r < 0)
-		return r;
-	if (parse_version(&text, out_version, size) < 0)
-		return err_set(&op->err, ERR_UNSUPPORTED, "%s does not tell its version", program);
-	buf_clear(&text);
-	r = spawn_run(machines, NULL, &text, op);
-	if (r < 0)
-		return r;
-	if (strstr(buf_str(&text), "microvm") == NULL)
-		return err_set(&op->err, ERR_UNSUPPORTED, "%s %s has no machine \"microvm\"",
-			       program, out_version);
-	if (tsc_khz() == 0) /* found here, and not while the first sandbox waits */
-		return err_set(&op->err, ERR_UNSUPPORTED,
-			       "the rate of this host's time stamp counter cannot be measured");
-	return 0;
-}
-
 const struct vmm_ops qemu_ops = {
 	.name = "qemu",
 	.caps = VMM_CAP_PAUSE | VMM_CAP_SNAPSHOT,
 	.kernel_words = qemu_kernel_words,
 	.probe = qemu_probe,
+	.restores = qemu_restores,
 	.start = qemu_start,
 	.adopt = qemu_adopt,
 	.pause = qemu_pause,

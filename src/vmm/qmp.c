@@ -42,6 +42,7 @@ struct qmp {
 	int queued_fd; /* owned eventfd: events are queued, or the end is not reported yet */
 	int broken;    /* 0, or the -errno that ended it */
 	bool greeted;
+	char version[32];
 	bool ending; /* SHUTDOWN arrived */
 	uint64_t last_id;
 	const char *names[QMP_COMMANDS_MAX]; /* of the commands up to last_id; borrowed */
@@ -180,6 +181,18 @@ static int take_reply(struct qmp *q, json_t *msg)
 	return 0;
 }
 
+/* {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}, …}, …} */
+static void take_greeting(struct qmp *q, json_t *greeting)
+{
+	int major, minor, micro;
+
+	q->greeted = true;
+	if (json_unpack(greeting, "{s{s{si si si}}}", "version", "qemu", "major", &major, "minor",
+			&minor, "micro", &micro) == 0)
+		ignore_err(str_fit(q->version, sizeof(q->version), "%d.%d.%d", major, minor,
+				   micro)); /* fits */
+}
+
 static int take_line(struct qmp *q, const char *line, size_t n)
 {
 	auto_json *msg = json_loadb(line, n, 0, NULL);
@@ -194,7 +207,7 @@ static int take_line(struct qmp *q, const char *line, size_t n)
 		return take_reply(q, msg);
 	if (json_object_get(msg, "QMP") == NULL)
 		return -EBADMSG;
-	q->greeted = true;
+	take_greeting(q, json_object_get(msg, "QMP"));
 	return 0;
 }
 
@@ -444,6 +457,11 @@ int qmp_handshake(struct qmp *q, struct op *op)
 			return explain(r, "the first contact", op);
 	}
 	return qmp_execute(q, "qmp_capabilities", NULL, NULL, op);
+}
+
+const char *qmp_version(const struct qmp *q)
+{
+	return q->version;
 }
 
 int qmp_event_fd(const struct qmp *q)

@@ -30,6 +30,9 @@ void qmp_free(struct qmp *q);
 /** qmp_handshake() - wait for the greeting and leave negotiation. Return: 0; -errno, op->err set */
 must_check int qmp_handshake(struct qmp *q, struct op *op);
 
+/** qmp_version() - what the greeting says of QEMU, "7.2.22"; "" = nothing; lives as long as @q */
+const char *qmp_version(const struct qmp *q);
+
 /**
  * qmp_execute() - run a command and wait for its reply
  * @args:	its arguments; borrowed; NULL = none

@@ -12,9 +12,10 @@ struct vmm {
 	struct process process; /* owned pidfd; -1 after it was reaped */
 	int exit_code;          /* after it was reaped; -1 = unknown */
 	int console_fd;         /* owned */
-	bool running;           /* its vCPUs run, as far as replies and events told */
-	bool guest_ended;       /* VMM_EVENT_SHUTDOWN was taken */
-	enum vmm_event frozen;  /* by what of its disk; VMM_EVENT_NONE = it is not */
+	char version[VMM_VERSION_SIZE];
+	bool running;          /* its vCPUs run, as far as replies and events told */
+	bool guest_ended;      /* VMM_EVENT_SHUTDOWN was taken */
+	enum vmm_event frozen; /* by what of its disk; VMM_EVENT_NONE = it is not */
 };
 
 /* Ops block, on workers, and set op->err when they fail. None is NULL; caps say what may be called.
@@ -24,6 +25,7 @@ struct vmm_ops {
 	unsigned caps;
 	const char *(*kernel_words)(enum vmm_accel accel);
 	int (*probe)(const char *binary, char *out_version, size_t size, struct op *op);
+	bool (*restores)(const char *version, const char *saved);
 	int (*start)(const struct vmm_spec *spec, struct vmm **out, struct op *op);
 	int (*adopt)(const struct sandbox_id *id, int run_dirfd, pid_t pid, struct vmm **out,
 		     struct op *op);

@@ -103,6 +103,11 @@ int vmm_probe(const struct vmm_ops *ops, const char *binary, char *out_version, 
 	return r < 0 ? r : ops->probe(binary, out_version, size, op);
 }
 
+bool vmm_restores(const struct vmm_ops *ops, const char *version, const char *saved)
+{
+	return ops->restores(version, saved);
+}
+
 int vmm_kvm_check(unsigned *out_gid, struct err *e)
 {
 	static const char path[] = "/dev/kvm";
@@ -244,6 +249,11 @@ int vmm_ram(struct vmm *vmm, struct ram *out, struct op *op)
 bool vmm_running(const struct vmm *vmm)
 {
 	return vmm->running && !has_ended(vmm);
+}
+
+const char *vmm_version(const struct vmm *vmm)
+{
+	return vmm->version;
 }
 
 enum vmm_event vmm_frozen(const struct vmm *vmm)

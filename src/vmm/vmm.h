@@ -32,12 +32,13 @@ struct vmm_image {
 
 /* What a restored VM begins with, instead of a kernel. All is borrowed for the call. */
 struct vmm_restore {
-	int devices_fd;    /* what vmm_cut_begin() wrote, at its beginning */
-	int image_fd;      /* memory image (vmm/memfile.h), opened for reading only: it is mapped
+	const char *version; /* of the VMM that saved it; NULL = as one is that is started now */
+	int devices_fd;      /* what vmm_cut_begin() wrote, at its beginning */
+	int image_fd;        /* memory image (vmm/memfile.h), opened for reading only: it is mapped
 			    * privately, and no VMM is able to change it; -1 = zeros */
-	uint64_t image_id; /* of it; 0 = none */
-	int diff_fd;       /* what is laid over it; -1 = nothing */
-	int shim_fd;       /* viv-vmm-shim.so, which all may read; needed with an image; without it
+	uint64_t image_id;   /* of it; 0 = none */
+	int diff_fd;         /* what is laid over it; -1 = nothing */
+	int shim_fd; /* viv-vmm-shim.so, which all may read; needed with an image; without it
 			      ram_track() cannot see what the guest writes; -1 = none */
 };
 
@@ -78,6 +79,8 @@ enum vmm_event {
 	VMM_EVENT_CLOSED,   /* the control connection ended */
 };
 
+enum { VMM_VERSION_SIZE = 48 };
+
 /** vmm_driver() - find a driver by name ("qemu"), or the default with NULL; NULL if unknown */
 const struct vmm_ops *vmm_driver(const char *name);
 
@@ -92,12 +95,18 @@ const char *vmm_kernel_words(const struct vmm_ops *ops, enum vmm_accel accel);
 /**
  * vmm_probe() - is the VMM there and usable here?
  * @binary:		as in struct vmm_spec
- * @out_version:	array of @size bytes: "7.2.22"
+ * @out_version:	array of @size bytes, VMM_VERSION_SIZE are enough: "7.2.22+2", the program's, and
+ *			which revision of our machine the driver has it make. What one saved is not
+ *			for another.
  *
  * Return: 0; -errno with op->err set: what is missing, and the package that has it.
  */
 must_check int vmm_probe(const struct vmm_ops *ops, const char *binary, char *out_version,
 			 size_t size, struct op *op);
+
+/** vmm_restores() - whether a VMM of a version that vmm_probe() told goes on with what one of the
+ * version @saved has saved */
+bool vmm_restores(const struct vmm_ops *ops, const char *version, const char *saved);
 
 /**
  * vmm_kvm_check() - is there a /dev/kvm, and may a VMM, which has no rights, open it?
@@ -200,6 +209,10 @@ bool vmm_running(const struct vmm *vmm);
 /** vmm_frozen() - whether it stands still because its disk could not be used: VMM_EVENT_NO_SPACE,
  * VMM_EVENT_IO_ERROR, or VMM_EVENT_NONE; as vmm_running(). vmm_resume() has it try again */
 enum vmm_event vmm_frozen(const struct vmm *vmm);
+
+/** vmm_version() - of what was started, as vmm_probe() tells it and the VMM itself said; "" of an
+ * adopted one; lives as long as @vmm */
+const char *vmm_version(const struct vmm *vmm);
 
 /** vmm_pid(), vmm_pidfd() - its process; the pidfd is borrowed and readable when it ended */
 pid_t vmm_pid(const struct vmm *vmm);

@@ -242,6 +242,45 @@ def test_damage_is_named_and_starts_nothing(shared):
     box.delete()
 
 
+MODERN = """#!/bin/bash
+# A QEMU whose machine is of revision 1.
+exec qemu-system-x86_64 "${@/force-legacy=true/force-legacy=false}"
+"""
+
+
+def test_memory_of_an_earlier_machine(make_instance, tmp_path):
+    """What the first revision of the machine has saved goes on, and stays of that revision, also as a child."""
+    qemu = tmp_path / "qemu"
+    qemu.write_text(MODERN)
+    for path in (qemu, tmp_path, *list(tmp_path.parents)[:-2]):
+        path.chmod(0o755)
+    instance = make_instance()
+    assert instance.start(vmm_binary=qemu), instance.log_text()
+    box = Box(instance, "old", **vivarium.BOOTED)
+    box.start(KEEPER, env="MIB=1")
+    before = box.answer()
+    box.pause()
+    instance.stop()
+    now = json.loads((box.checkpoint() / "manifest.json").read_text())["vmm"]
+    first = now.split("+")[0]
+    assert now != first
+    change_manifest(vmm=first)(box.checkpoint() / "manifest.json")
+    assert instance.start(), instance.log_text()
+    box.resume()
+    assert box.answer() == before
+    box.become_child()
+    assert box.answer() == before
+    box.pause()
+    assert json.loads((box.checkpoint() / "manifest.json").read_text())["vmm"] == first
+    box.resume()
+    assert box.answer() == before
+    box.pause(memory=False)
+    status, reply = box.connect()  # it boots
+    assert status == 201, reply
+    assert f"qemu {instance.get('/sandboxes/' + box.id)['vivarium']['vmmVersion']}" == now
+    box.delete()
+
+
 def test_damaged_image(make_instance):
     """The image that its memory began as, which it shares with others: missing, or cut off, it is named, too."""
     instance = make_instance(warm_images=1, warm_behind="on")

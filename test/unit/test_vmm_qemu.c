@@ -16,7 +16,7 @@ END_TEST
 
 START_TEST(probe)
 {
-	char version[32];
+	char version[VMM_VERSION_SIZE];
 
 	ck_assert_msg(vmm_probe(vmm_driver(NULL), NULL, version, sizeof(version), &op) == 0, "%s",
 		      op.err.msg);
@@ -27,11 +27,28 @@ START_TEST(probe)
 }
 END_TEST
 
+/* Of the same program, and of a machine that it makes, or made once. */
+START_TEST(whose_state_is_restored)
+{
+	static const char *const yes[] = { "7.2.22+2", "7.2.22" };
+	static const char *const no[] = { "7.2.22+1", "7.2.22+3",  "7.2.22+", "7.2.2",
+					  "7.2.23+2", "7.2.22+2x", "",        "x" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(yes); i++)
+		ck_assert_msg(vmm_restores(vmm_driver(NULL), "7.2.22+2", yes[i]), "%s", yes[i]);
+	for (size_t i = 0; i < ARRAY_SIZE(no); i++)
+		ck_assert_msg(!vmm_restores(vmm_driver(NULL), "7.2.22+2", no[i]), "%s", no[i]);
+}
+END_TEST
+
 START_TEST(hello_and_echo)
 {
 	struct vmm_spec spec = test_spec();
+	char version[VMM_VERSION_SIZE];
 
+	ck_assert_int_eq(vmm_probe(vmm_driver(NULL), NULL, version, sizeof(version), &op), 0);
 	start(&spec);
+	ck_assert_str_eq(vmm_version(vmm), version);
 	ck_assert(vmm_running(vmm));
 	ck_assert_int_eq(cgroup_first_pid(cgroup_root, "vm"), vmm_pid(vmm));
 	expect(vmm, "hello\n");
@@ -377,6 +394,7 @@ static void add_tests(TCase *t)
 {
 	tcase_add_test(t, drivers);
 	tcase_add_test(t, probe);
+	tcase_add_test(t, whose_state_is_restored);
 	tcase_add_test(t, hello_and_echo);
 	tcase_add_test(t, pause_and_resume);
 	tcase_add_test(t, is_jailed);

@@ -392,11 +392,14 @@ START_TEST(reads_through_other_layers)
 }
 END_TEST
 
-static void try_damaged(const struct saved *s, const char *words)
+/* @version: of whom it is said to be; NULL = nothing is said */
+static void try_to_restore(const struct saved *s, const char *version, const char *words)
 {
-	struct vmm_restore restore = {
-		.devices_fd = s->devices, .image_fd = -1, .diff_fd = s->diff, .shim_fd = -1
-	};
+	struct vmm_restore restore = { .version = version,
+				       .devices_fd = s->devices,
+				       .image_fd = -1,
+				       .diff_fd = s->diff,
+				       .shim_fd = -1 };
 	struct vmm_spec spec = test_spec();
 
 	spec.kernel = NULL;
@@ -411,6 +414,11 @@ static void try_damaged(const struct saved *s, const char *words)
 	ck_assert_int_lt(vmm_start(vmm_driver(NULL), &spec, &vmm, &op), 0);
 	ck_assert_msg(strstr(op.err.msg, words) != NULL, "%s", op.err.msg);
 	ck_assert_int_eq(cgroup_first_pid(cgroup_root, "vm"), 0);
+}
+
+static void try_damaged(const struct saved *s, const char *words)
+{
+	try_to_restore(s, NULL, words);
 }
 
 START_TEST(damaged_files_start_nothing)
@@ -431,6 +439,7 @@ START_TEST(damaged_files_start_nothing)
 	byte ^= 1;
 	ck_assert_int_eq(pwrite(s.diff, &byte, 1, 3 * RAM_PAGE_BYTES + 7), 1);
 	try_damaged(&s, "damaged");
+	try_to_restore(&s, "0.1+2", "was saved by QEMU 0.1+2, and this is ");
 	byte ^= 1;
 	ck_assert_int_eq(pwrite(s.diff, &byte, 1, 3 * RAM_PAGE_BYTES + 7), 1);
 	ck_assert_int_eq(ftruncate(s.devices, 0), -1); /* it is open for reading only */
