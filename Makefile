@@ -43,13 +43,14 @@ test-deep test-all:
 	@$(MAKE) --no-print-directory all
 	@$(ROOT) tools/test.sh $(@:test-%=--%) $(BUILD)
 
-# Every operation meets every fault at every step, which takes hours; FAULT="pause or resume" is a part of it. Prints
-# the matrix; doc/theory/tests.md says how to read it.
+# Every operation meets every fault at every step, which takes an hour or two, in a world more than there are
+# processors; FAULT="pause or resume" is a part of it. Prints the matrix; doc/theory/tests.md says how to read it.
 fault:
 	@tools/deps.sh test
 	@$(MAKE) --no-print-directory all
 	@$(ROOT) env VIV_BUILD=$(abspath $(BUILD)) VIV_MATRIX_ALL=1 PYTHONDONTWRITEBYTECODE=1 \
-		/usr/bin/python3 -m pytest -q -p no:cacheprovider test/fault/test_matrix.py -k "$(FAULT)"
+		/usr/bin/python3 -m pytest -q -p no:cacheprovider -n "$$(($$(nproc) + 1))" test/fault/test_matrix.py \
+		-k "$(FAULT)"
 
 # Operations, kills and full disks at random, over 20 sandboxes: CHAOS="--seed 7 --rounds 500".
 chaos:

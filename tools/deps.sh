@@ -13,7 +13,7 @@ run="gcc libc6-dev make meson ninja-build pkgconf scdoc check libhttp-parser-dev
 	libcurl4-openssl-dev
 	qemu-system-x86 qemu-utils mmdebstrap debian-archive-keyring e2fsprogs nftables iproute2
 	ca-certificates"
-tests="python3 python3-pytest procps clang-format shellcheck"
+tests="python3 python3-pytest python3-pytest-xdist procps clang-format shellcheck"
 all="clang clang-tidy llvm libclang-rt-14-dev cppcheck"
 
 case "${1-}" in

@@ -55,7 +55,8 @@ static inline struct qemu *qemu_of(const struct vmm *vmm)
 	return container_of((uintptr_t)vmm, struct qemu, vmm);
 }
 
-/** qemu_revision() - of the machine that a version names; NULL names the one that is made now */
+/** qemu_revision() - of the machine that a version names, 0 = none that is known; NULL names the
+ * one that is made now */
 unsigned qemu_revision(const char *version);
 
 /**

@@ -95,9 +95,8 @@ const char *vmm_kernel_words(const struct vmm_ops *ops, enum vmm_accel accel);
 /**
  * vmm_probe() - is the VMM there and usable here?
  * @binary:		as in struct vmm_spec
- * @out_version:	array of @size bytes, VMM_VERSION_SIZE are enough: "7.2.22+2", the program's, and
- *			which revision of our machine the driver has it make. What one saved is not
- *			for another.
+ * @out_version:	array of @size bytes, VMM_VERSION_SIZE are enough: "7.2.22+2", the
+ *			program's, and which revision of our machine the driver has it make
  *
  * Return: 0; -errno with op->err set: what is missing, and the package that has it.
  */

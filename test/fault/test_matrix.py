@@ -49,6 +49,10 @@ def world(request, worlds):
             worlds.end()
 
 
+def operation_of(name):
+    return next(o for o in OPERATIONS if o.name == name)
+
+
 def allowed(operation, way, answer):
     """The states in which the subject may be."""
     states = {operation.begins, operation.ends, *operation.between}
@@ -151,7 +155,7 @@ def stands_still(pid):
 @pytest.mark.parametrize("name, point", [("checkpoint", "checkpoint.freeze"), ("stop", "stop.quiesce")])
 def test_a_guest_that_cannot_write_meanwhile(world, name, point):
     """The operation ends, since it is listened for; the guest's processes go on when it does."""
-    operation = next(o for o in OPERATIONS if o.name == name)
+    operation = operation_of(name)
     world.begin(operation)
     world.sh(f"nohup sh -c '{WRITER}' >/dev/null 2>&1 & echo $! > /dev/shm/writer")
     pid = world.detail()["vmmPid"]
@@ -176,7 +180,7 @@ def test_a_guest_that_cannot_write_meanwhile(world, name, point):
 
 def test_a_disk_that_fills_while_it_stands_still(world):
     """The VMM, which cannot write its devices' state, does not say why; the answer does, and the guest goes on."""
-    operation = next(o for o in OPERATIONS if o.name == "pause")
+    operation = operation_of("pause")
     world.begin(operation)
     connection = world.stopped_at(operation, "pause.devices.before")
     try:
