@@ -391,9 +391,10 @@ def test_replay_of_a_terminal(agent):
     stream.close()
 
 
-def held(agent, pid):
-    """Which bytes of stdout can be replayed, as the refusal of others says."""
-    e = fails("out_of_range", resume, agent, pid, {"stdout": 1 << 60})
+def held(agent, pid, name="stdout", **others):
+    """Which bytes of an output can be replayed, as the refusal of others says; of the @others those from there on."""
+    e = fails("out_of_range", resume, agent, pid, {**others, name: 1 << 60})
+    assert e.message.startswith(name)
     return [int(n) for n in re.search(r"bytes (\d+) to (\d+) are held", e.message).groups()]
 
 
@@ -405,6 +406,7 @@ def test_replay_of_what_is_not_there(agent):
     assert "stdout from byte 1" in e.message and "0 to 0" in e.message
     agent.send(pid, b"\n")
     wait_until(lambda: held(agent, pid)[1] == 3000000, "all was read")
+    wait_until(lambda: held(agent, pid, "stderr", stdout=3000000)[1] == 4, "what was said behind it, too")
     first, _ = held(agent, pid)
     assert 3000000 - MIB <= first < 3000000 - MIB + 100
     fails("out_of_range", resume, agent, pid, {"stdout": first - 1})
