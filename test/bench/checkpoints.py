@@ -25,7 +25,7 @@ from wire import (CPUS, DISK_MIB, OUTPUT, TIMEOUT_S, Connection, create, p50_p95
 ECHO = {"process": {"cmd": "/bin/sh", "args": ["-c", "true; echo"], "envs": {}}, "stdin": True}
 SMALL_MIB, LARGE_MIB = 256, 1024
 DIRTY_MIB, CURVE_MIB, FORK_MIB = 10, (0, 50, 100), (10, 100, 400)
-FORKS, CHILDREN, IDLE, GENERATIONS, GENERATION_TURNS = 10, 20, 8, 100, 5
+FORKS, CHILDREN, IDLE, GENERATIONS, GENERATION_TURNS = 10, 20, 8, 100, 8
 # What vivd does while the vCPUs stand still, until all of the state is written (sandbox/steps-save.c).
 STALL = {"halt", "devices", "memory", "settle"}
 TICK_PORT = 9001
@@ -177,18 +177,20 @@ def next_resume(instance, sandbox):
     return resume(instance, sandbox)
 
 
-def first_resume(instance):
-    sandbox = stirred(instance)
-    took = next_resume(instance, sandbox)
-    remove(instance, sandbox)
-    return took
+def turn_of_generations(instance, sandbox, turn):
+    """The first resume of another sandbox, and the next one of this; who goes first alternates, and nothing is removed
+    before both have."""
+    other = stirred(instance)
+    took = {s["sandboxID"]: next_resume(instance, s) for s in ((other, sandbox) if turn % 2 else (sandbox, other))}
+    remove(instance, other)
+    return took[other["sandboxID"]], took[sandbox["sandboxID"]]
 
 
 def generations(instance, rows):
     """One sandbox, paused and resumed again and again; its last resumes in turn with the first ones of others."""
     sandbox = stirred(instance)
     took = [next_resume(instance, sandbox) for _ in range(GENERATIONS - GENERATION_TURNS)]
-    turns = [(first_resume(instance), next_resume(instance, sandbox)) for _ in range(GENERATION_TURNS)]
+    turns = [turn_of_generations(instance, sandbox, turn) for turn in range(GENERATION_TURNS)]
     remove(instance, sandbox)
     early, late = (statistics.median(side) for side in zip(*turns))
     rows["resume_generation_100"] = {"p50": round(late, 3), "generation_1_p50": round(early, 3),
