@@ -35,7 +35,6 @@ struct freeze {
 /* They stay open: to open one takes the emulated guest as long as to freeze all there is. */
 int freeze_setup(struct freezer *out, struct err *e)
 {
-	*out = FREEZER_NONE;
 	if (mkdir(CGROUP, 0755) < 0 && errno != EEXIST)
 		return err_errno(e, errno, "make the cgroup " CGROUP);
 	out->procs_fd = open(CGROUP "/cgroup.procs", O_WRONLY | O_CLOEXEC);

@@ -9,8 +9,8 @@
 #include "base/err.h"
 #include "http/router.h"
 
-/** freeze_setup() - make the cgroup, at boot. @out: its files, open until the agent ends. Return:
- * 0; -errno with @e set */
+/** freeze_setup() - make the cgroup, at boot. @out: FREEZER_NONE; gets its files, open until the
+ * agent ends. Return: 0; -errno with @e set */
 must_check int freeze_setup(struct freezer *out, struct err *e);
 
 /** freeze_serve() - POST /freeze: everything stands still, and what was written is on the disk, or

@@ -144,11 +144,12 @@ static int read_populated(int events_fd)
 {
 	char text[CGROUP_FILE_BYTES];
 	ssize_t n = pread(events_fd, text, sizeof(text) - 1, 0);
+	uint64_t populated;
 
 	if (n < 0)
 		return -errno;
 	text[n] = '\0';
-	return strstr(text, "populated 0") == NULL;
+	return parse_keyed(text, "populated", &populated) < 0 || populated != 0;
 }
 
 static int wait_empty(int events_fd, const struct op *op)
